@@ -1,0 +1,143 @@
+"""Whose array is this; its sparse matrices, dtypes, free memory and threads.
+
+May import the standard library, NumPy and SciPy.  No array is ever moved.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, TypeAlias
+
+import numpy as np
+from scipy.sparse import csr_array
+
+CsrArray: TypeAlias = Any  # scipy.sparse.csr_array, which SciPy does not annotate
+
+# One task should be worth its thread: products and stamping do about 1e9 entries a second.
+THREAD_WORK = 1 << 20
+
+
+def as_array(value: Any, name: str) -> np.ndarray:
+    """Return an array-like as a numeric ndarray; refuse what would change its meaning."""
+    if isinstance(value, np.ma.MaskedArray):
+        raise TypeError(f"{name} is a masked array, whose mask would be lost: fill it first")
+    if isinstance(value, np.matrix):
+        raise TypeError(f"{name} is a numpy.matrix: pass numpy.asarray({name})")
+    owner = type(value).__module__.partition(".")[0]
+    if hasattr(value, "tocsr"):
+        raise TypeError(f"{name} must be a dense array, got a sparse {type(value).__name__}")
+    if owner in ("cupy", "torch", "jax", "jaxlib", "tensorflow"):
+        raise TypeError(
+            f"{name} must be a NumPy array, got a {owner} {type(value).__name__}: move it to "
+            "the host first (cupy.asnumpy, tensor.numpy(), numpy.asarray)"
+        )
+    try:
+        array = np.asarray(value)
+    except ValueError as error:
+        raise ValueError(f"{name} is not a rectangular array: {error}") from None
+    if array.dtype.kind not in "biufc":
+        raise TypeError(f"{name} must hold numbers, got dtype {array.dtype}")
+    return array
+
+
+def matrix_dtype(dtype: np.dtype) -> np.dtype:
+    """Return the dtype of a matrix whose kernel has `dtype`.
+
+    Booleans and integers become int64, so that small ones never wrap; float16
+    becomes float32, which SciPy's sparse arrays can hold; others stay.
+    """
+    if dtype.kind in "biu":
+        return np.dtype(np.int64)
+    if dtype == np.float16:
+        return np.dtype(np.float32)
+    return dtype.newbyteorder("=")
+
+
+def as_values(value: Any, dtype: Any, name: str) -> np.ndarray:
+    """Return `value` as an array of the dtype its matrix will have."""
+    array = as_array(value, name)
+    wanted = matrix_dtype(array.dtype) if dtype is None else np.dtype(dtype)
+    if wanted.kind not in "iufc" or wanted == np.float16:
+        raise TypeError(
+            f"dtype must be one a sparse matrix can hold (integers, float32, float64, "
+            f"longdouble, complex), got {wanted}"
+        )
+    integers = array.dtype.kind in "biu" and wanted.kind in "iu"
+    if not integers and not np.can_cast(array.dtype, wanted, "same_kind"):
+        raise TypeError(
+            f"{name} of dtype {array.dtype} would lose its fractions or imaginary part as "
+            f"dtype {wanted}"
+        )
+    result = array.astype(wanted)
+    if integers and (result != array).any():
+        raise ValueError(
+            f"{name} has values from {array.min()} to {array.max()}, which do not fit "
+            f"{wanted}: pass dtype=float"
+        )
+    return result
+
+
+def sparse_array(
+    data: np.ndarray, indices: np.ndarray, indptr: np.ndarray, shape: tuple[int, int]
+) -> CsrArray:
+    """Wrap sorted, duplicate-free CSR arrays without copying them."""
+    matrix = csr_array((data, indices, indptr), shape=shape, copy=False)
+    matrix.has_sorted_indices = True
+    matrix.has_canonical_format = True
+    return matrix
+
+
+def available_memory() -> int | None:
+    """Return the bytes that can be allocated without swapping, if the system tells."""
+    try:
+        with open("/proc/meminfo", encoding="ascii") as lines:
+            for line in lines:
+                if line.startswith("MemAvailable:"):
+                    return min(int(line.split()[1]) * 1024, _container_memory())
+    except OSError:
+        pass
+    try:
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_AVPHYS_PAGES")
+    except (AttributeError, ValueError, OSError):
+        return None
+
+
+def _container_memory() -> int:
+    """Return what the control group of this process leaves, if it has a limit."""
+    try:
+        with open("/sys/fs/cgroup/memory.max", encoding="ascii") as file:
+            limit = int(file.read())
+        with open("/sys/fs/cgroup/memory.current", encoding="ascii") as file:
+            return max(0, limit - int(file.read()))
+    except (OSError, ValueError):
+        return sys.maxsize
+
+
+def require_memory(nbytes: int, what: str, way_out: str) -> None:
+    """Raise MemoryError where `nbytes` is more than half of the available memory."""
+    available = available_memory()
+    if available is not None and nbytes > available // 2:
+        raise MemoryError(
+            f"{what} needs {nbytes:,} bytes, more than half of the {available:,} bytes "
+            f"available: {way_out}"
+        )
+
+
+def workers(work: int) -> int:
+    """Return how many threads `work` elementary operations are worth, at most 8."""
+    if hasattr(os, "sched_getaffinity"):
+        cores = len(os.sched_getaffinity(0))
+    else:
+        cores = os.cpu_count() or 1
+    return max(1, min(cores, 8, work // THREAD_WORK))
+
+
+def run_all(tasks: Iterable[Callable[[], Any]], threads: int) -> list[Any]:
+    """Run `tasks` on `threads` threads and return their results in order."""
+    if threads <= 1:
+        return [task() for task in tasks]
+    with ThreadPoolExecutor(threads) as pool:
+        return list(pool.map(lambda task: task(), tasks))

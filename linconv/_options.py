@@ -1,0 +1,118 @@
+"""Options as people write them, turned into integers: one entry per axis.
+
+Standard library only.  Every error says what was expected and what came.
+"""
+
+from __future__ import annotations
+
+import operator
+import re
+from collections.abc import Iterable
+from typing import Any
+
+
+def itemsize(dtype: Any) -> int:
+    """Bytes of one value of a NumPy-like `dtype`, without importing NumPy."""
+    if isinstance(getattr(dtype, "itemsize", None), int):
+        return dtype.itemsize
+    if dtype in (float, int, complex):
+        return 16 if dtype is complex else 8
+    if isinstance(dtype, type) and hasattr(dtype, "itemsize"):  # numpy.float32 itself
+        return dtype().itemsize
+    if isinstance(dtype, str):
+        if match := re.fullmatch(r"(?:float|complex|u?int)(8|16|32|64|128|256)", dtype):
+            return int(match[1]) // 8
+        if match := re.fullmatch(r"[<>=|]?[fciu](\d+)", dtype):
+            return int(match[1])
+    raise TypeError(f"dtype must be a numeric dtype such as 'float32', got {dtype!r}")
+
+
+def integer(value: Any, name: str) -> int:
+    """Return `value` as an int; anything with ``__index__`` is one."""
+    try:
+        return operator.index(value)
+    except TypeError:
+        raise TypeError(
+            f"{name} must be an integer, got {value!r} ({type(value).__name__})"
+        ) from None
+
+
+def at_least(least: int, value: Any, name: str) -> int:
+    """Return `value` as an int of at least `least`."""
+    value = integer(value, name)
+    if value < least:
+        raise ValueError(f"{name} must be >= {least}, got {value}")
+    return value
+
+
+def sizes(value: Any, name: str) -> tuple[int, ...]:
+    """Return a shape as a tuple of positive ints; one integer is a 1-d shape."""
+    entries = tuple(value) if isinstance(value, Iterable) else (value,)
+    shape = tuple(integer(v, name) for v in entries)
+    if not shape or min(shape) < 1:
+        raise ValueError(f"{name} must have one or more sizes, each >= 1, got {shape}")
+    return shape
+
+
+def spread(value: Any, d: int) -> tuple:
+    """Return the entries of `value`, or `value` once per axis if it has none."""
+    if (
+        isinstance(value, str)
+        or not isinstance(value, Iterable)
+        or getattr(value, "ndim", 1) == 0
+    ):
+        return (value,) * d
+    return tuple(value)
+
+
+def per_axis(value: Any, d: int, name: str, *, least: int) -> tuple[int, ...]:
+    """Return an option as one int per axis."""
+    entries = tuple(integer(v, name) for v in spread(value, d))
+    if len(entries) != d:
+        raise ValueError(
+            f"{name} must be one integer or one per axis: expected {d}, got {len(entries)} "
+            f"in {entries}"
+        )
+    if min(entries) < least:
+        raise ValueError(f"{name} must be >= {least} along every axis, got {entries}")
+    return entries
+
+
+_PADDINGS = ("valid", "full", "same", "same_lower")
+
+
+def paddings(value: Any, d: int) -> tuple[tuple[int, int] | str, ...]:
+    """Return padding as one ``(lo, hi)`` pair, or one word, per axis."""
+    entries = spread(value, d)
+    if len(entries) != d:
+        hint = f"; one pair per axis is ({entries},)" if (d, len(entries)) == (1, 2) else ""
+        raise ValueError(
+            "padding must be an integer, one per axis, one (lo, hi) pair per axis or one of "
+            f"{_PADDINGS}: expected {d} entries, got {len(entries)} in {entries!r}{hint}"
+        )
+    return tuple(_padding(entry) for entry in entries)
+
+
+def _padding(entry: Any) -> tuple[int, int] | str:
+    if isinstance(entry, str):
+        if entry not in _PADDINGS:
+            raise ValueError(f"unknown padding {entry!r}: the words are {_PADDINGS}")
+        return entry
+    if not isinstance(entry, Iterable):
+        pad = integer(entry, "padding")
+        return pad, pad
+    pair = tuple(integer(p, "padding") for p in entry)
+    if len(pair) != 2:
+        raise ValueError(f"padding of an axis must be a (lo, hi) pair, got {pair}")
+    return pair
+
+
+def named_padding(word: str, total: int, extent: int) -> tuple[int, int]:
+    """Turn a word into samples; `total` is what "same" needs."""
+    if word == "valid":
+        return 0, 0
+    if word == "full":
+        return extent - 1, extent - 1
+    total = max(0, total)
+    less, more = total // 2, total - total // 2
+    return (less, more) if word == "same" else (more, less)

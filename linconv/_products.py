@@ -1,0 +1,96 @@
+"""Products of a stored CSR matrix with dense vectors: right dtype, several threads.
+
+May import _arrays.  The matrix is never cast whole: vectors are cast to its
+dtype, a complex vector meets a real matrix as two real columns, and where the
+result needs a wider dtype than the matrix has, blocks of rows are cast in turn.
+"""
+
+from __future__ import annotations
+
+import itertools
+from functools import partial
+
+import numpy as np
+
+from linconv import _arrays
+from linconv._arrays import CsrArray
+
+# Nonzeros cast at a time when the vector is wider than the matrix: stays in the cache.
+_CAST = 1 << 18
+
+
+def forward(matrix: CsrArray, x: np.ndarray) -> np.ndarray:
+    """Return matrix @ x; x: (n, b) -> (m, b)."""
+    return _product(matrix, x, transposed=False)
+
+
+def adjoint(matrix: CsrArray, y: np.ndarray) -> np.ndarray:
+    """Return matrix^H @ y without conjugating the matrix; y: (m, b) -> (n, b)."""
+    if matrix.dtype.kind != "c":
+        return _product(matrix, y, transposed=True)
+    return _product(matrix, y.conj(), transposed=True).conj()
+
+
+def read_only(matrix: CsrArray) -> CsrArray:
+    """Return `matrix` with arrays nobody can edit: SciPy sums duplicates in place."""
+    for array in (matrix.data, matrix.indices, matrix.indptr):
+        array.setflags(write=False)
+    return matrix
+
+
+def _product(matrix: CsrArray, x: np.ndarray, *, transposed: bool) -> np.ndarray:
+    dtype = np.result_type(matrix.dtype, x.dtype)
+    if dtype.kind == "c" and matrix.dtype.kind != "c":
+        return _complex_as_two(matrix, x, dtype, transposed)
+    x = np.ascontiguousarray(x, dtype)
+    if matrix.shape[0] == 0 or x.shape[1] == 0:
+        return np.zeros((matrix.shape[transposed], x.shape[1]), dtype)
+    threads = _arrays.workers(matrix.nnz * x.shape[1])
+    blocks = threads if matrix.dtype == dtype else max(threads, -(-matrix.nnz // _CAST))
+    # A transposed block returns a whole vector: only worth it if it reads far more.
+    if transposed and matrix.nnz < 4 * blocks * matrix.shape[1]:
+        blocks = threads = 1
+    if blocks <= 1:
+        return _block(matrix, x, 0, matrix.shape[0], transposed)
+    edges = np.linspace(0, matrix.shape[0], blocks + 1).astype(int).tolist()
+    tasks = [
+        partial(_block, matrix, x, start, stop, transposed)
+        for start, stop in itertools.pairwise(edges)
+    ]
+    results = _arrays.run_all(tasks, threads)
+    if not transposed:
+        return np.concatenate(results)
+    total = results[0]
+    for result in results[1:]:  # in this order, whichever thread came first
+        total += result
+    return total
+
+
+def _complex_as_two(
+    matrix: CsrArray, x: np.ndarray, dtype: np.dtype, transposed: bool
+) -> np.ndarray:
+    """Multiply a real matrix with real and imaginary parts side by side."""
+    x = np.ascontiguousarray(x, dtype)
+    parts = x.view(f"f{dtype.itemsize // 2}")  # (n, b) -> (n, 2 b)
+    return np.ascontiguousarray(_product(matrix, parts, transposed=transposed)).view(dtype)
+
+
+def _block(
+    matrix: CsrArray, x: np.ndarray, start: int, stop: int, transposed: bool
+) -> np.ndarray:
+    """Return the product of rows start..stop-1; x holds their part if transposed."""
+    if (start, stop) == (0, matrix.shape[0]):
+        rows = matrix
+    else:
+        first, last = int(matrix.indptr[start]), int(matrix.indptr[stop])
+        rows = _arrays.sparse_array(
+            matrix.data[first:last],
+            matrix.indices[first:last],
+            matrix.indptr[start : stop + 1] - matrix.indptr.dtype.type(first),
+            (stop - start, matrix.shape[1]),
+        )
+    if rows.dtype != x.dtype:
+        rows = rows.astype(x.dtype)
+    if not transposed:
+        return rows @ x
+    return rows.T @ x[start:stop]

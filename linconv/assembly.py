@@ -1,0 +1,464 @@
+"""Geometry + kernel -> CSR arrays, stamped from stencils; whole or a block of rows.
+
+Rows come out sorted and free of duplicates: no triplets, no sort, no dense
+intermediate.  Nothing here knows of operators or sparse classes.
+
+A row holds its columns in the order (channel, columns of axis 1, ..., of axis d).
+Rows along the trailing axes form a *line*, built once per combination of the
+outer axes' stencils and stamped over all their positions, which lie at constant
+distances in the CSR arrays.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.lib.stride_tricks import as_strided
+
+from linconv import _arrays
+from linconv.geometry import Geometry, csr_nbytes, index_bytes
+from linconv.stencils import Segment, Stencil, segments
+
+# Entries of a template: long enough for long inner loops, short enough for the cache.
+_BLOCK = 1 << 12
+# Entries one task writes: many more than its templates hold.
+_TASK = 1 << 22
+
+
+class Csr(NamedTuple):
+    """The arrays of a CSR matrix, canonical."""
+
+    data: np.ndarray
+    indices: np.ndarray
+    indptr: np.ndarray
+    shape: tuple[int, int]
+
+
+@dataclass(frozen=True)
+class _Grid:
+    """The rows of one channel: runs of positions along each axis."""
+
+    axes: tuple[tuple[Segment, ...], ...]
+    strides: tuple[int, ...]  # of the columns' axes, in columns
+
+    @property
+    def lengths(self) -> tuple[int, ...]:
+        """Positions along each axis."""
+        return tuple(sum(run.count for run in runs) for runs in self.axes)
+
+    def entries(self, level: int) -> int:
+        """Entries of the rows over axes level, level + 1, ..."""
+        return math.prod(sum(run.nnz for run in runs) for runs in self.axes[level:])
+
+    def clip(self, start: int, stop: int) -> _Grid:
+        """Return the grid of positions start..stop-1 of the first axis."""
+        runs = (run.clip(start, stop) for run in self.axes[0])
+        return _Grid((tuple(run for run in runs if run), *self.axes[1:]), self.strides)
+
+
+def conv_csr(
+    geometry: Geometry,
+    kernel: np.ndarray,
+    *,
+    transposed: bool = False,
+    rows: tuple[int, int] | None = None,
+) -> Csr:
+    """Return the CSR arrays of ``C``, or those of ``C^T`` just as directly.
+
+    Parameters
+    ----------
+    geometry : Geometry
+        The convolution ``C``.
+    kernel : ndarray, ``geometry.kernel_shape``
+        Its taps; any dtype, objects included, decides the dtype of the values.
+    transposed : bool
+        Rows are the samples instead of the outputs.
+    rows : (start, stop), optional
+        Only these of the rows along the first axis of the output.
+
+    Raises
+    ------
+    ValueError
+        If `rows` is empty or reaches beyond the output.
+    MemoryError
+        If the arrays would take more than half of the available memory.
+    """
+    groups = geometry.groups
+    per_group = geometry.c_in // groups
+    values = kernel.reshape(geometry.c_out, per_group, *(axis.k for axis in geometry.axes))
+    if geometry.flip:
+        values = np.flip(values, tuple(range(2, values.ndim)))
+    if transposed:
+        values = values.reshape(groups, -1, *values.shape[1:]).swapaxes(1, 2)
+        values = values.reshape(geometry.c_in, -1, *values.shape[3:])
+    grid, plane = _grid(geometry, transposed)
+    channels, per_group = values.shape[:2]
+    bases = np.arange(channels) // (channels // groups) * (per_group * plane)
+    start, stop = _check_rows(rows, channels if geometry.channels else grid.lengths[0])
+    if geometry.channels:
+        values, bases = values[start:stop], bases[start:stop]
+    elif rows is not None:
+        grid = grid.clip(start, stop)
+    per_channel = per_group * grid.entries(0)
+    columns = geometry.shape[0] if transposed else geometry.shape[1]
+    csr = _allocate(len(bases), grid, per_channel, columns, values.dtype)
+    starts = csr.indptr[:-1].reshape(len(bases), -1)
+    tables = (csr.indices.reshape(len(bases), -1), csr.data.reshape(len(bases), -1))
+    outer = np.arange(per_group) * plane
+    tasks: list[Callable[[], None]]
+    tasks = [partial(_write_indptr, starts, grid, per_group, per_channel)]
+    tasks += _tasks(tables, grid, values, bases, outer)
+    _arrays.run_all(tasks, _arrays.workers(csr.data.size))
+    return csr
+
+
+def unfold_csr(geometry: Geometry, dtype: Any, rows: tuple[int, int] | None = None) -> Csr:
+    """Return the CSR arrays that gather every tap: one row per (channel, tap, position).
+
+    `geometry` is that of any convolution of the same axes; its outputs do not matter.
+    """
+    grids = [_tap_grid(geometry, taps) for taps in np.ndindex(*(a.k for a in geometry.axes))]
+    plane = math.prod(axis.n for axis in geometry.axes)
+    start, stop = _check_rows(rows, geometry.c_in * len(grids))
+    counts = np.array([grid.entries(0) for grid in grids])
+    ends = np.cumsum(np.tile(counts, geometry.c_in)[start:stop])
+    positions = math.prod(axis.out for axis in geometry.axes)
+    nnz, shape = int(ends[-1]), ((stop - start) * positions, geometry.c_in * plane)
+    csr = _empty(shape, nnz, np.dtype(dtype))
+    indptr = csr.indptr[:-1].reshape(stop - start, positions)
+    tasks: list[Callable[[], None]] = []
+    for tap, grid in enumerate(grids):
+        # The rows of this tap: every len(grids)-th, from the first one asked for.
+        first = start + (tap - start) % len(grids)
+        if first >= stop:
+            continue
+        slots = np.arange(first - start, stop - start, len(grids))
+        begin = ends[slots] - counts[tap]
+        step = int(begin[1] - begin[0]) if len(slots) > 1 else 0
+        shape = (len(slots), int(counts[tap]))
+        indices, data = (
+            _window(array, int(begin[0]), shape, (step, 1))
+            for array in (csr.indices, csr.data)
+        )
+        _write_indptr(indptr[slots[0] :: len(grids)], grid, 1, step, int(begin[0]))
+        bases = (first // len(grids) + np.arange(len(slots))) * plane
+        ones = np.ones((len(slots), 1) + (1,) * len(geometry.axes), dtype)
+        tasks += _tasks((indices, data), grid, ones, bases, np.zeros(1, np.int64))
+    _arrays.run_all(tasks, _arrays.workers(nnz))
+    return csr
+
+
+def varying_csr(
+    geometry: Geometry, kernels: np.ndarray, rows: tuple[int, int] | None = None
+) -> Csr:
+    """Return the CSR arrays of a convolution with a kernel per output position.
+
+    `kernels` has shape ``(o1..od, k1..kd)``; one channel.
+    """
+    grid, _ = _grid(geometry, False)
+    start, stop = _check_rows(rows, grid.lengths[0])
+    grid, kernels = grid.clip(start, stop), kernels[start:stop]
+    csr = _allocate(1, grid, grid.entries(0), geometry.shape[1], kernels.dtype)
+    _write_indptr(csr.indptr[:-1].reshape(1, -1), grid, 1, 0)
+    d = len(grid.axes)
+    values = np.broadcast_to(kernels.dtype.type(0), (1, 1, *(a.k for a in geometry.axes)))
+    pattern = (csr.indices.reshape(1, -1), None)
+    for task in _tasks(pattern, grid, values, np.zeros(1, np.int64), np.zeros(1, np.int64)):
+        task()
+    for places in itertools.product(*(_places(runs, 0) for runs in grid.axes)):
+        offset, distances, entries = _address(grid, places, 1, d)
+        counts = tuple(place.count for place in places)
+        part = kernels[tuple(slice(p.start, p.stop, p.step) for p in places)]
+        for axis, place in enumerate(places):
+            part = place.stencil.contract(part, d + axis)
+        _window(csr.data, offset, (*counts, entries), (*distances, 1))[...] = part.reshape(
+            *counts, entries
+        )
+    return csr
+
+
+def _check_rows(rows: tuple[int, int] | None, length: int) -> tuple[int, int]:
+    if rows is None:
+        return 0, length
+    start, stop = rows
+    if not 0 <= start < stop <= length:
+        raise ValueError(
+            f"rows must be (start, stop) with 0 <= start < stop <= {length}, the length of "
+            f"the output's first axis, got ({start}, {stop})"
+        )
+    return start, stop
+
+
+def _grid(geometry: Geometry, transposed: bool) -> tuple[_Grid, int]:
+    """Return the rows of one channel, and the columns of one channel."""
+    axes = tuple(tuple(segments(axis, transposed=transposed)) for axis in geometry.axes)
+    sizes = [axis.out if transposed else axis.n for axis in geometry.axes]
+    return _Grid(axes, _strides(sizes)), math.prod(sizes)
+
+
+def _tap_grid(geometry: Geometry, taps: tuple[int, ...]) -> _Grid:
+    """Return the rows that read one tap only."""
+    axes = [axis.only_tap(t) for axis, t in zip(geometry.axes, taps, strict=True)]
+    runs = tuple(tuple(segments(axis)) for axis in axes)
+    return _Grid(runs, _strides([axis.n for axis in axes]))
+
+
+def _strides(sizes: list[int]) -> tuple[int, ...]:
+    return tuple(math.prod(sizes[a + 1 :]) for a in range(len(sizes)))
+
+
+def _allocate(
+    channels: int, grid: _Grid, per_channel: int, columns: int, dtype: np.dtype
+) -> Csr:
+    shape = (channels * math.prod(grid.lengths), columns)
+    return _empty(shape, channels * per_channel, dtype)
+
+
+def _empty(shape: tuple[int, int], nnz: int, dtype: np.dtype) -> Csr:
+    """Allocate CSR arrays, or say why not."""
+    _arrays.require_memory(
+        csr_nbytes(shape, nnz, dtype.itemsize),
+        f"the matrix of shape {shape} with {nnz:,} nonzeros of {dtype}",
+        "build it in blocks with rows=(start, stop), or use float32",
+    )
+    index = index_dtype(shape, nnz)
+    indptr = np.empty(shape[0] + 1, index)
+    indptr[-1] = nnz
+    return Csr(np.empty(nnz, dtype), np.empty(nnz, index), indptr, shape)
+
+
+def index_dtype(shape: tuple[int, int], nnz: int) -> np.dtype:
+    """Return int32 while nonzeros and both dimensions fit, else int64."""
+    return np.dtype(f"i{index_bytes(shape, nnz)}")
+
+
+def _write_indptr(
+    table: np.ndarray, grid: _Grid, per_group: int, pitch: int, begin: int = 0
+) -> None:
+    """Write where rows begin: (channels, positions), channels `pitch` entries apart.
+
+    By Horner's rule over the axes: a row begins after all earlier positions of
+    the first axis, then after the earlier ones of the second axis in this one.
+    """
+    starts = np.zeros((1, 1), table.dtype)
+    for level in reversed(range(len(grid.axes))):
+        before, widths = _row_starts(grid.axes[level], table.dtype)
+        before *= per_group * grid.entries(level + 1)
+        if level == 0:
+            before += begin
+        out = table[0].reshape(len(before), -1) if level == 0 else None
+        starts = np.multiply(widths[:, None], starts, out=out)
+        starts += before[:, None]
+        starts = starts.reshape(1, -1)
+    steps = np.arange(1, len(table), dtype=table.dtype)[:, None] * pitch
+    np.add(table[0], steps, out=table[1:])
+
+
+def _row_starts(runs: tuple[Segment, ...], dtype: np.dtype) -> tuple[np.ndarray, np.ndarray]:
+    """Return the entries before, and in, every position of one axis."""
+    length = runs[-1].start + runs[-1].count - runs[0].start
+    starts, widths = np.empty(length, dtype), np.empty(length, dtype)
+    for place in _places(runs, runs[0].start):
+        here = slice(place.start, place.stop, place.step)
+        starts[here] = np.arange(place.count, dtype=dtype)
+        starts[here] *= place.distance
+        starts[here] += place.offset
+        widths[here] = len(place.stencil.columns)
+    return starts, widths
+
+
+@dataclass(frozen=True)
+class _Place:
+    """All positions of one stencil along one axis: count of them, step apart."""
+
+    start: int
+    step: int
+    count: int
+    offset: int  # entries of this axis before the first
+    distance: int  # entries of this axis from one to the next
+    advance: int
+    stencil: Stencil
+
+    @property
+    def stop(self) -> int:
+        return self.start + self.step * (self.count - 1) + 1
+
+
+def _places(runs: tuple[Segment, ...], origin: int) -> Iterator[_Place]:
+    total = 0
+    for run in runs:
+        period = len(run.stencils)
+        for r, (before, count, stencil) in enumerate(run.runs):
+            at, offset = run.start - origin + r, total + before
+            yield _Place(at, period, count, offset, run.width, run.advance, stencil)
+        total += run.nnz
+
+
+def _address(
+    grid: _Grid, places: tuple[_Place, ...], per_group: int, outer: int
+) -> tuple[int, list[int], int]:
+    """Return where the lines of a combination of outer places are.
+
+    That is the first entry of the first one, the distances between positions
+    along each outer axis, and the entries of one line.
+    """
+    offset, distances, width = 0, [], per_group
+    for level, place in enumerate(places[:outer]):
+        after = width * grid.entries(level + 1)
+        offset += place.offset * after
+        distances.append(place.distance * after)
+        width *= len(place.stencil.columns)
+    return offset, distances, width * grid.entries(outer)
+
+
+def _window(array: np.ndarray, offset: int, shape: tuple, distances: tuple) -> np.ndarray:
+    """View `array` from `offset` on along its last axis, `distances` entries apart."""
+    size = array.itemsize
+    return as_strided(array[..., offset:], shape, tuple(size * step for step in distances))
+
+
+_Tables = tuple[np.ndarray, np.ndarray | None]  # indices and data, (channels, entries)
+
+
+def _tasks(
+    tables: _Tables, grid: _Grid, values: np.ndarray, bases: np.ndarray, outer: np.ndarray
+) -> Iterator[Callable[[], None]]:
+    """Cut the work into pieces along the channels and the first axis."""
+    channels, entries = tables[0].shape
+    if not entries:
+        return
+    threads = _arrays.workers(channels * entries)
+    pieces = max(threads, channels * entries // _TASK)
+    by = max(1, channels // pieces)
+    parts = 1 if channels >= threads else -(-threads // channels)
+    length, origin = grid.lengths[0], grid.axes[0][0].start
+    edges = sorted({length * part // parts for part in range(parts + 1)})
+    done = 0
+    for start, stop in itertools.pairwise(edges):
+        piece = grid if parts == 1 else grid.clip(origin + start, origin + stop)
+        size = len(outer) * piece.entries(0)
+        for c in range(0, channels, by):
+            cut = (slice(c, c + by), slice(done, done + size))
+            indices, data = (t if t is None else t[cut] for t in tables)
+            assert indices is not None
+            part = values[c : c + by]
+            yield partial(_fill, (indices, data), piece, part, bases[c : c + by], outer)
+        done += size
+
+
+def _fill(
+    tables: _Tables, grid: _Grid, values: np.ndarray, bases: np.ndarray, outer: np.ndarray
+) -> None:
+    """Write all rows of some channels: a line per combination of outer stencils."""
+    depth = max(0, len(grid.axes) - 2)
+    while depth and len(outer) * grid.entries(depth + 1) < _BLOCK // 8:
+        depth -= 1  # a line should not be short
+    for places in itertools.product(*(tuple(_places(runs, 0)) for runs in grid.axes[:depth])):
+        offset, distances, entries = _address(grid, places, len(outer), depth)
+        columns, part, shift = outer, values, bases
+        for level, place in enumerate(places):
+            columns = (columns[:, None] + place.stencil.columns * grid.strides[level]).ravel()
+            moves = np.arange(place.count) * (place.advance * grid.strides[level])
+            part = place.stencil.contract(part, 2 + level)
+            shift = shift[..., None] + moves
+        part = part.reshape(len(values), len(columns), *values.shape[2 + depth :])
+        shape = (*shift.shape, entries)
+        indices, data = (
+            t
+            if t is None
+            else _window(t, offset, shape, (t.strides[0] // t.itemsize, *distances, 1))
+            for t in tables
+        )
+        assert indices is not None
+        _line((indices, data), grid, depth, columns, part, shift)
+
+
+def _line(
+    tables: _Tables,
+    grid: _Grid,
+    level: int,
+    outer: np.ndarray,
+    values: np.ndarray,
+    shift: np.ndarray,
+) -> None:
+    """Write the rows over axes level, level + 1, ..., run by run.
+
+    tables: (channels, *positions, entries); outer: columns of the outer axes, (w,);
+    values: (channels, w, k of these axes); shift: added to all columns of a line,
+    (channels, *positions).
+    """
+    done = 0
+    for run in grid.axes[level]:
+        size = len(outer) * run.nnz * grid.entries(level + 1)
+        if not size:
+            continue
+        indices, data = (t if t is None else t[..., done : done + size] for t in tables)
+        stencils = run.stencils[: run.count]
+        period = [_rows(tables, grid, level, outer, values, stencil) for stencil in stencils]
+        columns = np.concatenate([columns for columns, _ in period])
+        assert indices is not None
+        _repeat_columns(indices, columns, run.advance * grid.strides[level], shift)
+        if data is not None:
+            _repeat_values(data, np.concatenate([rows for _, rows in period], axis=1))
+        done += size
+
+
+def _rows(
+    tables: _Tables,
+    grid: _Grid,
+    level: int,
+    outer: np.ndarray,
+    values: np.ndarray,
+    stencil: Stencil,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return columns (entries,) and values (channels, entries) of one position."""
+    columns = (outer[:, None] + stencil.columns * grid.strides[level]).ravel()
+    part = stencil.contract(values, 2)
+    part = part.reshape(len(values), len(columns), *values.shape[3:])
+    if level == len(grid.axes) - 1:
+        return columns, part
+    entries = len(columns) * grid.entries(level + 1)
+    indices = np.empty((1, entries), tables[0].dtype)
+    data = None if tables[1] is None else np.empty((len(values), entries), values.dtype)
+    _line((indices, data), grid, level + 1, columns, part, np.zeros(1, np.int64))
+    return indices[0], data if data is not None else part
+
+
+def _repeat_columns(
+    target: np.ndarray, period: np.ndarray, step: int, shift: np.ndarray
+) -> None:
+    """Fill (*positions, entries) with `period`, moving on by `step` each time."""
+    times = _times(len(period), target.shape[-1])
+    block = np.add.outer(np.arange(times) * step, period).ravel().astype(target.dtype)
+    whole, tail = _blocks(target, len(block))
+    moves = np.arange(whole.shape[-2] + 1) * (step * times)
+    shift = np.add.outer(shift, moves).astype(target.dtype)[..., None]
+    np.add(block, shift[..., :-1, :], out=whole)
+    np.add(block[: tail.shape[-1]], shift[..., -1, :], out=tail)
+
+
+def _repeat_values(target: np.ndarray, period: np.ndarray) -> None:
+    """Fill (channels, *positions, entries) with `period`, (channels, width)."""
+    block = np.tile(period, _times(period.shape[1], target.shape[-1]))
+    whole, tail = _blocks(target, block.shape[1])
+    block = block.reshape(len(block), *(1,) * (target.ndim - 2), 1, -1)
+    whole[...] = block
+    tail[...] = block[..., 0, : tail.shape[-1]]
+
+
+def _times(width: int, entries: int) -> int:
+    """Return how many periods a template holds, so that inner loops are long."""
+    return -(-min(_BLOCK, entries) // width)
+
+
+def _blocks(target: np.ndarray, width: int) -> tuple[np.ndarray, np.ndarray]:
+    """Split the last axis into ``(blocks, width)`` and the rest that is shorter."""
+    blocks = target.shape[-1] // width
+    whole = target[..., : blocks * width].reshape(*target.shape[:-1], blocks, width)
+    return whole, target[..., blocks * width :]

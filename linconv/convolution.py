@@ -1,0 +1,362 @@
+"""The convolution matrix and its operators: geometry and values meet here.
+
+Taps are not flipped: ``y[i] = sum_t w[t] x[s i - lo + d t]``, the
+cross-correlation of PyTorch, JAX and ONNX; ``flip=True`` gives the convolution
+of `scipy.signal`.  Arrays are C-ordered: the last axis varies fastest.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from scipy.sparse import csr_array
+
+from linconv import _arrays, assembly, methods
+from linconv.geometry import Geometry
+from linconv.linop import LinearOperator
+
+
+def conv_matrix(
+    kernel: Any,
+    in_shape: Sequence[int] | int,
+    *,
+    stride: Any = 1,
+    padding: Any = 0,
+    dilation: Any = 1,
+    groups: int = 1,
+    boundary: Any = "zeros",
+    flip: bool = False,
+    dtype: Any = None,
+    rows: tuple[int, int] | None = None,
+) -> csr_array:
+    """Return the matrix C of a convolution: ``y.ravel() = C @ x.ravel()``.
+
+    Taps are not flipped (cross-correlation, as in PyTorch) unless ``flip=True``.
+
+    Parameters
+    ----------
+    kernel : array_like, ``(k1..kd)`` or ``(c_out, c_in // groups, k1..kd)``
+        The taps.  Its dtype is that of the matrix, except that all integers
+        become int64 and float16 becomes float32.  NaN propagates.
+    in_shape : tuple of int, ``(n1..nd)`` or ``(c_in, n1..nd)``
+        Shape of the input x.
+    stride : int or one per axis
+        Output step, in input samples.
+    padding : int, one per axis, one (lo, hi) per axis, or a word
+        Samples around the input; negative ones crop it.  "valid" is 0, "full"
+        is ``d (k - 1)``; "same" gives ``ceil(n / s)`` outputs with the odd
+        sample at the end, "same_lower" at the start.
+    dilation : int or one per axis
+        Distance of taps, in input samples.
+    groups : int
+        Groups of channels that do not see each other.
+    boundary : str, one per axis, or one (lo, hi) pair per axis
+        What is read outside the input: "zeros", "circular", "reflect" (edge
+        sample not repeated), "symmetric" (repeated), "replicate" or
+        "antireflect" (``2 x_edge - reflected``); or another library's word
+        such as "numpy:wrap", "ndimage:mirror", "torch:replicate".
+    flip : bool
+        Flip the taps: the convolution of `scipy.signal`.
+    dtype : dtype, optional
+        Of the matrix, instead of the kernel's.
+    rows : (int, int), optional
+        Build only rows ``start <= i < stop`` along the first axis of the output.
+
+    Returns
+    -------
+    csr_array, ``(prod(out_shape), prod(in_shape))``
+        Canonical; int32 indices where they suffice.  Taps that are zero are
+        stored: the pattern depends on the geometry alone.
+
+    Raises
+    ------
+    ValueError, TypeError
+        If the arguments do not describe a convolution.
+    MemoryError
+        If the matrix would take more than half of the available memory.
+
+    References
+    ----------
+    Dumoulin and Visin, "A guide to convolution arithmetic for deep learning",
+    arXiv:1603.07285, relationship 6 (output size) and section 4.1 (the matrix).
+
+    Examples
+    --------
+    >>> conv_matrix([1, 2, 3], 5).toarray()
+    array([[1, 2, 3, 0, 0],
+           [0, 1, 2, 3, 0],
+           [0, 0, 1, 2, 3]])
+    >>> conv_matrix([1, 2, 3], 5, padding="same", boundary="circular").toarray()
+    array([[2, 3, 0, 0, 1],
+           [1, 2, 3, 0, 0],
+           [0, 1, 2, 3, 0],
+           [0, 0, 1, 2, 3],
+           [3, 0, 0, 1, 2]])
+    """
+    values = _arrays.as_values(kernel, dtype, "kernel")
+    geometry = Geometry.conv(
+        values.shape,
+        in_shape,
+        stride=stride,
+        padding=padding,
+        dilation=dilation,
+        groups=groups,
+        boundary=boundary,
+        flip=flip,
+    )
+    return _arrays.sparse_array(*assembly.conv_csr(geometry, values, rows=rows))
+
+
+def conv_transpose_matrix(
+    kernel: Any,
+    in_shape: Sequence[int] | int,
+    *,
+    stride: Any = 1,
+    padding: Any = 0,
+    output_padding: Any = 0,
+    dilation: Any = 1,
+    groups: int = 1,
+    boundary: Any = "zeros",
+    flip: bool = False,
+    dtype: Any = None,
+    rows: tuple[int, int] | None = None,
+) -> csr_array:
+    """Return the matrix of a transposed convolution: C^T, as CSR.
+
+    C is the convolution from the *output* of this operation to its input; its
+    rows are built directly, not transposed.  Taps of C are not flipped unless
+    ``flip=True``; complex taps are not conjugated.
+
+    Parameters
+    ----------
+    kernel : array_like, ``(k1..kd)`` or ``(c_in, c_out // groups, k1..kd)``
+        The taps, in the layout of C, which is PyTorch's.
+    in_shape : tuple of int, ``(n1..nd)`` or ``(c_in, n1..nd)``
+        Shape of the input of the transposed convolution.
+    stride, padding, dilation, groups, boundary, flip, dtype
+        Those of C, see `conv_matrix`.  An axis of the output has
+        ``s (n - 1) + d (k - 1) + 1 - lo - hi + output_padding`` samples; with
+        padding "same" it has ``s n``.
+    output_padding : int or one per axis
+        Samples added at the end of the output, below max(stride, dilation).
+    rows : (int, int), optional
+        Build only rows ``start <= i < stop`` along the first axis of the output.
+
+    Returns
+    -------
+    csr_array, ``(prod(out_shape), prod(in_shape))``
+        Canonical; int32 indices where they suffice.
+
+    Raises
+    ------
+    ValueError, TypeError, MemoryError
+        As `conv_matrix`.
+
+    References
+    ----------
+    Dumoulin and Visin, arXiv:1603.07285, relationships 13-15, section 4.
+
+    Examples
+    --------
+    >>> C = conv_transpose_matrix([1, 2, 3], 2, stride=2)
+    >>> C.toarray()
+    array([[1, 0],
+           [2, 0],
+           [3, 1],
+           [0, 2],
+           [0, 3]])
+    >>> C @ [2, 3]
+    array([2, 4, 9, 6, 9])
+    """
+    values = _arrays.as_values(kernel, dtype, "kernel")
+    geometry = Geometry.conv_transpose(
+        values.shape,
+        in_shape,
+        stride=stride,
+        padding=padding,
+        output_padding=output_padding,
+        dilation=dilation,
+        groups=groups,
+        boundary=boundary,
+        flip=flip,
+    )
+    csr = assembly.conv_csr(geometry, values, transposed=True, rows=rows)
+    return _arrays.sparse_array(*csr)
+
+
+class Conv(LinearOperator):
+    """The operator of a convolution, ``y[i] = sum_t w[t] x[s i - lo + d t]``.
+
+    Taps are not flipped (cross-correlation, as in PyTorch) unless ``flip=True``.
+    Its transpose ``A.T`` is the transposed convolution, its adjoint ``A.H`` that
+    with conjugated taps.
+
+    Parameters
+    ----------
+    kernel, in_shape, stride, padding, dilation, groups, boundary, flip, dtype
+        See `conv_matrix`.  The kernel is copied.
+    method : str
+        How products are computed: "sparse" keeps the matrix; "auto" chooses.
+
+    Attributes
+    ----------
+    geometry : Geometry
+        All shape arithmetic, and ``nnz`` and ``nbytes`` of the matrix.
+    kernel : ndarray
+        The taps as given, read-only, of the operator's dtype.
+    method : str
+        The method in use.
+
+    Raises
+    ------
+    ValueError, TypeError, MemoryError
+        As `conv_matrix`.
+
+    Examples
+    --------
+    >>> A = Conv([[1, 4, 1], [1, 4, 3], [3, 3, 1]], (4, 4))
+    >>> A
+    Conv(int64[3, 3], (4, 4) -> (2, 2), method='sparse')
+    >>> A([[4, 5, 8, 7], [1, 8, 8, 8], [3, 6, 6, 4], [6, 5, 7, 8]])
+    array([[122, 148],
+           [126, 134]])
+    >>> A.T([[2, 1], [4, 4]])
+    array([[ 2,  9,  6,  1],
+           [ 6, 29, 30,  7],
+           [10, 29, 33, 13],
+           [12, 24, 16,  4]])
+    """
+
+    def __init__(
+        self,
+        kernel: Any,
+        in_shape: Sequence[int] | int,
+        *,
+        stride: Any = 1,
+        padding: Any = 0,
+        dilation: Any = 1,
+        groups: int = 1,
+        boundary: Any = "zeros",
+        flip: bool = False,
+        dtype: Any = None,
+        method: str = "auto",
+    ) -> None:
+        values = _arrays.as_values(kernel, dtype, "kernel")
+        geometry = Geometry.conv(
+            values.shape,
+            in_shape,
+            stride=stride,
+            padding=padding,
+            dilation=dilation,
+            groups=groups,
+            boundary=boundary,
+            flip=flip,
+        )
+        self._build(geometry, values, method)
+
+    @classmethod
+    def from_geometry(cls, geometry: Geometry, kernel: Any, *, method: str = "auto") -> Conv:
+        """Return the operator of `geometry` with the taps of `kernel`.
+
+        Raises
+        ------
+        ValueError
+            If `kernel` does not have shape ``geometry.kernel_shape``.
+        """
+        values = _arrays.as_values(kernel, None, "kernel")
+        if values.shape != geometry.kernel_shape:
+            raise ValueError(
+                f"kernel has shape {values.shape}, but the geometry needs "
+                f"{geometry.kernel_shape}"
+            )
+        conv = cls.__new__(cls)
+        conv._build(geometry, values, method)
+        return conv
+
+    def _build(self, geometry: Geometry, values: np.ndarray, method: str) -> None:
+        """Fill in an operator; `values` is a private copy."""
+        LinearOperator.__init__(self, values.dtype, geometry.in_shape, geometry.out_shape)
+        values.setflags(write=False)
+        self.geometry, self.kernel, self.method = geometry, values, methods.choose(method)
+        self._engine = methods.METHODS[self.method](geometry, values)
+
+    def _matmat(self, X: np.ndarray) -> np.ndarray:
+        return self._engine.forward(X)
+
+    def _rmatmat(self, X: np.ndarray) -> np.ndarray:
+        return self._engine.adjoint(X)
+
+    def _tosparse(self) -> csr_array:
+        return _arrays.sparse_array(*assembly.conv_csr(self.geometry, self.kernel))
+
+    def _tosparse_transposed(self) -> csr_array:
+        csr = assembly.conv_csr(self.geometry, self.kernel, transposed=True)
+        return _arrays.sparse_array(*csr)
+
+    def _signature(self) -> str:
+        taps = f"{self.dtype.name}{list(self.kernel.shape)}"
+        return f"{taps}, {self.in_shape} -> {self.out_shape}, method={self.method!r}"
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {"geometry": self.geometry, "kernel": self.kernel, "method": self.method}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self._build(state["geometry"], state["kernel"].copy(), state["method"])
+
+
+def conv_transpose(
+    kernel: Any,
+    in_shape: Sequence[int] | int,
+    *,
+    stride: Any = 1,
+    padding: Any = 0,
+    output_padding: Any = 0,
+    dilation: Any = 1,
+    groups: int = 1,
+    boundary: Any = "zeros",
+    flip: bool = False,
+    dtype: Any = None,
+    method: str = "auto",
+) -> LinearOperator:
+    """Return the operator of a transposed convolution: ``Conv(...).T``.
+
+    Parameters
+    ----------
+    kernel, in_shape, stride, padding, output_padding, dilation, groups, boundary, flip, dtype
+        See `conv_transpose_matrix`.
+    method : str
+        How products are computed, see `Conv`.
+
+    Returns
+    -------
+    LinearOperator
+        The transpose of the `Conv` that maps its output to its input; its
+        ``kernel``, ``geometry`` and ``method`` are those of that `Conv`.
+
+    Raises
+    ------
+    ValueError, TypeError, MemoryError
+        As `conv_matrix`.
+
+    Examples
+    --------
+    >>> conv_transpose([1, 2, 3], 2, stride=2)
+    Conv(int64[3], (5,) -> (2,), method='sparse').T
+    >>> conv_transpose([1, 2, 3], 2, stride=2) @ [2, 3]
+    array([2, 4, 9, 6, 9])
+    """
+    values = _arrays.as_values(kernel, dtype, "kernel")
+    geometry = Geometry.conv_transpose(
+        values.shape,
+        in_shape,
+        stride=stride,
+        padding=padding,
+        output_padding=output_padding,
+        dilation=dilation,
+        groups=groups,
+        boundary=boundary,
+        flip=flip,
+    )
+    return Conv.from_geometry(geometry, values, method=method).T

@@ -1,0 +1,503 @@
+"""Which input sample every tap of every output sample reads: integers only.
+
+Standard library only.  One axis: tap ``t`` of output ``i`` reads sample
+``j = s i - lo + d t`` of ``n`` input samples, sent through the boundary rule
+where ``j`` lies outside ``0 .. n - 1``.  Taps are not flipped unless asked.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from functools import cached_property
+from typing import Any
+
+from linconv._options import (
+    at_least,
+    integer,
+    itemsize,
+    named_padding,
+    paddings,
+    per_axis,
+    sizes,
+    spread,
+)
+
+__all__ = ["Axis", "Boundary", "Geometry"]
+
+INT32_MAX = 2**31 - 1
+
+
+class Boundary(StrEnum):
+    """What a tap reads outside the input, drawn for the samples ``a b c d``.
+
+    ============= ========================== ==================================
+    rule          extension                  in other libraries
+    ============= ========================== ==================================
+    zeros         ``0 0 0 | a b c d | 0 0``  numpy:constant, scipy:fill
+    circular      ``b c d | a b c d | a b``  numpy:wrap, torch:circular
+    reflect       ``d c b | a b c d | c b``  numpy:reflect, ndimage:mirror
+    symmetric     ``c b a | a b c d | d c``  numpy:symmetric, ndimage:reflect
+    replicate     ``a a a | a b c d | d d``  numpy:edge, ndimage:nearest
+    antireflect   ``2a - (reflect) | ...``   pywt:antireflect
+    ============= ========================== ==================================
+
+    A rule simply goes on where the padding is wider than the input.  The rule
+    of the low side is applied to ``j < 0``, that of the high side to ``j >= n``.
+
+    Examples
+    --------
+    >>> Boundary.parse("ndimage:reflect")
+    <Boundary.SYMMETRIC: 'symmetric'>
+    """
+
+    ZEROS = "zeros"
+    CIRCULAR = "circular"
+    REFLECT = "reflect"
+    SYMMETRIC = "symmetric"
+    REPLICATE = "replicate"
+    ANTIREFLECT = "antireflect"
+
+    @classmethod
+    def parse(cls, name: str) -> Boundary:
+        """Return the rule called `name`, one of ours or ``"library:mode"``."""
+        if not isinstance(name, str):
+            raise TypeError(
+                f"boundary must be a string such as 'zeros', got {type(name).__name__}"
+            )
+        word = name.lower()
+        known = ", ".join(repr(rule.value) for rule in cls)
+        if word in cls._value2member_map_:
+            return cls(word)
+        if word in _ALIASES:
+            return _ALIASES[word]
+        likely = [alias for alias in _ALIASES if alias.partition(":")[2] == word]
+        hint = f"; for another library's rule write {' or '.join(map(repr, likely))}"
+        if ":" in word:
+            library = word.partition(":")[0]
+            likely = [alias for alias in _ALIASES if alias.startswith(library + ":")]
+            hint = f"; of {library} it knows {', '.join(map(repr, likely))}"
+        raise ValueError(
+            f"unknown boundary {name!r}: the rules are {known}"
+            + (hint if likely else ", or 'numpy:wrap', 'ndimage:mirror', ...")
+        )
+
+
+# The same words mean different things elsewhere, hence the library's name in front.
+_ALIASES: dict[str, Boundary] = {
+    f"{library}:{mode}": rule
+    for library, modes in {
+        "numpy": "constant wrap reflect symmetric edge -",
+        "ndimage": "constant wrap mirror reflect nearest -",
+        "torch": "zeros circular reflect - replicate -",
+        "scipy": "fill wrap - symm - -",
+        "pywt": "zero periodic reflect symmetric constant antireflect",
+        "onnx": "constant wrap reflect - edge -",
+    }.items()
+    for mode, rule in zip(modes.split(), Boundary, strict=True)
+    if mode != "-"
+} | {
+    "ndimage:grid-constant": Boundary.ZEROS,
+    "ndimage:grid-wrap": Boundary.CIRCULAR,
+    "ndimage:grid-mirror": Boundary.SYMMETRIC,
+    "torch:constant": Boundary.ZEROS,
+}
+
+
+@dataclass(frozen=True)
+class Axis:
+    """One spatial axis: ``n`` samples read by ``k`` taps at ``out`` positions.
+
+    Parameters
+    ----------
+    n, k : int
+        Input samples and taps.
+    stride, dilation : int
+        Output step and distance of taps, in input samples.
+    padding : (int, int)
+        Samples put before and after the input; negative ones crop it.
+    boundary : (Boundary, Boundary)
+        The rule below ``0`` and the rule from ``n`` on.
+    out : int, optional
+        Output positions.  Default, and largest value,
+        ``floor((n + lo + hi - d (k - 1) - 1) / s) + 1`` [1]_.
+
+    References
+    ----------
+    .. [1] Dumoulin and Visin, arXiv:1603.07285, relationship 6; with dilation,
+       relationship 15.
+
+    Examples
+    --------
+    >>> axis = Axis(5, 3, stride=2, padding=(1, 1))
+    >>> axis.out, axis.nnz
+    (3, 7)
+    >>> Axis(5, 3, padding=(2, 0), boundary=("reflect", "zeros")).source(-2)
+    ((2, 1),)
+    """
+
+    n: int
+    k: int
+    stride: int = 1
+    dilation: int = 1
+    padding: tuple[int, int] = (0, 0)
+    boundary: tuple[Boundary, Boundary] = (Boundary.ZEROS, Boundary.ZEROS)
+    out: int = -1
+
+    def __post_init__(self) -> None:
+        low, high = self.boundary
+        fields = {
+            "n": at_least(1, self.n, "the input length n"),
+            "k": at_least(1, self.k, "the number of taps k"),
+            "stride": at_least(1, self.stride, "stride"),
+            "dilation": at_least(1, self.dilation, "dilation"),
+            "padding": tuple(integer(p, "padding") for p in self.padding),
+            "boundary": (Boundary.parse(low), Boundary.parse(high)),
+        }
+        for name, value in fields.items():
+            object.__setattr__(self, name, value)
+        padded = self.n + sum(self.padding)
+        if padded < self.extent:
+            raise ValueError(
+                f"the output would be empty: n + lo + hi = {self.n} + {self.padding[0]} + "
+                f"{self.padding[1]} = {padded} samples, but the kernel spans "
+                f"d (k - 1) + 1 = {self.extent}; pad more or use a smaller kernel"
+            )
+        most = (padded - self.extent) // self.stride + 1
+        if self.out != -1 and not 1 <= self.out <= most:
+            raise ValueError(f"out must be in 1..{most} for this axis, got {self.out}")
+        object.__setattr__(self, "out", most if self.out == -1 else self.out)
+
+    @property
+    def extent(self) -> int:
+        """Input samples spanned by the taps, ``d (k - 1) + 1``."""
+        return self.dilation * (self.k - 1) + 1
+
+    @property
+    def interior(self) -> range:
+        """Output positions all of whose taps lie inside the input."""
+        lo, s = self.padding[0], self.stride
+        start = min(max(0, -(-lo // s)), self.out)
+        stop = min((self.n + lo - self.extent) // s + 1, self.out)
+        return range(start, max(start, stop))
+
+    def only_tap(self, t: int) -> Axis:
+        """Return the axis whose one tap reads what tap `t` of this one reads."""
+        lo = self.padding[0] - self.dilation * t
+        hi = self.stride * (self.out - 1) + 1 - self.n - lo
+        return Axis(self.n, 1, self.stride, 1, (lo, hi), self.boundary, self.out)
+
+    def source(self, j: int) -> tuple[tuple[int, int], ...]:
+        """Return the ``(sample, weight)`` pairs that position `j` stands for."""
+        n = self.n
+        if 0 <= j < n:
+            return ((j, 1),)
+        rule = self.boundary[j >= n]
+        if rule is Boundary.ZEROS:
+            return ()
+        if rule is Boundary.CIRCULAR:
+            return ((j % n, 1),)
+        if rule is Boundary.REPLICATE or (n == 1 and rule is not Boundary.SYMMETRIC):
+            return ((0 if j < 0 else n - 1, 1),)  # one sample has no inner neighbour
+        if rule is Boundary.SYMMETRIC:
+            j %= 2 * n
+            return ((min(j, 2 * n - 1 - j), 1),)
+        turn, j = divmod(j, 2 * (n - 1))
+        if rule is Boundary.REFLECT:
+            return ((min(j, 2 * (n - 1) - j), 1),)
+        # antireflect: one turn of 2 (n - 1) samples adds 2 (x[n - 1] - x[0])
+        terms = {0: -2 * turn, n - 1: 2 * turn}
+        sign = 1 if j < n else -1
+        if sign < 0:
+            terms[n - 1] += 2
+            j = 2 * (n - 1) - j
+        terms[j] = terms.get(j, 0) + sign
+        return tuple(sorted((sample, w) for sample, w in terms.items() if w))
+
+    @cached_property
+    def nnz(self) -> int:
+        """Nonzeros of this axis's matrix: distinct samples read, over all positions."""
+        s, d, lo = self.stride, self.dilation, self.padding[0]
+        if self.boundary == (Boundary.ZEROS, Boundary.ZEROS):
+            count = 0
+            for j in range(-lo, d * self.k - lo, d):  # where this tap begins
+                first = max(0, -(j // s))
+                count += max(0, min((self.n - 1 - j) // s, self.out - 1) - first + 1)
+            return count
+        inner = self.interior
+        return len(inner) * self.k + sum(
+            self._distinct(edge) for edge in (range(inner.start), range(inner.stop, self.out))
+        )
+
+    def _distinct(self, positions: range) -> int:
+        """Count the distinct samples each of `positions` reads, summed."""
+        if not positions:
+            return 0
+        s, d, extent = self.stride, self.dilation, self.extent
+        base = s * positions.start - self.padding[0]
+        stop = s * positions[-1] - self.padding[0] + extent
+        reads = [[x for x, _ in self.source(j)] for j in range(base, stop)]
+        return sum(
+            len(set().union(*reads[at : at + extent : d]))
+            for at in range(0, s * len(positions), s)
+        )
+
+
+@dataclass(frozen=True)
+class Geometry:
+    """The convolution ``C`` as integers: axes, channels, groups.
+
+    Build one with :meth:`conv`, or with :meth:`conv_transpose` for the
+    convolution whose transpose has a given input.
+
+    Parameters
+    ----------
+    axes : tuple of Axis
+        One per spatial dimension, the last varying fastest.
+    channels : (int, int), optional
+        ``(c_out, c_in)``; None for arrays without a channel axis.
+    groups : int
+        Groups of channels that do not see each other.
+    flip : bool
+        Whether taps run backwards: the convolution of `scipy.signal`.
+
+    Examples
+    --------
+    >>> g = Geometry.conv((3, 3), (4, 4))
+    >>> g.out_shape, g.shape, g.nnz, g.nbytes("float64")
+    ((2, 2), (4, 16), 36, 452)
+    """
+
+    axes: tuple[Axis, ...]
+    channels: tuple[int, int] | None = None
+    groups: int = 1
+    flip: bool = False
+
+    @classmethod
+    def conv(
+        cls,
+        kernel_shape: Sequence[int],
+        in_shape: Sequence[int] | int,
+        *,
+        stride: Any = 1,
+        padding: Any = 0,
+        dilation: Any = 1,
+        groups: int = 1,
+        boundary: Any = "zeros",
+        flip: bool = False,
+    ) -> Geometry:
+        """Return the geometry of a convolution; options as in `conv_matrix`."""
+        kernel_shape, in_shape, spatial = _split(kernel_shape, in_shape)
+        taps = kernel_shape[-len(spatial) :]
+        options = _options_per_axis(len(spatial), stride, dilation, padding, boundary)
+        axes = []
+        for a, (n, k, (s, d, pad, rule)) in enumerate(
+            zip(spatial, taps, options, strict=True)
+        ):
+            extent = d * (k - 1) + 1
+            if isinstance(pad, str):
+                pad = named_padding(pad, (-(-n // s) - 1) * s + extent - n, extent)
+            axes.append(_axis(a, n, k, s, d, pad, rule))
+        channels = None
+        if len(kernel_shape) > len(spatial):
+            channels = (kernel_shape[0], in_shape[0])
+        geometry = cls(tuple(axes), channels, at_least(1, groups, "groups"), bool(flip))
+        geometry._check_channels(kernel_shape, "(c_out, c_in // groups, *k)")
+        return geometry
+
+    @classmethod
+    def conv_transpose(
+        cls,
+        kernel_shape: Sequence[int],
+        in_shape: Sequence[int] | int,
+        *,
+        stride: Any = 1,
+        padding: Any = 0,
+        output_padding: Any = 0,
+        dilation: Any = 1,
+        groups: int = 1,
+        boundary: Any = "zeros",
+        flip: bool = False,
+    ) -> Geometry:
+        """Return the convolution ``C`` whose transpose takes `in_shape`.
+
+        ``C`` maps the target, ``s (n - 1) + d (k - 1) + 1 - lo - hi +
+        output_padding`` samples an axis (relationships 13-15 of
+        arXiv:1603.07285), to `in_shape`; with padding "same" the target has
+        ``s n`` samples.  Outputs of ``C`` beyond `in_shape` are dropped.
+        """
+        kernel_shape, in_shape, spatial = _split(kernel_shape, in_shape)
+        taps = kernel_shape[-len(spatial) :]
+        options = _options_per_axis(len(spatial), stride, dilation, padding, boundary)
+        more = per_axis(output_padding, len(spatial), "output_padding", least=0)
+        axes = []
+        for a, (o, k, (s, d, pad, rule)) in enumerate(
+            zip(spatial, taps, options, strict=True)
+        ):
+            pad, extra = _transposed_padding(a, pad, more[a], s, d, d * (k - 1) + 1)
+            n = s * (o - 1) + d * (k - 1) + 1 - sum(pad) + extra
+            if n < 1:
+                raise ValueError(
+                    f"the output would be empty along axis {a}: s (n - 1) + d (k - 1) + 1 "
+                    f"- lo - hi + output_padding = {n}; use less padding"
+                )
+            axes.append(_axis(a, n, k, s, d, pad, rule, o))
+        groups = at_least(1, groups, "groups")
+        channels = None
+        if len(kernel_shape) > len(spatial):
+            channels = (in_shape[0], kernel_shape[1] * groups)
+        geometry = cls(tuple(axes), channels, groups, bool(flip))
+        geometry._check_channels(kernel_shape, "(c_in, c_out // groups, *k)")
+        return geometry
+
+    def _check_channels(self, shape: tuple[int, ...], layout: str) -> None:
+        """Raise unless groups divide the channels and the kernel has its shape."""
+        if self.channels is None:
+            if self.groups != 1:
+                raise ValueError(
+                    f"groups={self.groups} needs channels: a kernel of shape {layout} and an "
+                    f"input with a channel axis, got a kernel of shape {shape}"
+                )
+            return
+        for c in self.channels:
+            if c % self.groups:
+                raise ValueError(
+                    "groups must divide the input and the output channels: got "
+                    f"groups={self.groups} for channels {self.channels}"
+                )
+        if shape != self.kernel_shape:
+            raise ValueError(
+                f"kernel has shape {shape}, but the geometry needs {self.kernel_shape} = "
+                f"{layout}"
+            )
+
+    @property
+    def c_out(self) -> int:
+        """Output channels of ``C``, 1 without a channel axis."""
+        return self.channels[0] if self.channels else 1
+
+    @property
+    def c_in(self) -> int:
+        """Input channels of ``C``, 1 without a channel axis."""
+        return self.channels[1] if self.channels else 1
+
+    @property
+    def kernel_shape(self) -> tuple[int, ...]:
+        """``(k1..kd)``, or ``(c_out, c_in // groups, k1..kd)``."""
+        taps = tuple(axis.k for axis in self.axes)
+        return (self.c_out, self.c_in // self.groups, *taps) if self.channels else taps
+
+    @property
+    def in_shape(self) -> tuple[int, ...]:
+        """``(n1..nd)``, or ``(c_in, n1..nd)``."""
+        spatial = tuple(axis.n for axis in self.axes)
+        return (self.c_in, *spatial) if self.channels else spatial
+
+    @property
+    def out_shape(self) -> tuple[int, ...]:
+        """``(o1..od)``, or ``(c_out, o1..od)``."""
+        spatial = tuple(axis.out for axis in self.axes)
+        return (self.c_out, *spatial) if self.channels else spatial
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Rows and columns of the matrix of ``C``."""
+        return math.prod(self.out_shape), math.prod(self.in_shape)
+
+    @property
+    def nnz(self) -> int:
+        """Stored entries of the matrix of ``C``; exact, nothing is allocated."""
+        channels = self.c_out * (self.c_in // self.groups)
+        return channels * math.prod(axis.nnz for axis in self.axes)
+
+    def nbytes(self, dtype: Any = "float64") -> int:
+        """Bytes of the CSR arrays with values of `dtype`; exact."""
+        return csr_nbytes(self.shape, self.nnz, itemsize(dtype))
+
+
+def csr_nbytes(shape: tuple[int, int], nnz: int, value_bytes: int) -> int:
+    """Bytes of ``data``, ``indices`` and ``indptr`` of a CSR matrix."""
+    width = index_bytes(shape, nnz)
+    return nnz * (value_bytes + width) + (shape[0] + 1) * width
+
+
+def index_bytes(shape: tuple[int, int], nnz: int) -> int:
+    """Bytes of one index: 4 while nonzeros and both dimensions fit int32, else 8."""
+    return 4 if max(nnz, *shape) <= INT32_MAX else 8
+
+
+def _split(kernel_shape: Any, in_shape: Any) -> tuple[tuple, tuple, tuple]:
+    """Check both shapes and return them with the spatial part of `in_shape`."""
+    kernel_shape, in_shape = tuple(kernel_shape), sizes(in_shape, "in_shape")
+    if len(kernel_shape) not in (len(in_shape), len(in_shape) + 1) or (
+        len(kernel_shape) == len(in_shape) + 1 and len(in_shape) == 1
+    ):
+        d = len(in_shape)
+        raise ValueError(
+            f"a kernel of shape {kernel_shape} does not fit an input of shape {in_shape}: "
+            f"expected {d} kernel axes for one channel"
+            + (f", or {d + 1} with channels" if d > 1 else "")
+            + f", got {len(kernel_shape)}"
+        )
+    kernel_shape = sizes(kernel_shape, "the kernel's shape")
+    return kernel_shape, in_shape, in_shape[len(kernel_shape) - len(in_shape) :]
+
+
+def _axis(a: int, n: int, k: int, s: int, d: int, pad: Any, rule: Any, out: int = -1) -> Axis:
+    try:
+        return Axis(n, k, s, d, pad, rule, out)
+    except ValueError as error:
+        raise ValueError(f"axis {a}: {error}") from None
+
+
+def boundaries(value: Any, d: int) -> tuple[tuple[Boundary, Boundary], ...]:
+    """Return the boundary rules as one ``(lo, hi)`` pair per axis."""
+    entries = spread(value, d)
+    if len(entries) != d:
+        raise ValueError(
+            "boundary must be one rule, one per axis or one (lo, hi) pair per axis: "
+            f"expected {d} entries, got {len(entries)} in {entries!r}"
+        )
+    pairs = []
+    for entry in entries:
+        pair = spread(entry, 2)
+        if len(pair) != 2:
+            raise ValueError(f"boundary of an axis must be a (lo, hi) pair, got {pair}")
+        pairs.append((Boundary.parse(pair[0]), Boundary.parse(pair[1])))
+    return tuple(pairs)
+
+
+def _options_per_axis(d: int, stride: Any, dilation: Any, padding: Any, boundary: Any) -> list:
+    """Return ``(stride, dilation, padding or word, boundary pair)`` of every axis."""
+    return list(
+        zip(
+            per_axis(stride, d, "stride", least=1),
+            per_axis(dilation, d, "dilation", least=1),
+            paddings(padding, d),
+            boundaries(boundary, d),
+            strict=True,
+        )
+    )
+
+
+def _transposed_padding(
+    a: int, pad: Any, extra: int, s: int, d: int, extent: int
+) -> tuple[tuple[int, int], int]:
+    """Return an axis's padding in samples and its output_padding."""
+    if extra >= max(s, d):
+        raise ValueError(
+            f"output_padding must be below max(stride, dilation) = {max(s, d)} along axis "
+            f"{a}, got {extra}"
+        )
+    if not isinstance(pad, str):
+        return pad, extra
+    if pad.startswith("same"):
+        if extra:
+            raise ValueError(
+                f"padding={pad!r} makes the output stride * n long, so output_padding must "
+                f"be 0 along axis {a}, got {extra}"
+            )
+        extra = max(0, s - extent)
+    return named_padding(pad, extent - s, extent), extra

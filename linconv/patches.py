@@ -1,0 +1,336 @@
+"""The other operators of a geometry: patches gathered, weighed one by one, or given.
+
+`Unfold` gathers what every tap sees, `VaryingConv` weighs it by a kernel of its
+own at every position, `FilterConv` is the convolution as a function of its kernel.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.lib.stride_tricks import as_strided
+from scipy.sparse import csr_array
+
+from linconv import _arrays, assembly
+from linconv._options import sizes, spread
+from linconv.geometry import Axis, Geometry
+from linconv.linop import LinearOperator, Stored
+
+
+def unfold_matrix(
+    in_shape: Sequence[int] | int,
+    kernel_size: Sequence[int] | int,
+    *,
+    stride: Any = 1,
+    padding: Any = 0,
+    dilation: Any = 1,
+    boundary: Any = "zeros",
+    dtype: Any = float,
+    rows: tuple[int, int] | None = None,
+) -> csr_array:
+    """Return the matrix U that gathers every tap of every position (im2col).
+
+    A convolution is C = K U, with the kernel as a matrix K of shape
+    ``(c_out, c_in * prod(k))`` applied at every position.
+
+    Parameters
+    ----------
+    in_shape : tuple of int, ``(n1..nd)`` or ``(c_in, n1..nd)``
+        Shape of the input; it has channels if it is longer than `kernel_size`.
+    kernel_size : tuple of int, or int
+        Taps per axis; one int stands for every axis of `in_shape`, which then
+        has no channels.
+    stride, padding, dilation, boundary
+        See `conv_matrix`.
+    dtype : dtype
+        Of the matrix.
+    rows : (int, int), optional
+        Build only rows ``start <= i < stop`` along the first axis of the output.
+
+    Returns
+    -------
+    csr_array, ``(c_in * prod(k) * prod(o), prod(in_shape))``
+        The output has shape ``(c_in * prod(k), o1..od)``, the order of
+        `torch.nn.functional.unfold`: channel slowest, then taps.
+
+    Raises
+    ------
+    ValueError, TypeError, MemoryError
+        As `conv_matrix`.
+
+    Examples
+    --------
+    >>> unfold_matrix(3, 2, dtype=int).toarray()
+    array([[1, 0, 0],
+           [0, 1, 0],
+           [0, 1, 0],
+           [0, 0, 1]])
+    """
+    geometry = _unfold_geometry(in_shape, kernel_size, stride, padding, dilation, boundary)
+    values = _arrays.as_values(1, dtype, "1")
+    return _arrays.sparse_array(*assembly.unfold_csr(geometry, values.dtype, rows))
+
+
+def _unfold_geometry(
+    in_shape: Any, kernel_size: Any, stride: Any, padding: Any, dilation: Any, boundary: Any
+) -> Geometry:
+    in_shape = sizes(in_shape, "in_shape")
+    taps = sizes(spread(kernel_size, len(in_shape)), "kernel_size")
+    channels = (1, in_shape[0]) if len(in_shape) == len(taps) + 1 else ()
+    return Geometry.conv(
+        (*channels, *taps),
+        in_shape,
+        stride=stride,
+        padding=padding,
+        dilation=dilation,
+        boundary=boundary,
+    )
+
+
+class Unfold(Stored):
+    """Gather every tap of every position (im2col); its transpose is fold (col2im).
+
+    Parameters
+    ----------
+    in_shape, kernel_size, stride, padding, dilation, boundary, dtype
+        See `unfold_matrix`.
+
+    Attributes
+    ----------
+    geometry : Geometry
+        That of a convolution with one output channel over the same taps.
+
+    Raises
+    ------
+    ValueError, TypeError, MemoryError
+        As `conv_matrix`.
+
+    Examples
+    --------
+    >>> U = Unfold((2, 3), (1, 2), dtype=int)
+    >>> U([[1, 2, 3], [4, 5, 6]])
+    array([[[1, 2],
+            [4, 5]],
+    <BLANKLINE>
+           [[2, 3],
+            [5, 6]]])
+    """
+
+    def __init__(
+        self,
+        in_shape: Sequence[int] | int,
+        kernel_size: Sequence[int] | int,
+        *,
+        stride: Any = 1,
+        padding: Any = 0,
+        dilation: Any = 1,
+        boundary: Any = "zeros",
+        dtype: Any = float,
+    ) -> None:
+        geometry = _unfold_geometry(in_shape, kernel_size, stride, padding, dilation, boundary)
+        values = _arrays.as_values(1, dtype, "1")
+        csr = _arrays.sparse_array(*assembly.unfold_csr(geometry, values.dtype))
+        taps = geometry.c_in * math.prod(axis.k for axis in geometry.axes)
+        spatial = tuple(axis.out for axis in geometry.axes)
+        super().__init__(csr, geometry.in_shape, (taps, *spatial))
+        self.geometry = geometry
+
+
+class VaryingConv(Stored):
+    """A convolution with a kernel of its own at every output position.
+
+    Parameters
+    ----------
+    kernels : array_like, ``(o1..od, k1..kd)``
+        ``kernels[i]`` are the taps of output position i; one channel.
+    in_shape : tuple of int, ``(n1..nd)``
+        Shape of the input.
+    stride, padding, dilation, boundary, flip, dtype
+        See `conv_matrix`.
+
+    Raises
+    ------
+    ValueError
+        If `kernels` does not hold one kernel per output position.
+    TypeError, MemoryError
+        As `conv_matrix`.
+
+    Examples
+    --------
+    >>> VaryingConv([[1, 2], [3, 4]], 3).toarray()
+    array([[1, 2, 0],
+           [0, 3, 4]])
+    """
+
+    def __init__(
+        self,
+        kernels: Any,
+        in_shape: Sequence[int] | int,
+        *,
+        stride: Any = 1,
+        padding: Any = 0,
+        dilation: Any = 1,
+        boundary: Any = "zeros",
+        flip: bool = False,
+        dtype: Any = None,
+    ) -> None:
+        values = _arrays.as_values(kernels, dtype, "kernels")
+        d = len(sizes(in_shape, "in_shape"))
+        if values.ndim != 2 * d:
+            raise ValueError(
+                f"kernels must have {2 * d} axes, (o1..od, k1..kd), for an input of shape "
+                f"{in_shape}, got shape {values.shape}"
+            )
+        geometry = Geometry.conv(
+            values.shape[d:],
+            in_shape,
+            stride=stride,
+            padding=padding,
+            dilation=dilation,
+            boundary=boundary,
+            flip=flip,
+        )
+        if values.shape[:d] != geometry.out_shape:
+            raise ValueError(
+                f"kernels has shape {values.shape}, but the geometry needs "
+                f"{(*geometry.out_shape, *geometry.kernel_shape)} = (o1..od, k1..kd)"
+            )
+        csr = _arrays.sparse_array(*assembly.varying_csr(geometry, values))
+        super().__init__(csr, geometry.in_shape, geometry.out_shape)
+        self.geometry = geometry
+
+
+class FilterConv(LinearOperator):
+    """The convolution of a fixed array as a function of its kernel: ``w -> conv(x, w)``.
+
+    ``FilterConv(x, w.shape) @ w.ravel()`` is ``Conv(w, x.shape) @ x.ravel()``; its
+    adjoint is the gradient with respect to the weights.
+
+    Parameters
+    ----------
+    x : array_like, ``(n1..nd)`` or ``(c_in, n1..nd)``
+        The array that is convolved; copied.
+    kernel_shape : tuple of int, ``(k1..kd)`` or ``(c_out, c_in // groups, k1..kd)``
+        Shape of the kernel, which is the input of this operator.
+    stride, padding, dilation, groups, boundary, flip, dtype
+        See `conv_matrix`.
+
+    Raises
+    ------
+    ValueError, TypeError, MemoryError
+        As `conv_matrix`.
+
+    Notes
+    -----
+    It keeps the patches that each tap sees, ``c_in prod(k) prod(o)`` values, and
+    multiplies them by BLAS.
+
+    Examples
+    --------
+    >>> F = FilterConv([1, 2, 3, 4], 2)
+    >>> F.toarray()
+    array([[1, 2],
+           [2, 3],
+           [3, 4]])
+    """
+
+    def __init__(
+        self,
+        x: Any,
+        kernel_shape: Sequence[int] | int,
+        *,
+        stride: Any = 1,
+        padding: Any = 0,
+        dilation: Any = 1,
+        groups: int = 1,
+        boundary: Any = "zeros",
+        flip: bool = False,
+        dtype: Any = None,
+    ) -> None:
+        values = _arrays.as_values(x, dtype, "x")
+        geometry = Geometry.conv(
+            sizes(kernel_shape, "kernel_shape"),
+            values.shape,
+            stride=stride,
+            padding=padding,
+            dilation=dilation,
+            groups=groups,
+            boundary=boundary,
+            flip=flip,
+        )
+        super().__init__(values.dtype, geometry.kernel_shape, geometry.out_shape)
+        self.geometry = geometry
+        self._patches = _patches(geometry, values)
+        self._patches.setflags(write=False)
+
+    def _blocks(self, X: np.ndarray, rows: int) -> np.ndarray:
+        """Reshape columns: (c_out rows, b) -> (b, groups, c_out // groups, rows)."""
+        return X.T.reshape(X.shape[1], self.geometry.groups, -1, rows)
+
+    def _matmat(self, X: np.ndarray) -> np.ndarray:
+        y = self._blocks(X, self._patches.shape[1]) @ self._patches
+        return y.reshape(X.shape[1], self.shape[0]).T
+
+    def _rmatmat(self, X: np.ndarray) -> np.ndarray:
+        blocks = self._blocks(X, self._patches.shape[2])
+        taps = self._patches.swapaxes(1, 2)
+        if self.dtype.kind == "c":
+            w = (blocks.conj() @ taps).conj()
+        else:
+            w = blocks @ taps
+        return w.reshape(X.shape[1], self.shape[1]).T
+
+    def _tosparse(self) -> csr_array:
+        groups, taps, positions = self._patches.shape
+        c_out = self.geometry.c_out
+        nnz = c_out * positions * taps
+        index = assembly.index_dtype(self.shape, nnz)
+        data = np.empty((groups, c_out // groups, positions, taps), self.dtype)
+        data[...] = self._patches.swapaxes(1, 2)[:, None]
+        indices = np.empty((c_out, positions, taps), index)
+        indices[...] = np.arange(c_out * taps, dtype=index).reshape(c_out, 1, taps)
+        indptr = np.arange(c_out * positions + 1, dtype=index) * index.type(taps)
+        return _arrays.sparse_array(data.ravel(), indices.ravel(), indptr, self.shape)
+
+
+def _patches(geometry: Geometry, x: np.ndarray) -> np.ndarray:
+    """Return what every tap reads: (groups, c_in // groups * prod(k), prod(o))."""
+    axes = geometry.axes
+    taps, positions = math.prod(a.k for a in axes), math.prod(a.out for a in axes)
+    shape = (geometry.groups, geometry.c_in // geometry.groups * taps, positions)
+    _arrays.require_memory(
+        math.prod(shape) * x.dtype.itemsize,
+        f"the patches of shape {shape} that a kernel of {geometry.kernel_shape} sees",
+        "use a smaller kernel or float32",
+    )
+    # Pad by the matrix of a one-tap kernel: the boundary rules live in one place only.
+    wide = tuple(
+        Axis(a.n, 1, padding=(a.padding[0], _reach(a)), boundary=a.boundary) for a in axes
+    )
+    one = np.ones((1,) * len(axes), x.dtype)
+    pad = _arrays.sparse_array(*assembly.conv_csr(Geometry(wide), one))
+    padded = (pad @ x.reshape(geometry.c_in, -1).T).T.reshape(
+        geometry.c_in, *(a.out for a in wide)
+    )
+    padded = np.ascontiguousarray(padded)
+    steps = padded.strides[1:]
+    windows = as_strided(
+        padded,
+        (geometry.c_in, *(a.k for a in axes), *(a.out for a in axes)),
+        (
+            padded.strides[0],
+            *(a.dilation * step for a, step in zip(axes, steps, strict=True)),
+            *(a.stride * step for a, step in zip(axes, steps, strict=True)),
+        ),
+    )
+    if geometry.flip:
+        windows = np.flip(windows, tuple(range(1, 1 + len(axes))))
+    return np.array(windows).reshape(shape)
+
+
+def _reach(axis: Axis) -> int:
+    """Return the high padding with which one tap reaches all that `axis` reads."""
+    return axis.stride * (axis.out - 1) + axis.extent - axis.padding[0] - axis.n

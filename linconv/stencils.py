@@ -1,0 +1,305 @@
+"""Axis -> stencils: what runs of positions along one axis have in common.
+
+A matrix row of one axis is a position; its columns are the samples it reads.
+An interior is one run of positions whose columns move on by `advance` from one
+to the next.  The transposed axis has the samples as its positions; with stride
+s its pattern repeats every s positions, so a run there has s stencils.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+
+from linconv.geometry import Axis, Boundary
+
+# Edge positions are worked out in tables of at most this many entries.
+_TABLE = 1 << 16
+
+
+class Layer(NamedTuple):
+    """For some rows of a mix, one tap each and what to weigh it by."""
+
+    rows: np.ndarray | None  # None: every row
+    taps: np.ndarray
+    weights: np.ndarray | None  # None: all ones
+
+
+class Stencil(NamedTuple):
+    """The columns one position reads, sorted and unique, and the taps that add up there.
+
+    The mixing matrix (columns x taps) is kept as layers: the first tap of every
+    column, then the second of those that have one, and so on.  It is never
+    multiplied out: 0 * NaN would spread a NaN tap to columns it does not touch.
+    """
+
+    columns: np.ndarray  # int64 (w,)
+    mix: tuple[Layer, ...]
+
+    def contract(self, values: np.ndarray, axis: int) -> np.ndarray:
+        """Replace the tap axis of `values`, k long, by these columns, w long."""
+        first, *others = self.mix
+        out = _weigh(values, first, axis)
+        for layer in others:
+            out[(slice(None),) * axis + (layer.rows,)] += _weigh(values, layer, axis)
+        return out
+
+
+def _weigh(values: np.ndarray, layer: Layer, axis: int) -> np.ndarray:
+    part = values.take(layer.taps, axis)
+    if layer.weights is None:
+        return part
+    shape = (-1,) + (1,) * (values.ndim - axis - 1)
+    return part * layer.weights.astype(values.dtype).reshape(shape)
+
+
+_NOTHING = Stencil(np.empty(0, np.int64), (Layer(None, np.empty(0, np.intp), None),))
+
+
+@dataclass(frozen=True)
+class Segment:
+    """A run of `count` positions from `start`: position start + r + p m has stencil r.
+
+    Its columns are ``stencils[r].columns + advance * m``, p = len(stencils).
+    """
+
+    start: int
+    count: int
+    advance: int
+    stencils: tuple[Stencil, ...]
+
+    @property
+    def width(self) -> int:
+        """Entries of one period."""
+        return sum(len(stencil.columns) for stencil in self.stencils)
+
+    @property
+    def nnz(self) -> int:
+        """Entries of the whole run."""
+        periods, rest = divmod(self.count, len(self.stencils))
+        return periods * self.width + sum(len(s.columns) for s in self.stencils[:rest])
+
+    @property
+    def runs(self) -> Iterator[tuple[int, int, Stencil]]:
+        """Yield ``(entries before, positions, stencil)`` of every stencil."""
+        before, period = 0, len(self.stencils)
+        for r, stencil in enumerate(self.stencils[: self.count]):
+            yield before, (self.count - r + period - 1) // period, stencil
+            before += len(stencil.columns)
+
+    def clip(self, start: int, stop: int) -> Segment | None:
+        """Return the part of the run in positions start..stop-1, if any."""
+        start, stop = max(start, self.start), min(stop, self.start + self.count)
+        if start >= stop:
+            return None
+        periods, r = divmod(start - self.start, len(self.stencils))
+        turned = [(s, periods) for s in self.stencils[r:]]
+        turned += [(s, periods + 1) for s in self.stencils[:r]]
+        moved = (Stencil(s.columns + self.advance * m, s.mix) for s, m in turned)
+        return Segment(start, stop - start, self.advance, tuple(moved))
+
+
+def segments(axis: Axis, *, transposed: bool = False) -> Iterator[Segment]:
+    """Yield the runs of positions of `axis`, in order.
+
+    Parameters
+    ----------
+    axis : Axis
+        The axis.
+    transposed : bool
+        Runs of its samples with the outputs that read them as columns, instead
+        of runs of its outputs with the samples they read as columns.
+
+    Examples
+    --------
+    Three taps, padding 1: an edge, the interior, an edge.
+
+    >>> for run in segments(Axis(6, 3, padding=(1, 1))):
+    ...     print(run.start, run.count, [s.columns.tolist() for s in run.stencils])
+    0 1 [[0, 1]]
+    1 4 [[0, 1, 2]]
+    5 1 [[4, 5]]
+    """
+    return _transposed(axis) if transposed else _forward(axis)
+
+
+class _Entries(NamedTuple):
+    """Nonzeros of some positions of an axis, one element each."""
+
+    at: np.ndarray  # position
+    column: np.ndarray
+    tap: np.ndarray
+    weight: np.ndarray
+
+    def take(self, which: np.ndarray | slice) -> _Entries:
+        return _Entries(*(field[which] for field in self))
+
+    def sort(self) -> _Entries:
+        return self.take(np.lexsort((self.tap, self.column, self.at)))
+
+
+_NO_ENTRIES = _Entries(*(np.empty(0, np.int64),) * 4)
+
+
+def _join(parts: Sequence[_Entries]) -> _Entries:
+    return _Entries(*(np.concatenate(fields) for fields in zip(*parts, strict=True)))
+
+
+def _forward(axis: Axis) -> Iterator[Segment]:
+    """Interior in one run, everything else from tables of what each tap reads."""
+    s, inner = axis.stride, axis.interior
+    yield from _edge(axis, range(inner.start))
+    if inner:
+        taps = np.arange(axis.k)
+        columns = s * inner.start - axis.padding[0] + axis.dilation * taps
+        yield Segment(inner.start, len(inner), s, (_plain(columns, taps),))
+    yield from _edge(axis, range(inner.stop, axis.out))
+
+
+def _edge(axis: Axis, positions: range) -> Iterator[Segment]:
+    for chunk in _chunks(positions, axis.k):
+        yield from _group(chunk, _reads(axis, chunk).sort(), axis.stride)
+
+
+def _chunks(positions: range, k: int) -> Iterator[np.ndarray]:
+    step = max(1, _TABLE // k)
+    for start in range(positions.start, positions.stop, step):
+        yield np.arange(start, min(start + step, positions.stop))
+
+
+def _reads(axis: Axis, positions: np.ndarray) -> _Entries:
+    """Return all that `positions` read, by the boundary rules."""
+    at, tap = (a.ravel() for a in np.broadcast_arrays(positions[:, None], np.arange(axis.k)))
+    j = axis.stride * at - axis.padding[0] + axis.dilation * tap
+    inside = (j >= 0) & (j < axis.n)
+    direct = _Entries(at[inside], j[inside], tap[inside], np.ones(inside.sum(), np.int64))
+    return _join((direct, _folded(axis, at[~inside], j[~inside], tap[~inside])))
+
+
+def _folded(axis: Axis, at: np.ndarray, j: np.ndarray, tap: np.ndarray) -> _Entries:
+    """Return the entries of taps that read positions `j` outside the input."""
+    if not len(j) or axis.boundary == (Boundary.ZEROS, Boundary.ZEROS):
+        return _NO_ENTRIES
+    distinct, which = np.unique(j, return_inverse=True)
+    sources = [axis.source(v) for v in distinct.tolist()]
+    counts = np.array([len(source) for source in sources], np.intp)
+    pairs = np.array([pair for source in sources for pair in source], np.int64).reshape(-1, 2)
+    many = counts[which]
+    begin = (np.cumsum(counts) - counts)[which]
+    ends = np.cumsum(many)
+    term = np.arange(many.sum()) - np.repeat(ends - many - begin, many)
+    return _Entries(np.repeat(at, many), pairs[term, 0], np.repeat(tap, many), pairs[term, 1])
+
+
+def _transposed(axis: Axis) -> Iterator[Segment]:
+    """Samples no tap is folded onto lie in runs of period s, the rest is sorted."""
+    folds = _all_folds(axis)
+    s, lo, n = axis.stride, axis.padding[0], axis.n
+    # Samples read directly by any output, and those read by all the taps that could.
+    low = min(max(0, -lo), n)
+    high = min(max(low, s * (axis.out - 1) - lo + axis.extent), n)
+    full_low = min(max(low, axis.extent - 1 - lo), high)
+    full_high = max(full_low, min(high, s * axis.out - lo))
+    onto = np.unique(folds.at)
+    cuts = np.concatenate((onto, onto + 1, [0, low, full_low, full_high, high, n]))
+    cuts = np.unique(cuts).tolist()
+    folded = set(onto.tolist())
+    slope = 1 if s == 1 else None
+    begin = 0
+    for start, stop in zip(cuts, [*cuts[1:], None], strict=True):
+        irregular = start in folded or low <= start < full_low or full_high <= start < high
+        if irregular and stop is not None:
+            continue  # gather irregular neighbours
+        for chunk in _chunks(range(begin, start), axis.k):
+            yield from _group(chunk, _read_by(axis, chunk, folds), slope)
+        begin = start if stop is None else stop
+        if stop is None:
+            return
+        if start < low or start >= high:
+            yield Segment(start, stop - start, 0, (_NOTHING,))
+        else:
+            period = range(start, min(start + s, stop))
+            yield Segment(start, stop - start, 1, tuple(_phase(axis, j) for j in period))
+
+
+def _phase(axis: Axis, j: int) -> Stencil:
+    """Return the outputs that read sample `j` of the interior directly."""
+    taps = np.arange(axis.k - 1, -1, -1)
+    reach = j + axis.padding[0] - axis.dilation * taps
+    hits = reach % axis.stride == 0
+    return _plain(reach[hits] // axis.stride, taps[hits])
+
+
+def _all_folds(axis: Axis) -> _Entries:
+    """Return what boundary rules fold into the input, by (sample, output, tap)."""
+    if axis.boundary == (Boundary.ZEROS, Boundary.ZEROS):
+        return _NO_ENTRIES
+    parts = [_NO_ENTRIES]
+    inner = axis.interior
+    for edge in (range(inner.start), range(inner.stop, axis.out)):
+        for chunk in _chunks(edge, axis.k):
+            tap = np.arange(axis.k)
+            at, tap = (a.ravel() for a in np.broadcast_arrays(chunk[:, None], tap))
+            j = axis.stride * at - axis.padding[0] + axis.dilation * tap
+            outside = (j < 0) | (j >= axis.n)
+            entries = _folded(axis, at[outside], j[outside], tap[outside])
+            parts.append(entries._replace(at=entries.column, column=entries.at))
+    return _join(parts).sort()
+
+
+def _read_by(axis: Axis, samples: np.ndarray, folds: _Entries) -> _Entries:
+    """Return all outputs that read `samples`, which are consecutive."""
+    at, tap = (a.ravel() for a in np.broadcast_arrays(samples[:, None], np.arange(axis.k)))
+    reach = at + axis.padding[0] - axis.dilation * tap
+    hits = (reach % axis.stride == 0) & (reach >= 0) & (reach < axis.stride * axis.out)
+    ones = np.ones(hits.sum(), np.int64)
+    direct = _Entries(at[hits], reach[hits] // axis.stride, tap[hits], ones)
+    start, stop = np.searchsorted(folds.at, (samples[0], samples[-1] + 1))
+    return _join((direct, folds.take(slice(start, stop)))).sort()
+
+
+def _group(positions: np.ndarray, entries: _Entries, slope: int | None) -> Iterator[Segment]:
+    """Yield runs of consecutive `positions` whose sorted entries differ by `slope` only."""
+    bounds = np.searchsorted(entries.at, np.append(positions, positions[-1] + 1))
+    counts = np.diff(bounds)
+    owner = entries.at - positions[0]
+    earlier = np.arange(len(owner)) - counts[owner]  # the same place one position before
+    earlier[earlier < 0] = 0
+    step = entries.column - entries.column[earlier]
+    differs = (entries.tap != entries.tap[earlier]) | (
+        entries.weight != entries.weight[earlier]
+    )
+    differs |= True if slope is None else step != slope
+    breaks = np.bincount(owner, differs, len(positions)) > 0
+    breaks[1:] |= counts[1:] != counts[:-1]
+    breaks[0] = True
+    starts = np.flatnonzero(breaks)
+    for start, stop in zip(starts, [*starts[1:], len(positions)], strict=True):
+        here = entries.take(slice(bounds[start], bounds[start + 1]))
+        advance = slope if slope and stop - start > 1 else 0
+        stencil = _stencil(here)
+        yield Segment(int(positions[start]), int(stop - start), advance, (stencil,))
+
+
+def _plain(columns: np.ndarray, taps: np.ndarray) -> Stencil:
+    """Return the stencil whose columns have one tap each."""
+    return Stencil(columns, (Layer(None, taps, None),))
+
+
+def _stencil(entries: _Entries) -> Stencil:
+    """Merge one position's entries, sorted by (column, tap), into a stencil."""
+    fresh = np.ones(len(entries.column), bool)
+    fresh[1:] = entries.column[1:] != entries.column[:-1]
+    columns = entries.column[fresh]
+    row = np.cumsum(fresh) - 1
+    rank = np.arange(len(row)) - np.flatnonzero(fresh)[row]  # 0 for a column's first tap
+    layers = []
+    for depth in range(rank.max(initial=0) + 1):
+        chosen = rank == depth
+        weights = entries.weight[chosen]
+        weights = None if (weights == 1).all() else weights
+        layers.append(Layer(row[chosen] if depth else None, entries.tap[chosen], weights))
+    return Stencil(columns, tuple(layers))
