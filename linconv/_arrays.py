@@ -16,9 +16,6 @@ from scipy.sparse import csr_array
 
 CsrArray: TypeAlias = Any  # scipy.sparse.csr_array, which SciPy does not annotate
 
-# One task should be worth its thread: products and stamping do about 1e9 entries a second.
-THREAD_WORK = 1 << 20
-
 
 def as_array(value: Any, name: str) -> np.ndarray:
     """Return an array-like as a numeric ndarray; refuse what would change its meaning."""
@@ -126,13 +123,13 @@ def require_memory(nbytes: int, what: str, way_out: str) -> None:
         )
 
 
-def workers(work: int) -> int:
-    """Return how many threads `work` elementary operations are worth, at most 8."""
+def workers(work: int, grain: int) -> int:
+    """Return how many threads are worth starting, at most 8: each gets `grain` of `work`."""
     if hasattr(os, "sched_getaffinity"):
         cores = len(os.sched_getaffinity(0))
     else:
         cores = os.cpu_count() or 1
-    return max(1, min(cores, 8, work // THREAD_WORK))
+    return max(1, min(cores, 8, work // grain))
 
 
 def run_all(tasks: Iterable[Callable[[], Any]], threads: int) -> list[Any]:

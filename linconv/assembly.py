@@ -29,6 +29,8 @@ from linconv.stencils import Segment, Stencil, segments
 _BLOCK = 1 << 12
 # Entries one task writes: many more than its templates hold.
 _TASK = 1 << 22
+# Entries worth a thread.
+_GRAIN = 1 << 20
 
 
 class Csr(NamedTuple):
@@ -114,7 +116,7 @@ def conv_csr(
     tasks: list[Callable[[], None]]
     tasks = [partial(_write_indptr, starts, grid, per_group, per_channel)]
     tasks += _tasks(tables, grid, values, bases, outer)
-    _arrays.run_all(tasks, _arrays.workers(csr.data.size))
+    _arrays.run_all(tasks, _arrays.workers(csr.data.size, _GRAIN))
     return csr
 
 
@@ -150,7 +152,7 @@ def unfold_csr(geometry: Geometry, dtype: Any, rows: tuple[int, int] | None = No
         bases = (first // len(grids) + np.arange(len(slots))) * plane
         ones = np.ones((len(slots), 1) + (1,) * len(geometry.axes), dtype)
         tasks += _tasks((indices, data), grid, ones, bases, np.zeros(1, np.int64))
-    _arrays.run_all(tasks, _arrays.workers(nnz))
+    _arrays.run_all(tasks, _arrays.workers(nnz, _GRAIN))
     return csr
 
 
@@ -164,9 +166,11 @@ def varying_csr(
     grid, _ = _grid(geometry, False)
     start, stop = _check_rows(rows, grid.lengths[0])
     grid, kernels = grid.clip(start, stop), kernels[start:stop]
+    d = len(grid.axes)
+    if geometry.flip:
+        kernels = np.flip(kernels, tuple(range(d, 2 * d)))
     csr = _allocate(1, grid, grid.entries(0), geometry.shape[1], kernels.dtype)
     _write_indptr(csr.indptr[:-1].reshape(1, -1), grid, 1, 0)
-    d = len(grid.axes)
     values = np.broadcast_to(kernels.dtype.type(0), (1, 1, *(a.k for a in geometry.axes)))
     pattern = (csr.indices.reshape(1, -1), None)
     for task in _tasks(pattern, grid, values, np.zeros(1, np.int64), np.zeros(1, np.int64)):
@@ -269,7 +273,7 @@ def _row_starts(runs: tuple[Segment, ...], dtype: np.dtype) -> tuple[np.ndarray,
         starts[here] = np.arange(place.count, dtype=dtype)
         starts[here] *= place.distance
         starts[here] += place.offset
-        widths[here] = len(place.stencil.columns)
+        widths[here] = place.stencil.width
     return starts, widths
 
 
@@ -313,7 +317,7 @@ def _address(
         after = width * grid.entries(level + 1)
         offset += place.offset * after
         distances.append(place.distance * after)
-        width *= len(place.stencil.columns)
+        width *= place.stencil.width
     return offset, distances, width * grid.entries(outer)
 
 
@@ -333,7 +337,7 @@ def _tasks(
     channels, entries = tables[0].shape
     if not entries:
         return
-    threads = _arrays.workers(channels * entries)
+    threads = _arrays.workers(channels * entries, _GRAIN)
     pieces = max(threads, channels * entries // _TASK)
     by = max(1, channels // pieces)
     parts = 1 if channels >= threads else -(-threads // channels)

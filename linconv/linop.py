@@ -13,6 +13,7 @@ import itertools
 import math
 import operator
 import textwrap
+import weakref
 from collections.abc import Sequence
 from typing import Any
 
@@ -82,8 +83,7 @@ class LinearOperator(_Base):
         shape = (math.prod(self.out_shape), math.prod(self.in_shape))
         super().__init__(np.dtype(dtype), shape)
         self.dims, self.dimsd = self.in_shape, self.out_shape  # PyLops reads these
-
-    # The hooks ---------------------------------------------------------------
+        self._views = weakref.WeakValueDictionary()
 
     def _matmat(self, X: np.ndarray) -> np.ndarray:
         """Return A X; (n, b) -> (m, b)."""
@@ -121,8 +121,6 @@ class LinearOperator(_Base):
 
     def _tosparse_transposed(self) -> CsrArray:
         return _canonical(self._tosparse().T.tocsr())
-
-    # Products ----------------------------------------------------------------
 
     def __call__(self, x: Any) -> np.ndarray:
         """Return A(x) for shaped arrays: (*batch, *in_shape) -> (*batch, *out_shape)."""
@@ -195,21 +193,29 @@ class LinearOperator(_Base):
             X = X.astype(X.dtype.newbyteorder("="))
         return np.asarray(hook(X)).astype(dtype, copy=False)
 
-    # Algebra -----------------------------------------------------------------
+    def _view(self, transpose: bool, conjugate: bool) -> LinearOperator:
+        """Return a view that holds this operator; weakly known here, so B.T.T is B too."""
+        key = (transpose, conjugate and self.dtype.kind == "c")
+        if not any(key):
+            return self
+        view = self._views.get(key)
+        if view is None:
+            view = self._views[key] = View(self, *key)
+        return view
 
     @property
     def T(self) -> LinearOperator:
         """The transpose, without conjugation; ``A.T.T is A``."""
-        return View(self, transpose=True)
+        return self._view(True, False)
 
     @property
     def H(self) -> LinearOperator:
         """The adjoint: the conjugate transpose; ``A.H.H is A``."""
-        return View(self, transpose=True, conjugate=self.dtype.kind == "c")
+        return self._view(True, True)
 
     def conj(self) -> LinearOperator:
         """Return the operator with conjugated entries, A itself if it is real."""
-        return View(self, conjugate=True) if self.dtype.kind == "c" else self
+        return self._view(False, True)
 
     def transpose(self) -> LinearOperator:
         """Return ``A.T``."""
@@ -264,8 +270,6 @@ class LinearOperator(_Base):
             return self if p else Identity(self.in_shape, self.dtype)
         return Product(*(self,) * p)
 
-    # Matrices ----------------------------------------------------------------
-
     def tosparse(self, format: str = "csr") -> Any:
         """Return the matrix of ``A`` as a fresh, canonical sparse array.
 
@@ -287,8 +291,6 @@ class LinearOperator(_Base):
         _arrays.require_memory(nbytes, what, "use tosparse()")
         return self._tosparse().toarray()
 
-    # Looks -------------------------------------------------------------------
-
     def _signature(self) -> str:
         return f"{self.dtype.name}, {self.in_shape} -> {self.out_shape}"
 
@@ -296,45 +298,25 @@ class LinearOperator(_Base):
         return f"{type(self).__name__}({self._signature()})"
 
     def __getstate__(self) -> dict[str, Any]:
-        state = self.__dict__.copy()
-        state.pop("_xp", None)  # SciPy >= 1.18 keeps a module here
-        return state
+        # SciPy >= 1.18 keeps a module in _xp; views are made again when asked for.
+        return {k: v for k, v in self.__dict__.items() if k not in ("_xp", "_views")}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         _Base.__init__(self, state["dtype"], state["shape"])
         self.__dict__.update(state)
+        self._views = weakref.WeakValueDictionary()
 
 
 class View(LinearOperator):
     """The transpose, conjugate or adjoint of `base`, to which it holds a reference."""
 
-    def __init__(
-        self, base: LinearOperator, *, transpose: bool = False, conjugate: bool = False
-    ) -> None:
+    def __init__(self, base: LinearOperator, transpose: bool, conjugate: bool) -> None:
         shapes = (base.in_shape, base.out_shape)
         super().__init__(base.dtype, *(shapes[::-1] if transpose else shapes))
         self.base, self._transposes, self._conjugates = base, transpose, conjugate
 
-    def _again(self, *, transpose: bool = False, conjugate: bool = False) -> LinearOperator:
-        transpose ^= self._transposes
-        conjugate ^= self._conjugates
-        if not transpose and not conjugate:
-            return self.base
-        return View(self.base, transpose=transpose, conjugate=conjugate)
-
-    @property
-    def T(self) -> LinearOperator:
-        """The transpose."""
-        return self._again(transpose=True)
-
-    @property
-    def H(self) -> LinearOperator:
-        """The adjoint."""
-        return self._again(transpose=True, conjugate=self.dtype.kind == "c")
-
-    def conj(self) -> LinearOperator:
-        """Return the operator with conjugated entries."""
-        return self._again(conjugate=True) if self.dtype.kind == "c" else self
+    def _view(self, transpose: bool, conjugate: bool) -> LinearOperator:
+        return self.base._view(transpose ^ self._transposes, conjugate ^ self._conjugates)
 
     def _matmat(self, X: np.ndarray) -> np.ndarray:
         if not self._transposes:
@@ -356,7 +338,7 @@ class View(LinearOperator):
         return matrix
 
     def _tosparse_transposed(self) -> CsrArray:
-        return self._again(transpose=True)._tosparse()
+        return self.T._tosparse()
 
     def __getattr__(self, name: str) -> Any:
         # What describes a convolution describes its transpose: kernel, geometry, method.
@@ -400,8 +382,6 @@ class Identity(LinearOperator):
         index = scipy.sparse.get_index_dtype(maxval=n)
         ones, places = np.ones(n, self.dtype), np.arange(n + 1, dtype=index)
         return _arrays.sparse_array(ones, places[:-1].copy(), places, self.shape)
-
-    _tosparse_transposed = _tosparse
 
 
 class Stored(LinearOperator):
@@ -491,7 +471,7 @@ class _Foreign(LinearOperator):
         return np.asarray(self.operator.rmatmat(X))
 
     def __repr__(self) -> str:
-        return f"aslinearoperator({self.operator!r})"
+        return f"aslinearoperator({self._signature()}, {self.operator!r})"
 
 
 class _Composite(LinearOperator):

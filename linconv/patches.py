@@ -268,7 +268,8 @@ class FilterConv(LinearOperator):
 
     def _blocks(self, X: np.ndarray, rows: int) -> np.ndarray:
         """Reshape columns: (c_out rows, b) -> (b, groups, c_out // groups, rows)."""
-        return X.T.reshape(X.shape[1], self.geometry.groups, -1, rows)
+        groups = self.geometry.groups
+        return X.T.reshape(X.shape[1], groups, self.geometry.c_out // groups, rows)
 
     def _matmat(self, X: np.ndarray) -> np.ndarray:
         y = self._blocks(X, self._patches.shape[1]) @ self._patches

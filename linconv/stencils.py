@@ -8,23 +8,27 @@ s its pattern repeats every s positions, so a run there has s stencils.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import NamedTuple, TypeAlias
 
 import numpy as np
 
 from linconv.geometry import Axis, Boundary
 
 # Edge positions are worked out in tables of at most this many entries.
-_TABLE = 1 << 16
+_TABLE = 1 << 13
+
+
+Places: TypeAlias = np.ndarray | range  # a range where a step is constant: no memory
 
 
 class Layer(NamedTuple):
     """For some rows of a mix, one tap each and what to weigh it by."""
 
     rows: np.ndarray | None  # None: every row
-    taps: np.ndarray
+    taps: Places
     weights: np.ndarray | None  # None: all ones
 
 
@@ -36,11 +40,28 @@ class Stencil(NamedTuple):
     multiplied out: 0 * NaN would spread a NaN tap to columns it does not touch.
     """
 
-    columns: np.ndarray  # int64 (w,)
+    reads: Places
     mix: tuple[Layer, ...]
 
+    @property
+    def columns(self) -> np.ndarray:
+        """The columns as int64, (width,)."""
+        return _array(self.reads)
+
+    @property
+    def width(self) -> int:
+        """How many columns there are."""
+        return len(self.reads)
+
+    def shift(self, by: int) -> Stencil:
+        """Return the same stencil with its columns moved on."""
+        if isinstance(self.reads, range):
+            moved = range(self.reads.start + by, self.reads.stop + by, self.reads.step)
+            return Stencil(moved, self.mix)
+        return Stencil(self.reads + by, self.mix)
+
     def contract(self, values: np.ndarray, axis: int) -> np.ndarray:
-        """Replace the tap axis of `values`, k long, by these columns, w long."""
+        """Replace the tap axis of `values`, k long, by these columns; may be a view."""
         first, *others = self.mix
         out = _weigh(values, first, axis)
         for layer in others:
@@ -48,15 +69,26 @@ class Stencil(NamedTuple):
         return out
 
 
+def _array(places: Places) -> np.ndarray:
+    if isinstance(places, range):
+        return np.arange(places.start, places.stop, places.step)
+    return places
+
+
 def _weigh(values: np.ndarray, layer: Layer, axis: int) -> np.ndarray:
-    part = values.take(layer.taps, axis)
+    taps = layer.taps
+    if isinstance(taps, range):  # only ever of single-layer mixes, so a view will do
+        stop = taps.stop if taps.stop >= 0 else None
+        part = values[(slice(None),) * axis + (slice(taps.start, stop, taps.step),)]
+    else:
+        part = values.take(taps, axis)
     if layer.weights is None:
         return part
     shape = (-1,) + (1,) * (values.ndim - axis - 1)
     return part * layer.weights.astype(values.dtype).reshape(shape)
 
 
-_NOTHING = Stencil(np.empty(0, np.int64), (Layer(None, np.empty(0, np.intp), None),))
+_NOTHING = Stencil(range(0), (Layer(None, range(0), None),))
 
 
 @dataclass(frozen=True)
@@ -74,13 +106,13 @@ class Segment:
     @property
     def width(self) -> int:
         """Entries of one period."""
-        return sum(len(stencil.columns) for stencil in self.stencils)
+        return sum(stencil.width for stencil in self.stencils)
 
     @property
     def nnz(self) -> int:
         """Entries of the whole run."""
         periods, rest = divmod(self.count, len(self.stencils))
-        return periods * self.width + sum(len(s.columns) for s in self.stencils[:rest])
+        return periods * self.width + sum(stencil.width for stencil in self.stencils[:rest])
 
     @property
     def runs(self) -> Iterator[tuple[int, int, Stencil]]:
@@ -88,7 +120,7 @@ class Segment:
         before, period = 0, len(self.stencils)
         for r, stencil in enumerate(self.stencils[: self.count]):
             yield before, (self.count - r + period - 1) // period, stencil
-            before += len(stencil.columns)
+            before += stencil.width
 
     def clip(self, start: int, stop: int) -> Segment | None:
         """Return the part of the run in positions start..stop-1, if any."""
@@ -96,10 +128,9 @@ class Segment:
         if start >= stop:
             return None
         periods, r = divmod(start - self.start, len(self.stencils))
-        turned = [(s, periods) for s in self.stencils[r:]]
-        turned += [(s, periods + 1) for s in self.stencils[:r]]
-        moved = (Stencil(s.columns + self.advance * m, s.mix) for s, m in turned)
-        return Segment(start, stop - start, self.advance, tuple(moved))
+        turned = [s.shift(self.advance * periods) for s in self.stencils[r:]]
+        turned += [s.shift(self.advance * (periods + 1)) for s in self.stencils[:r]]
+        return Segment(start, stop - start, self.advance, tuple(turned))
 
 
 def segments(axis: Axis, *, transposed: bool = False) -> Iterator[Segment]:
@@ -123,7 +154,22 @@ def segments(axis: Axis, *, transposed: bool = False) -> Iterator[Segment]:
     1 4 [[0, 1, 2]]
     5 1 [[4, 5]]
     """
-    return _transposed(axis) if transposed else _forward(axis)
+    return _merge_empty(_transposed(axis) if transposed else _forward(axis))
+
+
+def _merge_empty(runs: Iterator[Segment]) -> Iterator[Segment]:
+    """Join neighbouring runs that read nothing: wide padding comes in tables."""
+    start = count = 0
+    for run in runs:
+        if run.width == 0:
+            start, count = (start if count else run.start), count + run.count
+            continue
+        if count:
+            yield Segment(start, count, 0, (_NOTHING,))
+            count = 0
+        yield run
+    if count:
+        yield Segment(start, count, 0, (_NOTHING,))
 
 
 class _Entries(NamedTuple):
@@ -153,9 +199,10 @@ def _forward(axis: Axis) -> Iterator[Segment]:
     s, inner = axis.stride, axis.interior
     yield from _edge(axis, range(inner.start))
     if inner:
-        taps = np.arange(axis.k)
-        columns = s * inner.start - axis.padding[0] + axis.dilation * taps
-        yield Segment(inner.start, len(inner), s, (_plain(columns, taps),))
+        begin = s * inner.start - axis.padding[0]
+        reads = range(begin, begin + axis.extent, axis.dilation)
+        stencil = Stencil(reads, (Layer(None, range(axis.k), None),))
+        yield Segment(inner.start, len(inner), s, (stencil,))
     yield from _edge(axis, range(inner.stop, axis.out))
 
 
@@ -276,23 +323,53 @@ def _group(positions: np.ndarray, entries: _Entries, slope: int | None) -> Itera
     breaks = np.bincount(owner, differs, len(positions)) > 0
     breaks[1:] |= counts[1:] != counts[:-1]
     breaks[0] = True
-    starts = np.flatnonzero(breaks)
-    for start, stop in zip(starts, [*starts[1:], len(positions)], strict=True):
-        here = entries.take(slice(bounds[start], bounds[start + 1]))
+    starts = np.flatnonzero(breaks).tolist()
+    bounds = bounds.tolist()
+    simple = bool((entries.weight == 1).all()) and not _repeated(entries).any()
+    for start, stop in itertools.pairwise([*starts, len(positions)]):
+        here = slice(bounds[start], bounds[start + 1])
+        if simple:
+            stencil = _plain(entries.column[here], entries.tap[here])
+        else:
+            stencil = _stencil(entries.take(here))
         advance = slope if slope and stop - start > 1 else 0
-        stencil = _stencil(here)
-        yield Segment(int(positions[start]), int(stop - start), advance, (stencil,))
+        yield Segment(int(positions[start]), stop - start, advance, (stencil,))
+
+
+def _repeated(entries: _Entries) -> np.ndarray:
+    """Return which sorted entries add to the column of the entry before."""
+    repeated = np.zeros(len(entries.at), bool)
+    repeated[1:] = (entries.column[1:] == entries.column[:-1]) & (
+        entries.at[1:] == entries.at[:-1]
+    )
+    return repeated
 
 
 def _plain(columns: np.ndarray, taps: np.ndarray) -> Stencil:
     """Return the stencil whose columns have one tap each."""
-    return Stencil(columns, (Layer(None, taps, None),))
+    reads, steps = _range(columns), _range(taps)
+    if reads is None or steps is None:
+        return Stencil(columns.copy(), (Layer(None, taps.copy(), None),))
+    return Stencil(reads, (Layer(None, steps, None),))
+
+
+def _range(places: np.ndarray) -> range | None:
+    """Return distinct places as a range, if their step is constant."""
+    if not len(places):
+        return range(0)
+    start, last = int(places[0]), int(places[-1])
+    if len(places) == 1:
+        return range(start, start + 1)
+    step = int(places[1]) - start
+    regular = (
+        step and last - start == step * (len(places) - 1) and (np.diff(places) == step).all()
+    )
+    return range(start, last + (1 if step > 0 else -1), step) if regular else None
 
 
 def _stencil(entries: _Entries) -> Stencil:
     """Merge one position's entries, sorted by (column, tap), into a stencil."""
-    fresh = np.ones(len(entries.column), bool)
-    fresh[1:] = entries.column[1:] != entries.column[:-1]
+    fresh = ~_repeated(entries)
     columns = entries.column[fresh]
     row = np.cumsum(fresh) - 1
     rank = np.arange(len(row)) - np.flatnonzero(fresh)[row]  # 0 for a column's first tap

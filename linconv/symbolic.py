@@ -57,7 +57,7 @@ def conv_matrix(w: Any, in_shape: Sequence[int] | int, **options: Any) -> Any:
     if isinstance(w, sympy.MatrixExpr):
         w = w.as_explicit()
     taps = np.array(w.tolist() if hasattr(w, "tolist") else w, dtype=object)
-    taps.flat = [sympy.sympify(tap) for tap in taps.flat]
+    taps[...] = np.vectorize(sympy.sympify, otypes=[object])(taps)
     geometry = Geometry.conv(taps.shape, in_shape, **options)
     csr = assembly.conv_csr(geometry, taps)
     rows = np.repeat(np.arange(csr.shape[0]), np.diff(csr.indptr))
