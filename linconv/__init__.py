@@ -10,6 +10,7 @@ array([[ 1, -1,  0,  0],
        [ 0,  0,  1, -1]])
 """
 
+from linconv import symbolic, testing
 from linconv.convolution import Conv, conv_matrix, conv_transpose, conv_transpose_matrix
 from linconv.geometry import Axis, Boundary, Geometry
 from linconv.linop import Identity, LinearOperator, Matrix, aslinearoperator
@@ -32,5 +33,7 @@ __all__ = [
     "conv_matrix",
     "conv_transpose",
     "conv_transpose_matrix",
+    "symbolic",
+    "testing",
     "unfold_matrix",
 ]

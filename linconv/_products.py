@@ -7,6 +7,7 @@ result needs a wider dtype than the matrix has, blocks of rows are cast in turn.
 
 from __future__ import annotations
 
+import functools
 import itertools
 from functools import partial
 
@@ -47,25 +48,20 @@ def _product(matrix: CsrArray, x: np.ndarray, *, transposed: bool) -> np.ndarray
     x = np.ascontiguousarray(x, dtype)
     if matrix.shape[0] == 0 or x.shape[1] == 0:
         return np.zeros((matrix.shape[transposed], x.shape[1]), dtype)
+    m, n = matrix.shape
     threads = _arrays.workers(matrix.nnz * x.shape[1], _GRAIN)
-    blocks = threads if matrix.dtype == dtype else max(threads, -(-matrix.nnz // _CAST))
-    # A transposed block returns a whole vector: only worth it if it reads far more.
-    if transposed and matrix.nnz < 4 * blocks * matrix.shape[1]:
-        blocks = threads = 1
-    if blocks <= 1:
-        return _block(matrix, x, 0, matrix.shape[0], transposed)
-    edges = np.linspace(0, matrix.shape[0], blocks + 1).astype(int).tolist()
+    if transposed and matrix.nnz < 4 * threads * n:
+        threads = 1  # every thread adds up a whole vector: only worth it if it reads far more
+    edges = np.linspace(0, m, threads + 1).astype(int).tolist()
     tasks = [
-        partial(_block, matrix, x, start, stop, transposed)
+        partial(_rows_product, matrix, x, start, stop, transposed)
         for start, stop in itertools.pairwise(edges)
     ]
     results = _arrays.run_all(tasks, threads)
-    if not transposed:
-        return np.concatenate(results)
-    total = results[0]
-    for result in results[1:]:  # in this order, whichever thread came first
-        total += result
-    return total
+    if len(results) == 1:
+        return results[0]
+    # Added up in this order, whichever thread came first.
+    return functools.reduce(np.add, results) if transposed else np.concatenate(results)
 
 
 def _complex_as_two(
@@ -77,22 +73,40 @@ def _complex_as_two(
     return np.ascontiguousarray(_product(matrix, parts, transposed=transposed)).view(dtype)
 
 
-def _block(
+def _rows_product(
     matrix: CsrArray, x: np.ndarray, start: int, stop: int, transposed: bool
 ) -> np.ndarray:
-    """Return the product of rows start..stop-1; x holds their part if transposed."""
+    """Return the product of rows start..stop-1 alone, cast in pieces where it must be."""
+    if matrix.dtype == x.dtype:
+        return _multiply(_rows(matrix, start, stop), x, start, stop, transposed)
+    nnz = int(matrix.indptr[stop] - matrix.indptr[start])
+    edges = np.linspace(start, stop, -(-nnz // _CAST) + 2).astype(int).tolist()
+    total = np.zeros((matrix.shape[1], x.shape[1]), x.dtype) if transposed else None
+    pieces = []
+    for first, last in itertools.pairwise(edges):
+        rows = _rows(matrix, first, last).astype(x.dtype)
+        piece = _multiply(rows, x, first, last, transposed)
+        if total is None:
+            pieces.append(piece)
+        else:
+            total += piece
+    return np.concatenate(pieces) if total is None else total
+
+
+def _multiply(
+    rows: CsrArray, x: np.ndarray, start: int, stop: int, transposed: bool
+) -> np.ndarray:
+    return rows.T @ x[start:stop] if transposed else rows @ x
+
+
+def _rows(matrix: CsrArray, start: int, stop: int) -> CsrArray:
+    """View rows start..stop-1 of the matrix."""
     if (start, stop) == (0, matrix.shape[0]):
-        rows = matrix
-    else:
-        first, last = int(matrix.indptr[start]), int(matrix.indptr[stop])
-        rows = _arrays.sparse_array(
-            matrix.data[first:last],
-            matrix.indices[first:last],
-            matrix.indptr[start : stop + 1] - matrix.indptr.dtype.type(first),
-            (stop - start, matrix.shape[1]),
-        )
-    if rows.dtype != x.dtype:
-        rows = rows.astype(x.dtype)
-    if not transposed:
-        return rows @ x
-    return rows.T @ x[start:stop]
+        return matrix
+    first, last = int(matrix.indptr[start]), int(matrix.indptr[stop])
+    return _arrays.sparse_array(
+        matrix.data[first:last],
+        matrix.indices[first:last],
+        matrix.indptr[start : stop + 1] - matrix.indptr.dtype.type(first),
+        (stop - start, matrix.shape[1]),
+    )

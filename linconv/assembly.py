@@ -11,6 +11,7 @@ distances in the CSR arrays.
 
 from __future__ import annotations
 
+import functools
 import itertools
 import math
 from collections.abc import Callable, Iterator
@@ -22,7 +23,7 @@ import numpy as np
 from numpy.lib.stride_tricks import as_strided
 
 from linconv import _arrays
-from linconv.geometry import Geometry, csr_nbytes, index_bytes
+from linconv.geometry import Axis, Geometry, csr_nbytes, index_bytes
 from linconv.stencils import Segment, Stencil, segments
 
 # Entries of a template: long enough for long inner loops, short enough for the cache.
@@ -199,9 +200,20 @@ def _check_rows(rows: tuple[int, int] | None, length: int) -> tuple[int, int]:
     return start, stop
 
 
+def _runs(axis: Axis, transposed: bool) -> tuple[Segment, ...]:
+    """Return all runs of an axis; remembered, unless the kernel is long."""
+    find = _remembered_runs if axis.k <= 64 else _remembered_runs.__wrapped__
+    return find(axis, transposed)
+
+
+@functools.lru_cache(maxsize=128)
+def _remembered_runs(axis: Axis, transposed: bool) -> tuple[Segment, ...]:
+    return tuple(segments(axis, transposed=transposed))
+
+
 def _grid(geometry: Geometry, transposed: bool) -> tuple[_Grid, int]:
     """Return the rows of one channel, and the columns of one channel."""
-    axes = tuple(tuple(segments(axis, transposed=transposed)) for axis in geometry.axes)
+    axes = tuple(_runs(axis, transposed) for axis in geometry.axes)
     sizes = [axis.out if transposed else axis.n for axis in geometry.axes]
     return _Grid(axes, _strides(sizes)), math.prod(sizes)
 
@@ -209,8 +221,9 @@ def _grid(geometry: Geometry, transposed: bool) -> tuple[_Grid, int]:
 def _tap_grid(geometry: Geometry, taps: tuple[int, ...]) -> _Grid:
     """Return the rows that read one tap only."""
     axes = [axis.only_tap(t) for axis, t in zip(geometry.axes, taps, strict=True)]
-    runs = tuple(tuple(segments(axis)) for axis in axes)
-    return _Grid(runs, _strides([axis.n for axis in axes]))
+    return _Grid(
+        tuple(_runs(axis, False) for axis in axes), _strides([axis.n for axis in axes])
+    )
 
 
 def _strides(sizes: list[int]) -> tuple[int, ...]:
@@ -438,6 +451,9 @@ def _repeat_columns(
     target: np.ndarray, period: np.ndarray, step: int, shift: np.ndarray
 ) -> None:
     """Fill (*positions, entries) with `period`, moving on by `step` each time."""
+    if len(period) == target.shape[-1]:  # an edge: nothing repeats
+        np.add(period, shift[..., None], out=target, casting="unsafe")
+        return
     times = _times(len(period), target.shape[-1])
     block = np.add.outer(np.arange(times) * step, period).ravel().astype(target.dtype)
     whole, tail = _blocks(target, len(block))
@@ -449,6 +465,9 @@ def _repeat_columns(
 
 def _repeat_values(target: np.ndarray, period: np.ndarray) -> None:
     """Fill (channels, *positions, entries) with `period`, (channels, width)."""
+    if period.shape[1] == target.shape[-1]:
+        target[...] = period.reshape(len(period), *(1,) * (target.ndim - 2), -1)
+        return
     block = np.tile(period, _times(period.shape[1], target.shape[-1]))
     whole, tail = _blocks(target, block.shape[1])
     block = block.reshape(len(block), *(1,) * (target.ndim - 2), 1, -1)

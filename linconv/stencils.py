@@ -217,9 +217,14 @@ def _chunks(positions: range, k: int) -> Iterator[np.ndarray]:
         yield np.arange(start, min(start + step, positions.stop))
 
 
+def _pairs(positions: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return all pairs of a position and a tap, as two arrays."""
+    return np.repeat(positions, k), np.tile(np.arange(k), len(positions))
+
+
 def _reads(axis: Axis, positions: np.ndarray) -> _Entries:
     """Return all that `positions` read, by the boundary rules."""
-    at, tap = (a.ravel() for a in np.broadcast_arrays(positions[:, None], np.arange(axis.k)))
+    at, tap = _pairs(positions, axis.k)
     j = axis.stride * at - axis.padding[0] + axis.dilation * tap
     inside = (j >= 0) & (j < axis.n)
     direct = _Entries(at[inside], j[inside], tap[inside], np.ones(inside.sum(), np.int64))
@@ -288,8 +293,7 @@ def _all_folds(axis: Axis) -> _Entries:
     inner = axis.interior
     for edge in (range(inner.start), range(inner.stop, axis.out)):
         for chunk in _chunks(edge, axis.k):
-            tap = np.arange(axis.k)
-            at, tap = (a.ravel() for a in np.broadcast_arrays(chunk[:, None], tap))
+            at, tap = _pairs(chunk, axis.k)
             j = axis.stride * at - axis.padding[0] + axis.dilation * tap
             outside = (j < 0) | (j >= axis.n)
             entries = _folded(axis, at[outside], j[outside], tap[outside])
@@ -299,7 +303,7 @@ def _all_folds(axis: Axis) -> _Entries:
 
 def _read_by(axis: Axis, samples: np.ndarray, folds: _Entries) -> _Entries:
     """Return all outputs that read `samples`, which are consecutive."""
-    at, tap = (a.ravel() for a in np.broadcast_arrays(samples[:, None], np.arange(axis.k)))
+    at, tap = _pairs(samples, axis.k)
     reach = at + axis.padding[0] - axis.dilation * tap
     hits = (reach % axis.stride == 0) & (reach >= 0) & (reach < axis.stride * axis.out)
     ones = np.ones(hits.sum(), np.int64)

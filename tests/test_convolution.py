@@ -1,0 +1,341 @@
+"""Builders and operators: dtypes, attributes, options, errors."""
+
+import copy
+import pickle
+
+import numpy as np
+import pytest
+import scipy.sparse
+import scipy.sparse.linalg
+
+import linconv
+from linconv import Conv, FilterConv, Identity, Matrix, Unfold, VaryingConv, conv_transpose
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        ("?", "i8"),
+        ("i1", "i8"),
+        ("u1", "i8"),
+        ("i4", "i8"),
+        ("u4", "i8"),
+        ("i8", "i8"),
+        ("u8", "i8"),
+        ("f2", "f4"),
+        ("f4", "f4"),
+        ("f8", "f8"),
+        (">f8", "f8"),
+        ("g", "g"),
+        ("c8", "c8"),
+        ("c16", "c16"),
+        ("G", "G"),
+    ],
+)
+def test_the_kernels_dtype_decides_that_of_the_matrix(given, expected):
+    kernel = np.ones((2, 2)).astype(given)
+    for C in (
+        linconv.conv_matrix(kernel, (3, 3)),
+        linconv.conv_transpose_matrix(kernel, (3, 3)),
+        Conv(kernel, (3, 3)),
+        Conv(kernel, (3, 3)).tosparse(),
+        VaryingConv(np.ones((2, 2, 2, 2)).astype(given), (3, 3)),
+        FilterConv(np.ones((3, 3)).astype(given), (2, 2)),
+        Matrix(kernel),
+    ):
+        assert C.dtype == np.dtype(expected)
+        assert C.dtype.isnative
+
+
+def test_dtype_overrides_that_of_the_kernel():
+    assert linconv.conv_matrix([1, 2], 4, dtype="f4").dtype == np.float32
+    assert linconv.conv_matrix([1, 2], 4, dtype="i2").dtype == np.int16
+    assert Conv([1, 2], 4, dtype=complex).dtype == np.complex128
+    assert linconv.unfold_matrix(4, 2, dtype="c8").dtype == np.complex64
+    assert Unfold(4, 2).dtype == np.float64
+    assert FilterConv([1, 2], 2, dtype="f4").dtype == np.float32
+
+
+def test_kernels_that_cannot_be_a_matrix_say_so():
+    with pytest.raises(
+        TypeError,
+        match="kernel of dtype complex128 would lose its fractions or imaginary part as dtype float64",
+    ):
+        Conv([1j, 2], 4, dtype=float)
+    with pytest.raises(
+        TypeError, match="would lose its fractions or imaginary part as dtype int64"
+    ):
+        Conv([1.5, 2], 4, dtype=int)
+    with pytest.raises(
+        ValueError,
+        match="kernel has values from 1 to 300, which do not fit int8: pass dtype=float",
+    ):
+        Conv([1, 300], 4, dtype="i1")
+    with pytest.raises(ValueError, match="do not fit int64"):
+        Conv(np.array([2**63], "u8"), 4)
+    with pytest.raises(
+        TypeError, match=r"dtype must be one a sparse matrix can hold .* got float16"
+    ):
+        Conv([1.0], 4, dtype="f2")
+    with pytest.raises(TypeError, match="got object"):
+        linconv.unfold_matrix(4, 2, dtype=object)
+    with pytest.raises(TypeError, match="kernel must hold numbers, got dtype object"):
+        linconv.conv_matrix(np.array([1, None]), 4)
+    with pytest.raises(TypeError, match="kernel must hold numbers, got dtype <U1"):
+        linconv.conv_matrix(["a", "b"], 4)
+    with pytest.raises(ValueError, match="kernel is not a rectangular array"):
+        linconv.conv_matrix([[1, 2], [3]], (4, 4))
+    with pytest.raises(TypeError, match="kernel is a masked array, whose mask would be lost"):
+        Conv(np.ma.masked_array([1, 2], [True, False]), 4)
+    with pytest.raises(
+        TypeError, match="kernel must be a dense array, got a sparse csr_array"
+    ):
+        Conv(scipy.sparse.eye_array(3, format="csr"), (4, 4))
+    with pytest.raises(ValueError, match=r"kernel of shape .* does not fit"):
+        Conv(3.0, 4)
+    with pytest.raises(
+        ValueError, match=r"unknown method 'gpu': the methods are 'auto', 'sparse'"
+    ):
+        Conv([1, 2], 4, method="gpu")
+
+
+def test_another_librarys_array_is_refused_with_the_way_out():
+    torch = pytest.importorskip("torch")
+    with pytest.raises(
+        TypeError, match=r"kernel must be a NumPy array, got a torch Tensor: move"
+    ):
+        Conv(torch.ones(3), 5)
+    with pytest.raises(TypeError, match="x must be a NumPy array, got a torch Tensor"):
+        Conv([1.0], 5) @ torch.ones(5)
+
+
+def test_a_conv_shows_its_parts():
+    kernel = np.arange(72.0).reshape(4, 2, 3, 3)
+    A = Conv(kernel, (2, 5, 5))
+    assert repr(A) == "Conv(float64[4, 2, 3, 3], (2, 5, 5) -> (4, 3, 3), method='sparse')"
+    assert A.shape == (36, 50)
+    assert (A.in_shape, A.out_shape) == ((2, 5, 5), (4, 3, 3))
+    assert (A.dims, A.dimsd) == (A.in_shape, A.out_shape)
+    assert A.geometry.nnz == A.tosparse().nnz
+    assert A.method == A.T.method == A.H.method == "sparse"
+    assert A.T.geometry is A.geometry
+    assert A.T.kernel is A.kernel
+    with pytest.raises(AttributeError, match="'View' object has no attribute 'nonsense'"):
+        _ = A.T.nonsense
+    B = conv_transpose(kernel, (4, 3, 3), stride=2)
+    assert (B.in_shape, B.out_shape) == ((4, 3, 3), (2, 7, 7))
+    assert B.kernel.shape == kernel.shape
+    composite = repr(2 * A.H @ A + Identity((2, 5, 5)))
+    assert composite.splitlines()[0] == "Sum(float64, (2, 5, 5) -> (2, 5, 5),"
+    assert "        Conv(float64[4, 2, 3, 3]" in composite
+
+
+def test_the_callers_kernel_is_copied_and_the_operators_is_read_only():
+    kernel = np.array([1.0, 2.0])
+    A = Conv(kernel, 3)
+    kernel[:] = 99
+    assert A.toarray().tolist() == [[1, 2, 0], [0, 1, 2]]
+    assert A.kernel.tolist() == [1, 2]
+    for again in (A, pickle.loads(pickle.dumps(A)), copy.deepcopy(A)):
+        with pytest.raises(ValueError, match="read-only"):
+            again.kernel[0] = 5
+    x = np.array([1.0, 2.0, 3.0])
+    F = FilterConv(x, 2)
+    x[:] = 99
+    assert F.toarray().tolist() == [[1, 2], [2, 3]]
+    M = scipy.sparse.csr_array(np.eye(2))
+    B = Matrix(M)
+    M.data[:] = 99
+    assert B.toarray().tolist() == [[1, 0], [0, 1]]
+
+
+def test_a_pickle_holds_the_kernel_and_not_the_matrix():
+    A = Conv(np.ones((5, 5)), (200, 200))
+    assert len(pickle.dumps(A)) < 5_000
+    assert len(pickle.dumps(A.T)) < 5_000
+
+
+def test_from_geometry_needs_the_geometrys_kernel():
+    geometry = linconv.Geometry.conv((3, 3), (5, 5), flip=True)
+    A = Conv.from_geometry(geometry, np.arange(9.0).reshape(3, 3))
+    assert (A.toarray() == linconv.conv_matrix(A.kernel, (5, 5), flip=True).toarray()).all()
+    with pytest.raises(
+        ValueError, match=r"kernel has shape \(3,\), but the geometry needs \(3, 3\)"
+    ):
+        Conv.from_geometry(geometry, [1, 2, 3])
+
+
+def test_unfold_with_and_without_channels():
+    flat, deep = Unfold((4, 5), (2, 3)), Unfold((2, 4, 5), (2, 3))
+    assert (flat.out_shape, deep.out_shape) == ((6, 3, 3), (12, 3, 3))
+    assert Unfold((4, 5), 2).out_shape == (4, 3, 4)
+    assert flat.geometry.in_shape == (4, 5)
+    x = np.arange(40.0).reshape(2, 4, 5)
+    np.testing.assert_array_equal(deep(x), np.concatenate([flat(x[0]), flat(x[1])]))
+    ones = np.ones((6, 3, 3))
+    counts = flat.T(ones)  # fold: how many windows cover each sample
+    assert counts[0].tolist() == [1, 2, 3, 2, 1]
+    assert counts[1].tolist() == [2, 4, 6, 4, 2]
+
+
+def test_a_varying_conv_of_one_kernel_is_the_conv():
+    rng = np.random.default_rng(303)
+    kernel = rng.standard_normal((3, 2))
+    options = {"padding": 1, "stride": (1, 2), "boundary": "antireflect", "flip": True}
+    A = Conv(kernel, (5, 6), **options)
+    kernels = np.broadcast_to(kernel, (*A.out_shape, 3, 2))
+    V = VaryingConv(kernels, (5, 6), **options)
+    np.testing.assert_array_equal(V.toarray(), A.toarray())
+    with pytest.raises(
+        ValueError,
+        match=r"kernels must have 4 axes, \(o1..od, k1..kd\), for an input of shape \(5, 6\), got shape \(3, 2\)",
+    ):
+        VaryingConv(kernel, (5, 6))
+    with pytest.raises(
+        ValueError,
+        match=r"kernels has shape \(1, 1, 3, 2\), but the geometry needs \(3, 5, 3, 2\)",
+    ):
+        VaryingConv(kernel[None, None], (5, 6))
+
+
+@pytest.mark.parametrize("complex_", [False, True])
+@pytest.mark.parametrize(
+    ("kernel_shape", "in_shape", "options"),
+    [
+        ((3,), (7,), {"boundary": "antireflect", "padding": 2}),
+        ((2, 3), (5, 4), {"stride": (2, 1), "dilation": (1, 2), "padding": 2, "flip": True}),
+        ((6, 2, 3), (4, 9), {"groups": 2, "padding": "same", "boundary": "circular"}),
+        ((2, 3, 2, 2), (3, 4, 5), {"stride": 2, "padding": [(1, 0), (-1, 2)]}),
+        ((4, 1, 2, 2, 2), (4, 3, 3, 3), {"groups": 4, "boundary": "symmetric", "padding": 1}),
+    ],
+)
+def test_filter_conv_is_the_convolution_seen_from_the_kernel(
+    kernel_shape, in_shape, options, complex_
+):
+    rng = np.random.default_rng(8080)
+    x, w = rng.standard_normal(in_shape), rng.standard_normal(kernel_shape)
+    if complex_:
+        x, w = (
+            x + 1j * rng.standard_normal(in_shape),
+            w - 1j * rng.standard_normal(kernel_shape),
+        )
+    A, F = Conv(w, in_shape, **options), FilterConv(x, kernel_shape, **options)
+    assert (F.in_shape, F.out_shape) == (kernel_shape, A.out_shape)
+    np.testing.assert_allclose(F(w), A(x), rtol=1e-12, atol=1e-12)
+    np.testing.assert_allclose(F.tosparse() @ w.ravel(), A(x).ravel(), rtol=1e-12, atol=1e-12)
+    linconv.testing.assert_adjoint(F)
+    y = rng.standard_normal((2, *F.out_shape))
+    np.testing.assert_allclose(
+        F.H(y), (y.reshape(2, -1) @ F.toarray().conj()).reshape(2, *kernel_shape), atol=1e-11
+    )
+    with pytest.raises(ValueError, match="does not fit an input of shape"):
+        FilterConv(x, (1, 1, *kernel_shape))
+
+
+def test_the_algebra_refuses_what_is_no_operator():
+    A = Conv([1.0, 2.0], 3)
+    with pytest.raises(TypeError, match="unsupported operand"):
+        2 / A
+    with pytest.raises(TypeError, match="unsupported operand"):
+        A + 2
+    with pytest.raises(TypeError, match="unsupported operand"):
+        2 - A
+    with pytest.raises(
+        ValueError, match=r"operators of a sum must have one shape, got \(2, 3\) and \(3, 2\)"
+    ):
+        A + A.T
+    with pytest.raises(
+        ValueError,
+        match=r"as many columns of A as rows of B, got shapes \(2, 3\) and \(2, 3\)",
+    ):
+        A @ A
+    with pytest.raises(
+        ValueError, match=r"only a square operator has powers, got shape \(2, 3\)"
+    ):
+        A**2
+    with pytest.raises(ValueError, match="must be >= 0, got -1: solve instead"):
+        (A.T @ A) ** -1
+    with pytest.raises(
+        TypeError, match=r"the power of an operator must be an integer, got 0\.5"
+    ):
+        (A.T @ A) ** 0.5
+    with pytest.raises(
+        TypeError, match=r"expected a LinearOperator, a sparse array, .* got NoneType"
+    ):
+        linconv.aslinearoperator(None)
+    with pytest.raises(ValueError, match=r"a matrix must be 2-d, got shape \(3,\)"):
+        Matrix([1, 2, 3])
+    with pytest.raises(TypeError, match="matrix must hold numbers, got dtype object"):
+        Matrix([[None]])
+    with pytest.raises(
+        ValueError, match=r"a matrix of shape \(2, 2\) cannot map in_shape \(3,\)"
+    ):
+        Matrix(np.eye(2), in_shape=3)
+    with pytest.raises(ValueError, match=r"in_shape must have one or more sizes"):
+        Identity(0)
+
+
+def test_an_operator_without_hooks_says_which_are_missing():
+    class Half(linconv.LinearOperator):
+        def _matmat(self, X):
+            return X / 2
+
+    A = Half(float, 3, 3)
+    assert (A @ [2, 4, 6]).tolist() == [1, 2, 3]
+    assert A.toarray().tolist() == [[0.5, 0, 0], [0, 0.5, 0], [0, 0, 0.5]]
+    with pytest.raises(NotImplementedError, match=r"Half must implement _rmatmat\(X\)"):
+        A.rmatvec([1, 2, 3])
+
+    class Nothing(linconv.LinearOperator):
+        pass
+
+    with pytest.raises(NotImplementedError, match=r"Nothing must implement _matmat\(X\)"):
+        Nothing(float, 3, 3) @ [1, 2, 3]
+
+
+def test_operators_are_scipys_operators_and_its_solvers_take_them():
+    rng = np.random.default_rng(66)
+    A = Conv([0.25, 1.0, 0.25], 40, padding=1)
+    assert isinstance(A, scipy.sparse.linalg.LinearOperator)
+    assert scipy.sparse.linalg.aslinearoperator(A) is A
+    x = rng.standard_normal(40)
+    b = A @ x
+    sl = scipy.sparse.linalg
+    for solve in (sl.lsqr, sl.lsmr):
+        np.testing.assert_allclose(solve(A, b, atol=1e-14, btol=1e-14)[0], x, atol=1e-8)
+    for solve in (sl.cg, sl.gmres, sl.bicgstab, sl.minres):
+        np.testing.assert_allclose(solve(A, b, rtol=1e-12)[0], x, atol=1e-8)
+    values = np.linalg.svd(A.toarray(), compute_uv=False)
+    np.testing.assert_allclose(sl.svds(A, k=3)[1], values[2::-1], rtol=1e-10)
+    np.testing.assert_allclose(
+        sl.eigsh(A, k=2, return_eigenvectors=False)[::-1],
+        np.linalg.eigvalsh(A.toarray())[: -2 - 1 : -1],
+        rtol=1e-10,
+    )
+    np.testing.assert_allclose(sl.spsolve(A.tosparse("csc"), b), x, atol=1e-10)
+    theirs = sl.aslinearoperator(np.diag(np.arange(40.0)))
+    np.testing.assert_allclose((A @ theirs) @ x, A @ (np.arange(40) * x))
+    np.testing.assert_allclose((theirs @ A) @ x, np.arange(40) * b)
+    np.testing.assert_allclose((theirs + A) @ x, np.arange(40) * x + b)
+    np.testing.assert_allclose((theirs @ A).T @ x, A.T @ (np.arange(40) * x))
+    assert (A * x == A @ x).all()
+    assert (x * A == x @ A).all()
+
+
+def test_a_shaped_call_with_a_flat_vector_says_what_to_write():
+    A = Conv(np.ones((2, 2)), (3, 3))
+    with pytest.raises(
+        ValueError,
+        match=r"A\(x\) expects shape \(\*batch, 3, 3\), got \(9,\); for flat vectors write A @ x",
+    ):
+        A(np.zeros(9))
+    with pytest.raises(
+        ValueError,
+        match=r"expects shape \(9, b\), got \(3, 3\); for shaped arrays write A\(x\)",
+    ):
+        A @ np.zeros((3, 3))
+    with pytest.raises(
+        ValueError,
+        match=r"matvec expects shape \(9,\) or \(9, 1\), got \(4,\); 4 is the size of the other side: is A.T or A.H meant",
+    ):
+        A.matvec(np.zeros(4))
