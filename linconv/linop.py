@@ -337,9 +337,6 @@ class View(LinearOperator):
             np.conjugate(matrix.data, out=matrix.data)
         return matrix
 
-    def _tosparse_transposed(self) -> CsrArray:
-        return self.T._tosparse()
-
     def __getattr__(self, name: str) -> Any:
         # What describes a convolution describes its transpose: kernel, geometry, method.
         if name in ("kernel", "geometry", "method") and "base" in self.__dict__:
@@ -445,8 +442,6 @@ class Matrix(Stored):
             matrix = _arrays.as_values(matrix, None, "matrix")
         if matrix.ndim != 2:
             raise ValueError(f"a matrix must be 2-d, got shape {matrix.shape}")
-        if matrix.dtype.kind not in "biufc":
-            raise TypeError(f"matrix must hold numbers, got dtype {matrix.dtype}")
         csr: CsrArray = csr_array(matrix, dtype=_arrays.matrix_dtype(matrix.dtype), copy=True)
         m, n = csr.shape
         super().__init__(

@@ -2,6 +2,7 @@
 
 import itertools
 import tracemalloc
+from unittest import mock
 
 import numpy as np
 import pytest
@@ -110,6 +111,26 @@ def test_the_matrix_is_the_convolution_by_definition(case):
     assert matrix.nnz == geometry.nnz
     arrays = (matrix.data, matrix.indices, matrix.indptr)
     assert sum(a.nbytes for a in arrays) == geometry.nbytes(kernel.dtype)
+
+
+@settings(max_examples=200)
+@given(cases(), st.integers(1, 40), st.integers(1, 40), st.integers(1, 40))
+def test_templates_tasks_and_threads_of_any_size_write_the_same(case, block, task, grain):
+    """The paths that only large matrices take, taken by small ones."""
+    kernel, in_shape, options = case
+    expected = by_definition(kernel, in_shape, options)
+    geometry = Geometry.conv(kernel.shape, in_shape, **options)
+    taps = geometry.kernel_shape[-len(geometry.axes) :]
+    gather = {key: options[key] for key in ("stride", "padding", "dilation", "boundary")}
+    unfolded = linconv.unfold_matrix(in_shape, taps, **gather).toarray()
+    sizes = {"_BLOCK": 8 * block, "_TASK": task, "_GRAIN": grain}
+    with mock.patch.multiple(assembly, **sizes):
+        forward = linconv.conv_matrix(kernel, in_shape, **options)
+        backward = _arrays.sparse_array(*assembly.conv_csr(geometry, kernel, transposed=True))
+        np.testing.assert_array_equal(forward.toarray(), expected)
+        np.testing.assert_array_equal(backward.toarray(), expected.T)
+        again = linconv.unfold_matrix(in_shape, taps, **gather)
+        np.testing.assert_array_equal(again.toarray(), unfolded)
 
 
 @settings(max_examples=200)

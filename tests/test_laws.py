@@ -170,6 +170,7 @@ def test_law_7_expressions_are_expressions_of_the_matrices(A):
         (A - B, M - N),
         (A + N, M + N),
         (N - A, N - M),
+        (N + A, N + M),
         (A + B.tosparse(), M + N),
         (-A, -M),
         (z * A, z * M),
