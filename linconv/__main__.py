@@ -136,8 +136,9 @@ def demo(options: argparse.Namespace) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    about, words = linconv.__doc__ or "", "blur a photograph by a sparse matrix and restore it"
-    parser = _Parser(prog="linconv", description=about.split("\n")[0], allow_abbrev=False)
+    words = "blur a photograph by a sparse matrix and restore it"
+    about = "Convolutions as sparse matrices and linear operators."
+    parser = _Parser(prog="linconv", description=about, allow_abbrev=False)
     version = f"linconv {linconv.__version__}"
     parser.add_argument("--version", action="version", version=version)
     commands = parser.add_subparsers(dest="command", title="commands", metavar="COMMAND")
@@ -165,8 +166,8 @@ def _value(kind: Callable[[str], float], least: float, most: float) -> Callable[
         if least <= value <= most:
             return value
         what = "an integer" if kind is int else "a number"
-        words = f"must be {what} from {least} to {most}, got {text!r}"
-        raise argparse.ArgumentTypeError(words)
+        message = f"must be {what} from {least} to {most}, got {text!r}"
+        raise argparse.ArgumentTypeError(message)
 
     return parse
 
@@ -200,17 +201,17 @@ def _fill_in(options: argparse.Namespace) -> None:
 
 def _check_out(out: str, image: str | None) -> None:
     """Refuse a picture that cannot be written, before the work is done."""
-    path = Path(out)
-    if path.suffix.lower() not in _SUFFIXES:
+    if Path(out).suffix.lower() not in _SUFFIXES:
         _refuse(f"--out {out!r} must end in one of {', '.join(_SUFFIXES)}")
-    if not path.parent.is_dir():
-        _refuse(f"--out {out!r}: there is no directory {str(path.parent)!r}")
-    if path.is_dir():
-        _refuse(f"--out {out!r} is a directory")
-    if not os.access(path if path.exists() else path.parent, os.W_OK):
-        _refuse(f"--out {out!r} cannot be written: permission denied")
-    if image and path.exists() and os.path.exists(image) and path.samefile(image):
+    exists = os.path.exists(out)
+    if exists and image and os.path.exists(image) and os.path.samefile(image, out):
         _refuse(f"--out {out!r} is the photograph itself")
+    try:
+        open(out, "ab").close()
+    except OSError as error:
+        _refuse(f"--out {out!r} cannot be written: {error.strerror}")
+    if not exists:
+        os.remove(out)
 
 
 def _say(label: str, text: str) -> None:
@@ -227,8 +228,8 @@ def _photograph(path: str | None, size: int) -> tuple[np.ndarray, str]:
     from skimage.transform import resize
 
     image = data.camera() / 255.0 if path is None else _read(path)
-    name = "data.camera()" if path is None else Path(path).name
-    words, longest = f"{name}, {_by(image.shape)}", max(image.shape)
+    words = f"{Path(path).name if path else 'data.camera()'}, {_by(image.shape)}"
+    longest = max(image.shape)
     if longest > size:
         reduced = tuple(max(1, round(n * size / longest)) for n in image.shape)
         image = np.asarray(resize(image, reduced, anti_aliasing=True)).clip(0, 1)

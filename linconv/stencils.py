@@ -9,14 +9,17 @@ s its pattern repeats every s positions, so a run there has s stencils.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator, Sequence
+import math
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import NamedTuple, TypeAlias
 
 import numpy as np
 
 from linconv.geometry import Axis, Boundary
 
+_ZEROS = (Boundary.ZEROS, Boundary.ZEROS)
 # Edge positions are worked out in tables of at most this many entries.
 _TABLE = 1 << 13
 
@@ -196,19 +199,62 @@ def _join(parts: Sequence[_Entries]) -> _Entries:
 
 def _forward(axis: Axis) -> Iterator[Segment]:
     """Interior in one run, everything else from tables of what each tap reads."""
-    s, inner = axis.stride, axis.interior
+    inner = axis.interior
     yield from _edge(axis, range(inner.start))
     if inner:
-        begin = s * inner.start - axis.padding[0]
-        reads = range(begin, begin + axis.extent, axis.dilation)
-        stencil = Stencil(reads, (Layer(None, range(axis.k), None),))
-        yield Segment(inner.start, len(inner), s, (stencil,))
+        yield Segment(inner.start, len(inner), axis.stride, (_inside(axis, inner.start),))
     yield from _edge(axis, range(inner.stop, axis.out))
 
 
 def _edge(axis: Axis, positions: range) -> Iterator[Segment]:
+    if axis.boundary == _ZEROS:
+        yield from _plain_runs(positions, partial(_inside, axis), axis.stride)
+        return
     for chunk in _chunks(positions, axis.k):
         yield from _group(chunk, _reads(axis, chunk).sort(), axis.stride)
+
+
+def _inside(axis: Axis, i: int) -> Stencil:
+    """Return what output `i` reads inside the input."""
+    d, begin = axis.dilation, axis.stride * i - axis.padding[0]
+    first, last = max(0, -(begin // d)), min(axis.k - 1, (axis.n - 1 - begin) // d)
+    if last < first:
+        return _NOTHING
+    reads = range(begin + d * first, begin + d * last + 1, d)
+    return Stencil(reads, (Layer(None, range(first, last + 1), None),))
+
+
+def _readers(axis: Axis, j: int) -> Stencil:
+    """Return the outputs that read sample `j` directly: s i = j + lo - d t."""
+    s, d, reach = axis.stride, axis.dilation, j + axis.padding[0]
+    common = math.gcd(s, d)
+    step = s // common  # every step-th tap meets an output
+    residue = reach // common * pow(d // common, -1, step) % step
+    first = max(0, -((s * (axis.out - 1) - reach) // d))
+    first += (residue - first) % step
+    last = min(axis.k - 1, reach // d)
+    last -= (last - residue) % step
+    if reach % common or last < first:
+        return _NOTHING
+    reads = range((reach - d * last) // s, (reach - d * first) // s + 1, d // common)
+    return Stencil(reads, (Layer(None, range(last, first - 1, -step), None),))
+
+
+def _plain_runs(
+    positions: range, stencil: Callable[[int], Stencil], slope: int | None
+) -> Iterator[Segment]:
+    """Yield runs of positions whose stencils, all ranges, differ by `slope` only."""
+    start, count, current = 0, 0, _NOTHING
+    for position in positions:
+        here = stencil(position)
+        if count and slope and here == current.shift(slope * count):
+            count += 1
+            continue
+        if count:
+            yield Segment(start, count, slope or 0, (current,))
+        start, count, current = position, 1, here
+    if count:
+        yield Segment(start, count, slope or 0, (current,))
 
 
 def _chunks(positions: range, k: int) -> Iterator[np.ndarray]:
@@ -233,7 +279,7 @@ def _reads(axis: Axis, positions: np.ndarray) -> _Entries:
 
 def _folded(axis: Axis, at: np.ndarray, j: np.ndarray, tap: np.ndarray) -> _Entries:
     """Return the entries of taps that read positions `j` outside the input."""
-    if not len(j) or axis.boundary == (Boundary.ZEROS, Boundary.ZEROS):
+    if not len(j):
         return _NO_ENTRIES
     distinct, which = np.unique(j, return_inverse=True)
     sources = [axis.source(v) for v in distinct.tolist()]
@@ -265,8 +311,12 @@ def _transposed(axis: Axis) -> Iterator[Segment]:
         irregular = start in folded or low <= start < full_low or full_high <= start < high
         if irregular and stop is not None:
             continue  # gather irregular neighbours
-        for chunk in _chunks(range(begin, start), axis.k):
-            yield from _group(chunk, _read_by(axis, chunk, folds), slope)
+        gathered = range(begin, start)
+        if axis.boundary == _ZEROS:
+            yield from _plain_runs(gathered, partial(_readers, axis), slope)
+        else:
+            for chunk in _chunks(gathered, axis.k):
+                yield from _group(chunk, _read_by(axis, chunk, folds), slope)
         begin = start if stop is None else stop
         if stop is None:
             return
@@ -274,20 +324,12 @@ def _transposed(axis: Axis) -> Iterator[Segment]:
             yield Segment(start, stop - start, 0, (_NOTHING,))
         else:
             period = range(start, min(start + s, stop))
-            yield Segment(start, stop - start, 1, tuple(_phase(axis, j) for j in period))
-
-
-def _phase(axis: Axis, j: int) -> Stencil:
-    """Return the outputs that read sample `j` of the interior directly."""
-    taps = np.arange(axis.k - 1, -1, -1)
-    reach = j + axis.padding[0] - axis.dilation * taps
-    hits = reach % axis.stride == 0
-    return _plain(reach[hits] // axis.stride, taps[hits])
+            yield Segment(start, stop - start, 1, tuple(_readers(axis, j) for j in period))
 
 
 def _all_folds(axis: Axis) -> _Entries:
     """Return what boundary rules fold into the input, by (sample, output, tap)."""
-    if axis.boundary == (Boundary.ZEROS, Boundary.ZEROS):
+    if axis.boundary == _ZEROS:
         return _NO_ENTRIES
     parts = [_NO_ENTRIES]
     inner = axis.interior
