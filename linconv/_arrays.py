@@ -115,6 +115,8 @@ def _container_memory() -> int:
 
 def require_memory(nbytes: int, what: str, way_out: str) -> None:
     """Raise MemoryError where `nbytes` is more than half of the available memory."""
+    if nbytes < 1 << 16:  # asking takes longer than allocating
+        return
     available = available_memory()
     if available is not None and nbytes > available // 2:
         raise MemoryError(

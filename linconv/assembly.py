@@ -23,7 +23,8 @@ import numpy as np
 from numpy.lib.stride_tricks import as_strided
 
 from linconv import _arrays
-from linconv.geometry import Axis, Geometry, csr_nbytes, index_bytes
+from linconv._options import integer
+from linconv.geometry import Axis, Boundary, Geometry, csr_nbytes, index_bytes
 from linconv.stencils import Segment, Stencil, segments
 
 # Entries of a template: long enough for long inner loops, short enough for the cache.
@@ -92,6 +93,7 @@ def conv_csr(
     MemoryError
         If the arrays would take more than half of the available memory.
     """
+    _check_edges(geometry)
     groups = geometry.groups
     per_group = geometry.c_in // groups
     values = kernel.reshape(geometry.c_out, per_group, *(axis.k for axis in geometry.axes))
@@ -126,6 +128,7 @@ def unfold_csr(geometry: Geometry, dtype: Any, rows: tuple[int, int] | None = No
 
     `geometry` is that of any convolution of the same axes; its outputs do not matter.
     """
+    _check_edges(geometry)
     grids = [_tap_grid(geometry, taps) for taps in np.ndindex(*(a.k for a in geometry.axes))]
     plane = math.prod(axis.n for axis in geometry.axes)
     start, stop = _check_rows(rows, geometry.c_in * len(grids))
@@ -164,6 +167,7 @@ def varying_csr(
 
     `kernels` has shape ``(o1..od, k1..kd)``; one channel.
     """
+    _check_edges(geometry)
     grid, _ = _grid(geometry, False)
     start, stop = _check_rows(rows, grid.lengths[0])
     grid, kernels = grid.clip(start, stop), kernels[start:stop]
@@ -191,13 +195,26 @@ def varying_csr(
 def _check_rows(rows: tuple[int, int] | None, length: int) -> tuple[int, int]:
     if rows is None:
         return 0, length
-    start, stop = rows
-    if not 0 <= start < stop <= length:
+    pair = tuple(integer(row, "rows") for row in rows)
+    if len(pair) != 2 or not 0 <= pair[0] < pair[1] <= length:
         raise ValueError(
             f"rows must be (start, stop) with 0 <= start < stop <= {length}, the length of "
-            f"the output's first axis, got ({start}, {stop})"
+            f"the output's first axis, got {pair}"
         )
-    return start, stop
+    return pair
+
+
+def _check_edges(geometry: Geometry) -> None:
+    """Raise MemoryError if padding is so wide that the edges' stencils alone do not fit."""
+    for axis in geometry.axes:
+        if axis.boundary != (Boundary.ZEROS, Boundary.ZEROS):
+            edges = axis.out - len(axis.interior)
+            _arrays.require_memory(
+                edges * (1000 + 16 * axis.k),
+                f"an axis with {edges:,} edge positions, padding {axis.padding} of {axis.n} "
+                "samples,",
+                "pad less, or pad the input first",
+            )
 
 
 def _runs(axis: Axis, transposed: bool) -> tuple[Segment, ...]:

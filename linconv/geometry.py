@@ -233,16 +233,16 @@ class Axis:
 
     def _distinct(self, positions: range) -> int:
         """Count the distinct samples each of `positions` reads, summed."""
-        if not positions:
-            return 0
-        s, d, extent = self.stride, self.dilation, self.extent
-        base = s * positions.start - self.padding[0]
-        stop = s * positions[-1] - self.padding[0] + extent
-        reads = [[x for x, _ in self.source(j)] for j in range(base, stop)]
-        return sum(
-            len(set().union(*reads[at : at + extent : d]))
-            for at in range(0, s * len(positions), s)
-        )
+        s, d, extent, total = self.stride, self.dilation, self.extent, 0
+        for first in range(positions.start, positions.stop, 4096):  # a table at a time
+            last = min(first + 4096, positions.stop) - 1
+            places = range(s * first - self.padding[0], s * last - self.padding[0] + extent)
+            reads = [[sample for sample, _ in self.source(j)] for j in places]
+            total += sum(
+                len(set().union(*reads[at : at + extent : d]))
+                for at in range(0, s * (last - first) + 1, s)
+            )
+        return total
 
 
 @dataclass(frozen=True)

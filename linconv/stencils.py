@@ -208,7 +208,14 @@ def _forward(axis: Axis) -> Iterator[Segment]:
 
 def _edge(axis: Axis, positions: range) -> Iterator[Segment]:
     if axis.boundary == _ZEROS:
-        yield from _plain_runs(positions, partial(_inside, axis), axis.stride)
+        # Outputs all of whose taps lie before, and all of whose taps lie after the input.
+        early = -((axis.extent - 1 - axis.padding[0]) // axis.stride)
+        early = min(max(positions.start, early), positions.stop)
+        late = -(-(axis.n + axis.padding[0]) // axis.stride)
+        late = max(early, min(positions.stop, late))
+        yield Segment(positions.start, early - positions.start, 0, (_NOTHING,))
+        yield from _plain_runs(range(early, late), partial(_inside, axis), axis.stride)
+        yield Segment(late, positions.stop - late, 0, (_NOTHING,))
         return
     for chunk in _chunks(positions, axis.k):
         yield from _group(chunk, _reads(axis, chunk).sort(), axis.stride)

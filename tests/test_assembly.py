@@ -366,12 +366,38 @@ def test_unfold_and_varying_matrices_also_keep_their_memory():
         assert peak <= 1.2 * nbytes
 
 
-@pytest.mark.parametrize("rows", [(0, 0), (2, 1), (-1, 2), (0, 4)])
+@pytest.mark.parametrize("rows", [(0, 0), (2, 1), (-1, 2), (0, 4), (1,), (0, 1, 2)])
 def test_rows_outside_the_output_say_so(rows):
     with pytest.raises(
         ValueError, match=r"rows must be \(start, stop\) with 0 <= start < stop <= 3"
     ):
         linconv.conv_matrix([1, 2], 4, rows=rows)
+
+
+def test_rows_must_be_integers():
+    with pytest.raises(TypeError, match=r"rows must be an integer, got 0\.5"):
+        linconv.conv_matrix([1, 2], 4, rows=(0.5, 2))
+
+
+@pytest.mark.parametrize("rule", RULES)
+def test_absurd_padding_is_refused_at_once(rule):
+    with pytest.raises(MemoryError, match=r"needs [\d,]+ bytes, more than half of the"):
+        linconv.conv_matrix([1.0, 2.0], 5, padding=10**11, boundary=rule)
+    with pytest.raises(MemoryError, match="needs"):
+        linconv.unfold_matrix(5, 2, padding=10**11, boundary=rule)
+    with pytest.raises(MemoryError, match="needs"):
+        linconv.conv_transpose_matrix([1.0, 2.0], 10**11, padding=1000, boundary=rule)
+
+
+def test_wide_padding_and_cropping_cost_what_their_rows_cost():
+    wide = linconv.conv_matrix([1.0, 2.0], 3, padding=1_000_000)
+    assert wide.shape == (2_000_002, 3)
+    assert wide[999_999:1_000_003].toarray().tolist() == [
+        [2, 0, 0], [1, 2, 0], [0, 1, 2], [0, 0, 1],
+    ]  # fmt: skip
+    assert wide.nnz == 6
+    around = linconv.conv_matrix([1.0], 3, padding=3_000, boundary="circular")
+    assert (around.indices == np.arange(6_003) % 3).all()
 
 
 def test_a_matrix_that_cannot_fit_is_refused_before_anything_is_allocated():
