@@ -17,7 +17,6 @@ import sys
 import time
 import warnings
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import Any, NoReturn
 
 import numpy as np
@@ -89,7 +88,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except _RefusalError as refusal:
         message = str(refusal)
     except MemoryError as error:
-        message = f"linconv demo: error: {error or 'out of memory'}; --size takes less"
+        message = f"linconv demo: error: {error or 'out of memory'}: try a smaller --size"
     except KeyboardInterrupt:
         print("linconv demo: interrupted", file=sys.stderr)
         return 130
@@ -121,10 +120,9 @@ def demo(options: argparse.Namespace) -> int:
     _say("", f"W^2 = mu / (2 sqrt(|grad x0|^2 + eps^2)), rounds: {options.rounds}")
     start = time.perf_counter()
     restored, counts, stop = _restore(A, b, options)
-    seconds = time.perf_counter() - start
+    _say("solve time", f"{time.perf_counter() - start:.1f} s")
     _say("iterations", f"{sum(counts)} = {' + '.join(map(str, counts))}")
     _say("stopped, as", stop)
-    _say("solve time", f"{seconds:.1f} s")
     before, after = _psnr(b, x), _psnr(restored, x)
     _say("PSNR before", f"{before:.2f} dB")
     _say("PSNR after", f"{after:.2f} dB, {after - before:+.2f} dB")
@@ -178,7 +176,7 @@ def _refuse(message: str) -> NoReturn:
 
 def _require_extra() -> None:
     """Refuse to start without the packages of the extra "demo"."""
-    for name in ("skimage.transform", "matplotlib.figure", "tqdm"):
+    for name in ("skimage", "matplotlib", "tqdm"):
         try:
             importlib.import_module(name)
         except ImportError as error:
@@ -201,7 +199,7 @@ def _fill_in(options: argparse.Namespace) -> None:
 
 def _check_out(out: str, image: str | None) -> None:
     """Refuse a picture that cannot be written, before the work is done."""
-    if Path(out).suffix.lower() not in _SUFFIXES:
+    if os.path.splitext(out)[1].lower() not in _SUFFIXES:
         _refuse(f"--out {out!r} must end in one of {', '.join(_SUFFIXES)}")
     exists = os.path.exists(out)
     if exists and image and os.path.exists(image) and os.path.samefile(image, out):
@@ -228,7 +226,7 @@ def _photograph(path: str | None, size: int) -> tuple[np.ndarray, str]:
     from skimage.transform import resize
 
     image = data.camera() / 255.0 if path is None else _read(path)
-    words = f"{Path(path).name if path else 'data.camera()'}, {_by(image.shape)}"
+    words = f"{os.path.basename(path) if path else 'data.camera()'}, {_by(image.shape)}"
     longest = max(image.shape)
     if longest > size:
         reduced = tuple(max(1, round(n * size / longest)) for n in image.shape)

@@ -485,7 +485,8 @@ def _repeat_values(target: np.ndarray, period: np.ndarray) -> None:
     if period.shape[1] == target.shape[-1]:
         target[...] = period.reshape(len(period), *(1,) * (target.ndim - 2), -1)
         return
-    block = np.tile(period, _times(period.shape[1], target.shape[-1]))
+    times = _times(period.shape[1], target.shape[-1])
+    block = np.repeat(period[:, None], times, axis=1).reshape(len(period), -1)
     whole, tail = _blocks(target, block.shape[1])
     block = block.reshape(len(block), *(1,) * (target.ndim - 2), 1, -1)
     whole[...] = block

@@ -430,7 +430,7 @@ def index_bytes(shape: tuple[int, int], nnz: int) -> int:
 
 def _split(kernel_shape: Any, in_shape: Any) -> tuple[tuple, tuple, tuple]:
     """Check both shapes and return them with the spatial part of `in_shape`."""
-    kernel_shape, in_shape = tuple(kernel_shape), sizes(in_shape, "in_shape")
+    kernel_shape, in_shape = spread(kernel_shape, 1), sizes(in_shape, "in_shape")
     if len(kernel_shape) not in (len(in_shape), len(in_shape) + 1) or (
         len(kernel_shape) == len(in_shape) + 1 and len(in_shape) == 1
     ):
