@@ -292,7 +292,7 @@ def _blur(kernel: np.ndarray, x: np.ndarray, rules: dict[str, Any]) -> np.ndarra
     seconds = time.perf_counter() - start
     nbytes = C.data.nbytes + C.indices.nbytes + C.indptr.nbytes
     _say("matrix C", f"{x.size} x {x.size}, CSR of {C.dtype}")
-    _say("nonzeros", f"{C.nnz:,}")
+    _say("nonzeros", f"{C.nnz:,} stored, those of zero taps included")
     _say("bytes", f"{nbytes:,} ({nbytes / 1e6:.0f} MB)")
     _say("assembly", f"{seconds:.2f} s")
     return (C @ x.ravel()).reshape(x.shape)

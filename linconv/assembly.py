@@ -51,6 +51,11 @@ class _Grid:
     axes: tuple[tuple[Segment, ...], ...]
     strides: tuple[int, ...]  # of the columns' axes, in columns
 
+    @functools.cached_property
+    def totals(self) -> tuple[int, ...]:
+        """Entries of each axis's own matrix."""
+        return tuple(sum(run.nnz for run in runs) for runs in self.axes)
+
     @property
     def lengths(self) -> tuple[int, ...]:
         """Positions along each axis."""
@@ -58,7 +63,7 @@ class _Grid:
 
     def entries(self, level: int) -> int:
         """Entries of the rows over axes level, level + 1, ..."""
-        return math.prod(sum(run.nnz for run in runs) for runs in self.axes[level:])
+        return math.prod(self.totals[level:])
 
     def clip(self, start: int, stop: int) -> _Grid:
         """Return the grid of positions start..stop-1 of the first axis."""
@@ -259,7 +264,7 @@ def _empty(shape: tuple[int, int], nnz: int, dtype: np.dtype) -> Csr:
     _arrays.require_memory(
         csr_nbytes(shape, nnz, dtype.itemsize),
         f"the matrix of shape {shape} with {nnz:,} nonzeros of {dtype}",
-        "build it in blocks with rows=(start, stop), or use float32",
+        "build it in blocks with conv_matrix(..., rows=(start, stop)), or use float32",
     )
     index = index_dtype(shape, nnz)
     indptr = np.empty(shape[0] + 1, index)

@@ -12,7 +12,7 @@ import itertools
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import cached_property, partial
+from functools import partial
 from typing import NamedTuple, TypeAlias
 
 import numpy as np
@@ -106,12 +106,12 @@ class Segment:
     advance: int
     stencils: tuple[Stencil, ...]
 
-    @cached_property
+    @property
     def width(self) -> int:
         """Entries of one period."""
         return sum(stencil.width for stencil in self.stencils)
 
-    @cached_property
+    @property
     def nnz(self) -> int:
         """Entries of the whole run."""
         periods, rest = divmod(self.count, len(self.stencils))

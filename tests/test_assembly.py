@@ -403,7 +403,7 @@ def test_wide_padding_and_cropping_cost_what_their_rows_cost():
 def test_a_matrix_that_cannot_fit_is_refused_before_anything_is_allocated():
     with pytest.raises(
         MemoryError,
-        match=r"nonzeros of float64 needs [\d,]+ bytes, more than half of the [\d,]+ bytes available: build it in blocks with rows",
+        match=r"nonzeros of float64 needs [\d,]+ bytes, more than half of the [\d,]+ bytes available: build it in blocks with conv_matrix",
     ):
         linconv.conv_matrix(np.ones((9, 9)), (200_000, 200_000))
     with pytest.raises(MemoryError, match="blocks"):
