@@ -285,31 +285,23 @@ def _write_indptr(
     By Horner's rule over the axes: a row begins after all earlier positions of
     the first axis, then after the earlier ones of the second axis in this one.
     """
-    starts = np.zeros((1, 1), table.dtype)
-    for level in reversed(range(len(grid.axes))):
-        before, widths = _row_starts(grid.axes[level], table.dtype)
-        before *= per_group * grid.entries(level + 1)
-        if level == 0:
-            before += begin
-        out = table[0].reshape(len(before), -1) if level == 0 else None
-        starts = np.multiply(widths[:, None], starts, out=out)
-        starts += before[:, None]
-        starts = starts.reshape(1, -1)
+    starts = np.zeros(1, table.dtype)
+    for level, runs in reversed(tuple(enumerate(grid.axes))):
+        after = per_group * grid.entries(level + 1)
+        shape = (grid.lengths[level], len(starts))
+        out = table[0].reshape(shape) if level == 0 else np.empty(shape, table.dtype)
+        for place in _places(runs, runs[0].start):
+            rows = out[place.start : place.stop : place.step]
+            step, first = place.distance * after, place.offset * after
+            first += begin if level == 0 else 0
+            if len(starts) == 1:
+                _repeat_columns(rows.T, np.array([first]), step, np.zeros(1, np.int64))
+            else:
+                moves = first + step * np.arange(place.count, dtype=table.dtype)
+                np.add(starts * place.stencil.width, moves[:, None], out=rows)
+        starts = out.ravel()
     steps = np.arange(1, len(table), dtype=table.dtype)[:, None] * pitch
     np.add(table[0], steps, out=table[1:])
-
-
-def _row_starts(runs: tuple[Segment, ...], dtype: np.dtype) -> tuple[np.ndarray, np.ndarray]:
-    """Return the entries before, and in, every position of one axis."""
-    length = runs[-1].start + runs[-1].count - runs[0].start
-    starts, widths = np.empty(length, dtype), np.empty(length, dtype)
-    for place in _places(runs, runs[0].start):
-        here = slice(place.start, place.stop, place.step)
-        starts[here] = np.arange(place.count, dtype=dtype)
-        starts[here] *= place.distance
-        starts[here] += place.offset
-        widths[here] = place.stencil.width
-    return starts, widths
 
 
 @dataclass(frozen=True)

@@ -8,20 +8,13 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from rules import NUMPY_MODES
 from scipy.sparse import csr_array
 
 import linconv
 from linconv import Axis, Boundary, Geometry, _arrays, assembly
 
 RULES = [rule.value for rule in Boundary]
-EXTENSIONS = {
-    "zeros": {"mode": "constant"},
-    "circular": {"mode": "wrap"},
-    "reflect": {"mode": "reflect"},
-    "symmetric": {"mode": "symmetric"},
-    "replicate": {"mode": "edge"},
-    "antireflect": {"mode": "reflect", "reflect_type": "odd"},
-}
 
 
 @st.composite
@@ -65,7 +58,7 @@ def by_definition(kernel, in_shape, options):
     x = np.eye(columns, dtype=kernel.dtype).reshape(columns, *in_shape)
     for a in range(d):
         lo, hi = options["padding"][a]
-        rule = EXTENSIONS[options["boundary"][a][0]]
+        rule = NUMPY_MODES[options["boundary"][a][0]]
         # Pad with more than is needed, then cut: numpy.pad takes no negative width.
         width = [(0, 0)] * x.ndim
         width[2 + a] = (max(lo, 0), max(hi, 0))
@@ -327,6 +320,7 @@ def test_a_nan_tap_spoils_only_what_it_touches_and_zeros_are_stored():
     [
         ((3, 3), (700, 700), {"padding": 1, "boundary": "reflect"}),
         ((9,), (500_000,), {"padding": 4}),
+        ((2,), (1_000_000,), {"stride": 2, "boundary": "circular", "padding": 1}),
         ((3, 3, 3), (60, 60, 60), {"padding": 1}),
         ((16, 16, 3, 3), (16, 48, 48), {"padding": 1}),
         ((64, 64, 3, 3), (64, 9, 9), {"padding": 1}),
@@ -439,3 +433,41 @@ def test_a_huge_axis_costs_nothing_where_few_rows_are_asked_for():
     assert block.toarray is not None
     assert block.indices.tolist() == [0, 1, 0, 1, 2]
     assert block.data.tolist() == [2.0, 3.0, 1.0, 2.0, 3.0]
+
+
+def one_dimensional_axes():
+    """Axes of every kind: all rules, strides, dilations, long kernels, wide padding, crops."""
+    shapes = [
+        (1, 1, 1, 1, (0, 0)),
+        (1, 2, 1, 1, (2, 3)),
+        (4, 2, 3, 2, (3, 1)),
+        (5, 4, 1, 1, (4, -1)),
+        (6, 3, 2, 1, (-1, 4)),
+        (3, 4, 1, 2, (4, 4)),
+    ]
+    return [Axis(*shape, (rule, rule)) for shape in shapes for rule in RULES]
+
+
+@pytest.mark.parametrize("transposed", [False, True])
+def test_n_d_matrices_are_the_products_their_axes_say(transposed):
+    """All pairs of axes, and some triples: a separable kernel gives a Kronecker product."""
+    rng = np.random.default_rng(2718)
+    axes = one_dimensional_axes()
+    triples = [tuple(axes[i] for i in rng.integers(0, len(axes), 3)) for _ in range(150)]
+    pairs = list(itertools.product(axes, repeat=2))
+    assert len(pairs) > 1000
+    for chosen in pairs + triples:
+        taps = [rng.integers(1, 9, axis.k) for axis in chosen]
+        kernel = taps[0]
+        for other in taps[1:]:
+            kernel = np.multiply.outer(kernel, other)
+        parts = [
+            _arrays.sparse_array(*assembly.conv_csr(Geometry((axis,)), tap)).toarray()
+            for axis, tap in zip(chosen, taps, strict=True)
+        ]
+        expected = parts[0]
+        for part in parts[1:]:
+            expected = np.kron(expected, part)
+        csr = assembly.conv_csr(Geometry(chosen), kernel, transposed=transposed)
+        actual = _arrays.sparse_array(*csr).toarray()
+        assert (actual == (expected.T if transposed else expected)).all(), chosen

@@ -17,6 +17,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.testing import assert_array_equal
 from peers_helpers import assert_maps, configurations, examples
+from rules import NUMPY_MODES
 
 from linconv import Boundary, Conv, conv_matrix
 
@@ -86,16 +87,6 @@ def test_scipy_ndimage_convolve_equals_the_flipped_conv(mode, data):
     c = data.draw(plain("same"))
     A = Conv(c.kernel, c.in_shape, boundary=f"ndimage:{mode}", flip=True, **c.options)
     assert_maps(A, A.tosparse(), c.x, c.ask_each(scipy.ndimage.convolve, mode=mode))
-
-
-NUMPY_MODES = {
-    "zeros": {"mode": "constant"},
-    "circular": {"mode": "wrap"},
-    "reflect": {"mode": "reflect"},
-    "symmetric": {"mode": "symmetric"},
-    "replicate": {"mode": "edge"},
-    "antireflect": {"mode": "reflect", "reflect_type": "odd"},
-}
 
 
 def padded_by_numpy(x, axis, pair, rules):
