@@ -1,6 +1,6 @@
 """Whose array is this; its sparse matrices, dtypes, free memory and threads.
 
-May import the standard library, NumPy and SciPy.  No array is ever moved.
+May import geometry, the standard library, NumPy and SciPy.  No array is ever moved.
 """
 
 from __future__ import annotations
@@ -13,6 +13,8 @@ from typing import Any, TypeAlias
 
 import numpy as np
 from scipy.sparse import csr_array
+
+from linconv.geometry import index_bytes
 
 CsrArray: TypeAlias = Any  # scipy.sparse.csr_array, which SciPy does not annotate
 
@@ -75,6 +77,11 @@ def as_values(value: Any, dtype: Any, name: str) -> np.ndarray:
             f"{wanted}: pass dtype=float"
         )
     return result
+
+
+def index_dtype(shape: tuple[int, int], nnz: int) -> np.dtype:
+    """Return int32 while nonzeros and both dimensions fit, else int64."""
+    return np.dtype(f"i{index_bytes(shape, nnz)}")
 
 
 def sparse_array(

@@ -24,7 +24,7 @@ from numpy.lib.stride_tricks import as_strided
 
 from linconv import _arrays
 from linconv._options import integer
-from linconv.geometry import Axis, Boundary, Geometry, csr_nbytes, index_bytes
+from linconv.geometry import Axis, Boundary, Geometry, csr_nbytes
 from linconv.stencils import Segment, Stencil, segments
 
 # Entries of a template: long enough for long inner loops, short enough for the cache.
@@ -266,15 +266,10 @@ def _empty(shape: tuple[int, int], nnz: int, dtype: np.dtype) -> Csr:
         f"the matrix of shape {shape} with {nnz:,} nonzeros of {dtype}",
         "build it in blocks with conv_matrix(..., rows=(start, stop)), or use float32",
     )
-    index = index_dtype(shape, nnz)
+    index = _arrays.index_dtype(shape, nnz)
     indptr = np.empty(shape[0] + 1, index)
     indptr[-1] = nnz
     return Csr(np.empty(nnz, dtype), np.empty(nnz, index), indptr, shape)
-
-
-def index_dtype(shape: tuple[int, int], nnz: int) -> np.dtype:
-    """Return int32 while nonzeros and both dimensions fit, else int64."""
-    return np.dtype(f"i{index_bytes(shape, nnz)}")
 
 
 def _write_indptr(

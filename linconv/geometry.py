@@ -50,7 +50,7 @@ class Boundary(StrEnum):
     Examples
     --------
     >>> Boundary.parse("ndimage:reflect")
-    <Boundary.SYMMETRIC: 'symmetric'>
+    'symmetric'
     """
 
     ZEROS = "zeros"
@@ -59,6 +59,9 @@ class Boundary(StrEnum):
     SYMMETRIC = "symmetric"
     REPLICATE = "replicate"
     ANTIREFLECT = "antireflect"
+
+    def __repr__(self) -> str:
+        return repr(self.value)
 
     @classmethod
     def parse(cls, name: str) -> Boundary:

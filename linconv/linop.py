@@ -376,7 +376,7 @@ class Identity(LinearOperator):
 
     def _tosparse(self) -> CsrArray:
         n = self.shape[0]
-        index = scipy.sparse.get_index_dtype(maxval=n)
+        index = _arrays.index_dtype(self.shape, n)
         ones, places = np.ones(n, self.dtype), np.arange(n + 1, dtype=index)
         return _arrays.sparse_array(ones, places[:-1].copy(), places, self.shape)
 

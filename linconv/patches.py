@@ -288,7 +288,7 @@ class FilterConv(LinearOperator):
         groups, taps, positions = self._patches.shape
         c_out = self.geometry.c_out
         nnz = c_out * positions * taps
-        index = assembly.index_dtype(self.shape, nnz)
+        index = _arrays.index_dtype(self.shape, nnz)
         data = np.empty((groups, c_out // groups, positions, taps), self.dtype)
         data[...] = self._patches.swapaxes(1, 2)[:, None]
         indices = np.empty((c_out, positions, taps), index)
