@@ -10,11 +10,29 @@ array([[ 1, -1,  0,  0],
        [ 0,  0,  1, -1]])
 """
 
-from linconv import symbolic, testing
-from linconv.convolution import Conv, conv_matrix, conv_transpose, conv_transpose_matrix
-from linconv.geometry import Axis, Boundary, Geometry
-from linconv.linop import Identity, LinearOperator, Matrix, aslinearoperator
-from linconv.patches import FilterConv, Unfold, VaryingConv, unfold_matrix
+# pytest imports linconv.testing.plugin, hence this file, at the start of every run of
+# everybody who has linconv installed: NumPy and SciPy wait until a name is used (PEP 562).
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from linconv import symbolic as symbolic
+    from linconv import testing as testing
+    from linconv.convolution import Conv as Conv
+    from linconv.convolution import conv_matrix as conv_matrix
+    from linconv.convolution import conv_transpose as conv_transpose
+    from linconv.convolution import conv_transpose_matrix as conv_transpose_matrix
+    from linconv.geometry import Axis as Axis
+    from linconv.geometry import Boundary as Boundary
+    from linconv.geometry import Geometry as Geometry
+    from linconv.linop import Identity as Identity
+    from linconv.linop import LinearOperator as LinearOperator
+    from linconv.linop import Matrix as Matrix
+    from linconv.linop import aslinearoperator as aslinearoperator
+    from linconv.patches import FilterConv as FilterConv
+    from linconv.patches import Unfold as Unfold
+    from linconv.patches import VaryingConv as VaryingConv
+    from linconv.patches import unfold_matrix as unfold_matrix
 
 __version__ = "0.1.0"
 
@@ -37,3 +55,26 @@ __all__ = [
     "testing",
     "unfold_matrix",
 ]
+
+_NAMES = {
+    "convolution": ("Conv", "conv_matrix", "conv_transpose", "conv_transpose_matrix"),
+    "geometry": ("Axis", "Boundary", "Geometry"),
+    "linop": ("Identity", "LinearOperator", "Matrix", "aslinearoperator"),
+    "patches": ("FilterConv", "Unfold", "VaryingConv", "unfold_matrix"),
+}
+_HOME = {name: module for module, names in _NAMES.items() for name in names}
+
+
+def __getattr__(name: str) -> Any:
+    """Import a public name when it is first used."""
+    if name in ("symbolic", "testing"):
+        return import_module(f"{__name__}.{name}")
+    if name not in _HOME:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(import_module(f"{__name__}.{_HOME[name]}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

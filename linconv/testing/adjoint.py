@@ -1,87 +1,161 @@
-"""Is rmatvec the adjoint of matvec?  A dot test with an error that means something.
+"""check_adjoint and assert_adjoint: judge anybody's operator and say what is wrong.
 
-The error is ``|<A x, y> - <x, A^H y>| / (|A x| |y|)``, in units of no more than
-rounding: dividing by the inner product itself, which may be near zero by
-chance, rejects correct operators.
+Works on linconv's operators, on matrices, on those of SciPy, PyLops, SigPy, SCICO, ODL
+and CuPy, on any object with ``shape``, ``matvec`` and ``rmatvec``, and on a pair of
+functions.  None of those libraries is imported unless the operator brings it.
 """
 
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import numpy as np
 
-from linconv.linop import aslinearoperator
+from linconv.testing import contracts, exact, explain, identity, known, linearity
+from linconv.testing.opening import open_session, rebuilt
+from linconv.testing.report import (
+    CHECKS,
+    AdjointError,
+    AdjointReport,
+    CheckResult,
+    judge,
+    not_applicable,
+)
+from linconv.testing.session import Session, Stop
 
-# Correct operators stayed below 0.4 eps in every dtype; products of many taps round more.
-_EPS = 64
+LEVELS = ("quick", "standard", "thorough")
+SEED = 20111
+_BLOCK = {"quick": 5, "standard": 6, "thorough": 16}
 
-
-@dataclass(frozen=True)
-class AdjointReport:
-    """What `check_adjoint` found.
-
-    Attributes
-    ----------
-    passed : bool
-        Whether `error` is at most `tolerance`.
-    error : float
-        The largest norm-scaled error of all trials.
-    tolerance : float
-        64 times the machine epsilon of `dtype`.
-    trials : int
-        Pairs of random vectors.
-    seed : int
-        Of their generator: the same seed gives the same report.
-    shape : (int, int)
-        Of the operator.
-    dtype : numpy.dtype
-        Of the products.
-    seconds : float
-        Time taken.
-    """
-
-    passed: bool
-    error: float
-    tolerance: float
-    trials: int
-    seed: int
-    shape: tuple[int, int]
-    dtype: np.dtype
-    seconds: float
-
-    def __str__(self) -> str:
-        verdict = "passed" if self.passed else "FAILED"
-        sign = "<=" if self.passed else ">"
-        return (
-            f"adjoint test {verdict}: error {self.error:.2e} {sign} {self.tolerance:.2e} of "
-            f"|A x| |y|, {self.trials} trials, shape {self.shape}, {self.dtype.name}, "
-            f"seed {self.seed}, {self.seconds:.3f} s"
-        )
+# In this order: what writes into results comes last.
+_CHECKS: dict[str, Callable[[Session], CheckResult]] = {
+    "L00": linearity.zero,
+    "L01": linearity.homogeneity,
+    "L02": linearity.additivity,
+    "L03": linearity.complex_vectors,
+    "A01": identity.random_block,
+    "A02": identity.structured_probes,
+    "R01": known.against_matrix,
+    "R02": known.against_reference,
+    "A03": identity.every_entry,
+    "C08": contracts.columns,
+    "C07": contracts.layouts,
+    "C10": contracts.pickling,
+    "C09": contracts.threads,
+}
 
 
-class AdjointError(AssertionError):
-    """An operator's rmatvec is not the adjoint of its matvec; see `report`."""
+def check_adjoint(
+    A: Any,
+    adjoint: Callable[[Any], Any] | None = None,
+    *,
+    level: str = "standard",
+    seed: int = SEED,
+    in_shape: Any = None,
+    out_shape: Any = None,
+    dtype: Any = None,
+    xp: Any = None,
+    matrix: Any = None,
+    reference: Any = None,
+    factory: Callable[[np.ndarray], Any] | None = None,
+    kernel_shape: Any = None,
+    deterministic: bool = True,
+    real_linear: bool | None = None,
+    only: Iterable[str] | None = None,
+    leave_out: Iterable[str] = (),
+) -> AdjointReport:
+    """Test whether rmatvec is the adjoint of matvec, and both are what operators must be.
 
-    def __init__(self, report: AdjointReport) -> None:
-        super().__init__(str(report))
-        self.report = report
-
-
-def check_adjoint(A: Any, *, trials: int = 3, seed: int = 20111) -> AdjointReport:
-    """Test ``<A x, y> = <x, A^H y>`` for random vectors, complex ones if A is.
+    Checks that results have the right shape and dtype, that the operator is linear,
+    that ``<A x, y> = <x, A^H y>`` for random and for structured vectors and entry by
+    entry, that inputs stay as they are and results do not alias, that matmat, threads,
+    pickling and strided inputs work.  There is no tolerance to tune: errors are
+    measured against the operator's own rounding noise.
 
     Parameters
     ----------
-    A : operator or matrix
-        A linconv operator, a SciPy LinearOperator, a matrix, or any object with
-        ``shape``, ``dtype``, ``matvec`` and ``rmatvec``.
-    trials : int
-        Pairs of vectors to try.
+    A : operator, matrix or function
+        A linconv, SciPy, PyLops, SigPy, SCICO, ODL or CuPy operator, a sparse or dense
+        matrix, any object with ``shape``, ``matvec`` and ``rmatvec`` (and ``dtype``,
+        ``matmat``, ``rmatmat`` if it has them), or the forward function of a pair.
+    adjoint : callable, optional
+        The adjoint function of a pair; then `in_shape` is needed.
+    level : {"standard", "quick", "thorough"}
+        "quick": at most 30 + 30 products; "standard": 60 + 60 and, while the matrix
+        has at most 2.5 million entries, each entry; "thorough": more probes.
     seed : int
-        Of the random generator.
+        Of the random generator: the same seed gives the same report.
+    in_shape, out_shape : tuple of int, optional
+        Shapes of the arrays; for an operator on flat vectors they say which axes
+        there are, so that a diagnosis can name them.
+    dtype : dtype, optional
+        Of the operator, where it does not say; a torch or JAX dtype chooses its library.
+    xp : module or str, optional
+        The array library of a pair of functions: numpy, torch, jax.numpy or cupy.
+    matrix : sparse or dense matrix, optional
+        What the operator must be, where that is known otherwise.
+    reference : callable, operator or matrix, optional
+        An independent forward; no adjoint test can see a forward that is wrong.
+    factory : callable, optional
+        Makes the operator with another kernel: ``factory(kernel)`` for a kernel of
+        `kernel_shape`; then exact mode runs on whole numbers.
+    kernel_shape : tuple of int, optional
+        Of the kernels for `factory`.
+    deterministic : bool
+        False if the operator may round differently from call to call.
+    real_linear : bool, optional
+        True if it is linear over the reals only, such as ``x -> x.real``; the inner
+        product is then ``Re <x, y>``.
+    only, leave_out : iterable of str
+        Codes of checks, such as "C09", to run only or to leave out.
+
+    Returns
+    -------
+    AdjointReport
+        ``report.passed``, ``report.diagnosis``, ``print(report)``.
+
+    Raises
+    ------
+    TypeError
+        If `A` is no operator or has no adjoint.
+    ValueError
+        If an option does not fit.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import linconv
+    >>> check_adjoint(linconv.Conv([1.0, 2.0], 5)).passed
+    True
+    >>> report = check_adjoint(np.diff, lambda y: np.diff(y), in_shape=4, out_shape=3)
+    >>> report.passed, report.diagnosis
+    (False, 'adjoint returns shape (2,), expected (4,)')
+    """
+    began = time.perf_counter()
+    codes = _chosen(level, only, leave_out)
+    session = open_session(
+        A,
+        adjoint,
+        level=level,
+        seed=seed,
+        in_shape=in_shape,
+        out_shape=out_shape,
+        dtype=dtype,
+        xp=xp,
+        matrix=matrix,
+        deterministic=deterministic,
+        real_linear=real_linear,
+    )
+    session.reference = reference
+    results = _run(session, codes, factory, kernel_shape)
+    causes, entries = explain.causes(session, results)
+    return _report(session, results, causes, entries, seed, time.perf_counter() - began)
+
+
+def assert_adjoint(A: Any, adjoint: Any = None, **options: Any) -> AdjointReport:
+    """Raise AdjointError unless `check_adjoint` passes; same parameters.
 
     Returns
     -------
@@ -89,64 +163,115 @@ def check_adjoint(A: Any, *, trials: int = 3, seed: int = 20111) -> AdjointRepor
 
     Raises
     ------
-    ValueError
-        If `trials` is less than 1.
-    TypeError
-        If `A` is no operator.
+    AdjointError
+        An AssertionError that carries the report as ``error.report``.
 
     Examples
     --------
-    >>> import linconv
-    >>> check_adjoint(linconv.Conv([1.0, 2.0], 5)).passed
-    True
+    >>> import numpy as np
+    >>> report = assert_adjoint(np.array([[1.0, 2.0], [3.0, 4.0]]))
+    >>> report.causes
+    ()
     """
-    if trials < 1:
-        raise ValueError(f"trials must be >= 1, got {trials}")
-    A = aslinearoperator(A)
-    start = time.perf_counter()
-    rng = np.random.default_rng(seed)
-    dtype = np.result_type(A.dtype, np.float32 if A.dtype.kind == "f" else np.float64)
-    if A.dtype.kind == "c":
-        dtype = A.dtype
-    error = 0.0
-    for _ in range(trials):
-        x, y = (_random(rng, n, dtype) for n in reversed(A.shape))
-        Ax, Ay = A.matvec(x), A.rmatvec(y)
-        mismatch = abs(_inner(y, Ax) - _inner(Ay, x))
-        scale = max(_norm(Ax) * _norm(y), _norm(x) * _norm(Ay))
-        if mismatch or not np.isfinite(mismatch):
-            error = max(error, float(mismatch / scale)) if np.isfinite(mismatch) else np.inf
-    tolerance = _EPS * float(np.finfo(dtype).eps)
-    seconds = time.perf_counter() - start
-    passed = error <= tolerance
-    return AdjointReport(passed, error, tolerance, trials, seed, A.shape, dtype, seconds)
-
-
-def assert_adjoint(A: Any, *, trials: int = 3, seed: int = 20111) -> None:
-    """Raise AdjointError unless `check_adjoint` passes; same parameters.
-
-    Raises
-    ------
-    AdjointError
-        An AssertionError that carries the report as ``error.report``.
-    """
-    report = check_adjoint(A, trials=trials, seed=seed)
+    __tracebackhide__ = True
+    report = check_adjoint(A, adjoint, **options)
     if not report.passed:
         raise AdjointError(report)
+    return report
 
 
-def _random(rng: np.random.Generator, n: int, dtype: np.dtype) -> np.ndarray:
-    x = rng.standard_normal(n)
-    if dtype.kind == "c":
-        return (x + 1j * rng.standard_normal(n)).astype(dtype)
-    return x.astype(dtype)
+def _chosen(level: str, only: Iterable[str] | None, leave_out: Iterable[str]) -> set[str]:
+    """Return the codes of the checks to run."""
+    if level not in LEVELS:
+        raise ValueError(f"level must be one of {', '.join(LEVELS)}, got {level!r}")
+    names = {name: code for code, name in CHECKS.items()}
+    chosen = {names.get(code, code) for code in (CHECKS if only is None else _listed(only))}
+    left = {names.get(code, code) for code in _listed(leave_out)}
+    for code in chosen | left:
+        if code not in CHECKS:
+            raise ValueError(f"no check is called {code!r}; there are {', '.join(CHECKS)}")
+    return chosen - left
 
 
-def _inner(a: np.ndarray, b: np.ndarray) -> Any:
-    """Return <a, b>, conjugating a, more accurately than the products under test."""
-    kind = np.clongdouble if "c" in (a.dtype.kind, b.dtype.kind) else np.longdouble
-    return (a.conj().astype(kind) * b.astype(kind)).sum()
+def _listed(codes: Iterable[str]) -> list[str]:
+    return [codes] if isinstance(codes, str) else list(codes)
 
 
-def _norm(a: np.ndarray) -> np.longdouble:
-    return np.sqrt((np.abs(a.astype(np.result_type(a.dtype, np.longdouble))) ** 2).sum())
+def _run(
+    session: Session, codes: set[str], factory: Any, kernel_shape: Any
+) -> dict[str, CheckResult]:
+    """Run the checks; one that finds no way to go on ends the test."""
+    results: dict[str, CheckResult] = {}
+    try:
+        for side in session.sides:
+            side.start(session.rng, _BLOCK[session.level])
+        linearity.measure_noise(session)
+        for code, check in _CHECKS.items():
+            if code in codes:
+                results[code] = check(session)
+        if codes & {"E01", "E02"}:
+            found = _exact(session, factory, kernel_shape)
+            results |= {check.code: check for check in found if check.code in codes}
+        for code, check in (("C04", contracts.repeated), ("C05", contracts.aliasing)):
+            if code in codes:
+                results[code] = check(session)
+    except Stop as stop:
+        session.stopped = True
+        results[stop.code] = judge(stop.code, [stop.message], trials=1)
+    for code in ("C01", "C02", "C03", "C06"):
+        if code in codes and code not in results:
+            results[code] = contracts.watched(session, code)
+    reason = "an earlier check ended the test"
+    for code in codes - set(results):
+        results[code] = not_applicable(code, reason)
+    return results
+
+
+def _exact(
+    session: Session, factory: Any, kernel_shape: Any
+) -> tuple[CheckResult, CheckResult]:
+    """Run exact mode on the operator with a kernel of whole numbers, if it can be made."""
+    if session.weighted:
+        reason = "the inner product has weights"
+        return not_applicable("E01", reason), not_applicable("E02", reason)
+    other = rebuilt(session, factory, kernel_shape)
+    if other is None:
+        found = exact.run(session, *session.sides, integer_kernel=False)
+    else:
+        found = exact.run(session, *other, integer_kernel=True)
+        for side, copy in zip(session.sides, other, strict=True):
+            side.products += copy.products
+    session.miss = found.miss
+    return exact.judged(found)
+
+
+def _report(
+    session: Session,
+    results: dict[str, CheckResult],
+    causes: list[str],
+    entries: list[Any],
+    seed: int,
+    seconds: float,
+) -> AdjointReport:
+    forward, adjoint = session.forward, session.adjoint
+    complete = bool(forward.images and adjoint.images) and not session.stopped
+    checks = tuple(
+        results.get(code, CheckResult(code, name, "left out")) for code, name in CHECKS.items()
+    )
+    return AdjointReport(
+        passed=all(check.passed for check in checks),
+        subject=session.subject.name,
+        shape=(forward.m, forward.n),
+        dtype=forward.dtype if session.subject.dtype is None else session.subject.dtype,
+        level=session.level,
+        seed=seed,
+        checks=checks,
+        causes=tuple(causes),
+        entries=tuple(entries),
+        error=identity.norm_scaled_error(session) if complete else np.nan,
+        resolution=identity.resolution(session) if complete else np.nan,
+        miss_probability=session.miss,
+        products=(forward.products, adjoint.products),
+        notes=tuple(session.notes),
+        seconds=seconds,
+    )

@@ -1,0 +1,406 @@
+"""NumPy, PyTorch, JAX and CuPy arrays behind one small interface.
+
+Imports NumPy and the standard library only: another library is used only where
+`sys.modules` has it already, because the operator under test brought it.  Every
+array that `make` returns has memory of its own, and so has what `read` returns.
+"""
+
+from __future__ import annotations
+
+import math
+import sys
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+
+# Summation order in vectorised loops depends on where data starts: let it not be luck.
+_ALIGNMENT = 64
+# What every library can hold; NumPy also has long doubles.
+_HELD = ("float16", "float32", "float64", "complex64", "complex128")
+# Overlap of strided arrays is a Diophantine problem: past this much work, assume it.
+_OVERLAP_WORK = 100_000
+
+
+class Arrays:
+    """One array library: how to make, read, overwrite and compare its arrays.
+
+    Attributes
+    ----------
+    name : str
+        Of the library: "numpy", "torch", "jax" or "cupy".
+    mutable : bool
+        Whether arrays can be written in place.
+    layouts : tuple of str
+        What `make` offers beyond "contiguous": "strided", "reversed" and "read-only",
+        and "fortran" for 2-d arrays.
+    """
+
+    name: str = ""
+    mutable: bool = True
+    layouts: tuple[str, ...] = ()
+
+    def make(self, x: np.ndarray, layout: str = "contiguous") -> Any:
+        """Return a fresh array of this library with the values and dtype of `x`.
+
+        Parameters
+        ----------
+        x : numpy.ndarray
+            The values.
+        layout : str
+            "contiguous" (C order; NumPy's data start at a multiple of 64 bytes),
+            "strided" (every other entry of a wider buffer along the last axis, whose
+            gaps hold NaN, or the largest integer), "reversed" (a negative stride along
+            the last axis), "read-only", or "fortran" (2-d, columns contiguous).
+
+        Raises
+        ------
+        ValueError
+            If the library has no such layout, or JAX is asked for 64 bits it has off.
+        TypeError
+            If the library cannot hold the dtype.
+        """
+        if layout != "contiguous" and layout not in self.layouts:
+            known = ("contiguous", *self.layouts)
+            raise ValueError(
+                f"layout of {self.name} arrays must be one of {known}, got {layout!r}"
+            )
+        if layout == "fortran" and x.ndim != 2:
+            raise ValueError(f"layout 'fortran' needs a 2-d array, got shape {x.shape}")
+        dtype = as_dtype(x.dtype)
+        if dtype.char in "gG" and self.name != "numpy":
+            raise TypeError(
+                f"{self.name} has no {dtype}: dtype must be an integer dtype or one of {_HELD}"
+            )
+        x = np.asarray(x, dtype)
+        if layout == "strided":
+            return self._fresh(_widened(x))[..., ::2]
+        if layout == "reversed":
+            return self._fresh(x[..., ::-1])[..., ::-1]
+        if layout == "fortran":
+            return self._fresh(x.T).T
+        return self._fresh(x)
+
+    def _fresh(self, x: np.ndarray) -> Any:
+        """Return a C-contiguous array with memory of its own."""
+        raise NotImplementedError
+
+    def is_array(self, r: Any) -> bool:
+        """Return whether `r` is an array of this library, or of one it works with."""
+        raise NotImplementedError
+
+    def read(self, r: Any) -> np.ndarray:
+        """Return a C-contiguous copy on the host, of native byte order."""
+        return np.array(self._host(r), dtype=self.dtype(r), order="C", copy=True)
+
+    def _host(self, r: Any) -> Any:
+        """Return the values as something NumPy copies."""
+        return r
+
+    def shape(self, r: Any) -> tuple[int, ...]:
+        """Return the shape of `r` as ints."""
+        return tuple(int(size) for size in r.shape)
+
+    def dtype(self, r: Any) -> np.dtype:
+        """Return NumPy's name for the dtype of `r`; TypeError for bfloat16 and the like."""
+        return as_dtype(r.dtype)
+
+    def overwrite(self, r: Any, value: np.ndarray) -> bool:
+        """Write `value` into `r` in place; False, and nothing done, where that cannot be."""
+        return False
+
+    def shares_memory(self, a: Any, b: Any) -> bool:
+        """Return whether writing into one array can change the other."""
+        work: Any = _OVERLAP_WORK  # Any: NumPy's stubs know two values only
+        try:
+            return np.shares_memory(self._extent(a), self._extent(b), max_work=work)
+        except np.exceptions.TooHardError:
+            return True
+
+    def _extent(self, r: Any) -> np.ndarray:
+        """Return an array that lies where `r` lies; it is never read."""
+        return np.asarray(r)
+
+    def synchronize(self) -> None:
+        """Wait until the device has finished; nothing to do for arrays on the host."""
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}()"
+
+
+class NumpyArrays(Arrays):
+    """NumPy's arrays; results that are JAX arrays count too."""
+
+    name = "numpy"
+    layouts = ("strided", "reversed", "read-only", "fortran")
+
+    def make(self, x: np.ndarray, layout: str = "contiguous") -> np.ndarray:  # noqa: D102
+        result = super().make(x, layout)
+        if layout == "read-only":
+            result.setflags(write=False)
+        return result
+
+    def _fresh(self, x: np.ndarray) -> np.ndarray:
+        return _aligned_copy(x)
+
+    def is_array(self, r: Any) -> bool:  # noqa: D102
+        if isinstance(r, np.ndarray):
+            return not isinstance(r, (np.matrix, np.ma.MaskedArray))
+        return _is_jax(r)
+
+    def overwrite(self, r: Any, value: np.ndarray) -> bool:  # noqa: D102
+        if not isinstance(r, np.ndarray) or not r.flags.writeable:
+            return False
+        if _repeats(r.shape, r.strides):
+            return False
+        r[...] = _fitted(value, r.dtype)
+        return True
+
+
+class TorchArrays(Arrays):
+    """Dense PyTorch tensors on one device.
+
+    Parameters
+    ----------
+    device : str
+        Where `make` puts them.
+    """
+
+    name = "torch"
+    layouts = ("strided", "fortran")  # torch has no negative strides, no read-only tensors
+
+    def __init__(self, device: str = "cpu") -> None:
+        self.device = device
+        self._torch = _imported("torch")
+
+    def _fresh(self, x: np.ndarray) -> Any:
+        return self._torch.from_numpy(_aligned_copy(x)).to(self.device)
+
+    def is_array(self, r: Any) -> bool:  # noqa: D102
+        return isinstance(r, self._torch.Tensor) and r.layout == self._torch.strided
+
+    def _host(self, r: Any) -> np.ndarray:
+        return r.detach().resolve_conj().resolve_neg().cpu().numpy()
+
+    def overwrite(self, r: Any, value: np.ndarray) -> bool:  # noqa: D102
+        if not self.is_array(r) or _repeats(r.shape, r.stride()):
+            return False
+        source = self._torch.from_numpy(_aligned_copy(_fitted(value, self.dtype(r))))
+        r.detach().copy_(source)
+        return True
+
+    def _extent(self, r: Any) -> np.ndarray:
+        strides = tuple(step * r.element_size() for step in r.stride())
+        return _placeholder(r.data_ptr(), tuple(r.shape), strides, r.element_size())
+
+    def synchronize(self) -> None:  # noqa: D102
+        if self.device.startswith("cuda"):
+            self._torch.cuda.synchronize(self.device)
+
+    def __repr__(self) -> str:
+        return f"TorchArrays({self.device!r})"
+
+
+class JaxArrays(Arrays):
+    """JAX arrays; results that are NumPy arrays count too."""
+
+    name = "jax"
+    mutable = False
+
+    def __init__(self) -> None:
+        self._jax = _imported("jax")
+
+    def _fresh(self, x: np.ndarray) -> Any:
+        wide = x.dtype.itemsize > (8 if x.dtype.kind == "c" else 4)
+        if wide and not self._jax.config.jax_enable_x64:
+            narrow = {"f": "float32", "c": "complex64"}.get(x.dtype.kind, f"{x.dtype.kind}4")
+            raise ValueError(
+                f"dtype is {x.dtype}, but JAX has 64-bit numbers off: "
+                "jax.config.update('jax_enable_x64', True), or "
+                f"dtype={np.dtype(narrow).name!r}"
+            )
+        return self._jax.numpy.array(x)
+
+    def is_array(self, r: Any) -> bool:  # noqa: D102
+        return _is_jax(r) or type(r) is np.ndarray
+
+    def shares_memory(self, a: Any, b: Any) -> bool:  # noqa: D102
+        # x -> x gives the same array back: harmless, for nobody can write into it
+        return not (_is_jax(a) or _is_jax(b)) and super().shares_memory(a, b)
+
+
+class CupyArrays(Arrays):
+    """CuPy's arrays on the current device."""
+
+    name = "cupy"
+    layouts = ("strided", "reversed", "fortran")  # CuPy has no read-only arrays
+
+    def __init__(self) -> None:
+        self._cupy = _imported("cupy")
+
+    def _fresh(self, x: np.ndarray) -> Any:
+        return self._cupy.asarray(np.ascontiguousarray(x))
+
+    def is_array(self, r: Any) -> bool:  # noqa: D102
+        return isinstance(r, self._cupy.ndarray)
+
+    def _host(self, r: Any) -> np.ndarray:
+        return self._cupy.asnumpy(r)
+
+    def overwrite(self, r: Any, value: np.ndarray) -> bool:  # noqa: D102
+        if not self.is_array(r) or _repeats(r.shape, r.strides):
+            return False
+        r[...] = self._fresh(_fitted(value, self.dtype(r)))
+        return True
+
+    def _extent(self, r: Any) -> np.ndarray:
+        return _placeholder(
+            int(r.data.ptr), tuple(r.shape), tuple(r.strides), r.dtype.itemsize
+        )
+
+    def synchronize(self) -> None:  # noqa: D102
+        self._cupy.cuda.Device().synchronize()
+
+
+_LIBRARIES = {
+    "numpy": NumpyArrays,
+    "torch": TorchArrays,
+    "jax": JaxArrays,
+    "jaxlib": JaxArrays,
+    "cupy": CupyArrays,
+}
+
+
+def arrays_for(what: Any) -> Arrays:
+    """Return the library of an array, a dtype, a module or a name.
+
+    Parameters
+    ----------
+    what : array, dtype, module, str or Arrays
+        An array or dtype of a library; the module itself (`jax.numpy` too); its name,
+        for PyTorch with a device if need be ("torch:cuda").  NumPy's dtypes, their names
+        and classes are NumPy's; `jax.numpy.float32` is JAX's.
+
+    Raises
+    ------
+    ValueError
+        If it names a library that nothing has imported.
+    TypeError
+        If it is of no known library.
+
+    Examples
+    --------
+    >>> arrays_for("float32").make(np.array([1.0, 2.0]), "reversed").strides
+    (-8,)
+    """
+    if isinstance(what, Arrays):
+        return what
+    if isinstance(what, (str, ModuleType)):
+        name, _, device = (what if isinstance(what, str) else what.__name__).partition(":")
+        package = name.partition(".")[0]
+        if package == "torch" and device:
+            return TorchArrays(device)
+        if package in _LIBRARIES and not device:
+            return _LIBRARIES[package]()
+    for package in owners(what):
+        if package == "torch":
+            return TorchArrays(str(getattr(what, "device", "cpu")))
+        if package in _LIBRARIES:
+            return _LIBRARIES[package]()
+    dtype: Any = what
+    try:
+        np.dtype(dtype)
+    except TypeError:
+        known = ("numpy", "torch", "jax", "cupy")
+        raise TypeError(
+            f"expected an array, dtype, module or name of one of {known}, got {what!r}"
+        ) from None
+    return NumpyArrays()
+
+
+def owners(value: Any) -> list[str]:
+    """Return the top-level packages of the classes that `value` is an instance of."""
+    return [kind.__module__.partition(".")[0] for kind in type(value).__mro__]
+
+
+def as_dtype(value: Any) -> np.dtype:
+    """Return NumPy's dtype, of native byte order, for a dtype of any library.
+
+    Raises
+    ------
+    TypeError
+        If NumPy has no such numbers, as for bfloat16.
+    """
+    if "torch" in owners(value):
+        value = str(value).removeprefix("torch.")
+    try:
+        dtype = np.dtype(value)
+    except TypeError:
+        dtype = np.dtype(object)
+    # 2: registered by somebody else, as bfloat16 and float8 are by ml_dtypes
+    if dtype.kind not in "biufc" or dtype.isbuiltin == 2:
+        raise TypeError(f"dtype must be an integer dtype or one of {_HELD}, got {value}")
+    return dtype.newbyteorder("=")
+
+
+def _imported(name: str) -> Any:
+    module = sys.modules.get(name)
+    if module is None:
+        raise ValueError(f"nothing has imported {name} yet: import it before you name it")
+    return module
+
+
+def _is_jax(r: Any) -> bool:
+    jax = sys.modules.get("jax")
+    return jax is not None and isinstance(r, jax.Array)
+
+
+def _aligned_copy(x: np.ndarray) -> np.ndarray:
+    """Return a C-contiguous copy whose data start at a multiple of 64 bytes."""
+    nbytes = math.prod(x.shape) * x.dtype.itemsize
+    raw = np.empty(nbytes + _ALIGNMENT, np.uint8)
+    start = -raw.ctypes.data % _ALIGNMENT
+    result = raw[start : start + nbytes].view(x.dtype).reshape(x.shape)
+    result[...] = x
+    return result
+
+
+def _widened(x: np.ndarray) -> np.ndarray:
+    """Return a buffer with the entries of `x` at even places of the last axis."""
+    kind = x.dtype.kind
+    gap = np.nan if kind in "fc" else True if kind == "b" else np.iinfo(x.dtype).max
+    wide = np.full((*x.shape[:-1], 2 * x.shape[-1]), gap, x.dtype)
+    wide[..., ::2] = x
+    return wide
+
+
+def _repeats(shape: Any, strides: Any) -> bool:
+    """Return whether one place in memory is several entries, as after a broadcast."""
+    return any(step == 0 and size > 1 for size, step in zip(shape, strides, strict=True))
+
+
+def _fitted(value: np.ndarray, dtype: np.dtype) -> np.ndarray:
+    """Return `value` in `dtype`, without a warning for what is lost."""
+    if value.dtype.kind == "c" and dtype.kind != "c":
+        value = np.real(value)
+    with np.errstate(all="ignore"):
+        return value.astype(dtype)
+
+
+def _placeholder(
+    address: int, shape: tuple[int, ...], strides: tuple[int, ...], itemsize: int
+) -> np.ndarray:
+    """Return an array at an address, perhaps of a device: for `numpy.shares_memory` only."""
+    if not address or 0 in shape:
+        return np.empty(0, np.uint8)
+
+    class Place:
+        __array_interface__ = {  # noqa: RUF012
+            "data": (address, True),
+            "shape": shape,
+            "strides": strides,
+            "typestr": f"|V{itemsize}",
+            "version": 3,
+        }
+
+    return np.asarray(Place())

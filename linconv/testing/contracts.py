@@ -1,0 +1,244 @@
+"""Contracts of matvec and rmatvec beyond mathematics: memory, layouts, threads, pickling.
+
+Every function here takes a session and returns one `CheckResult`.
+"""
+
+from __future__ import annotations
+
+import pickle
+from collections.abc import Callable
+
+import numpy as np
+
+from linconv.testing.interleave import interleaved
+from linconv.testing.report import CheckResult, judge, not_applicable
+from linconv.testing.session import MOST_NOISE, Session, Side, Stop, describe, same
+
+# Layouts are tried on one probe; a copy inside may only change the order of a sum.
+_LAYOUT_UNITS = 64
+
+
+def watched(session: Session, code: str) -> CheckResult:
+    """Judge what was looked at during every product: C01, C02, C03, C06."""
+    faults = [side.watched[code] for side in session.sides if code in side.watched]
+    if code == "C02" and all(side.expected is None for side in session.sides):
+        return not_applicable(code, "the operator promises no dtype")
+    return judge(code, faults, trials=sum(side.products for side in session.sides))
+
+
+def repeated(session: Session) -> CheckResult:
+    """C04: the same input twice gives the same result, whatever came between."""
+    faults, trials = [], 0
+    for side in session.sides:
+        _reuse_arrays(session, side)
+        trials += 3
+        if "C04" in side.watched:
+            faults.append(side.watched["C04"])
+    return judge("C04", faults, trials=trials)
+
+
+def aliasing(session: Session) -> CheckResult:
+    """C05: results share no memory with inputs, other results or internal state."""
+    for side in session.sides:
+        if "C04" not in side.watched and "C05" not in side.watched:
+            _reuse_arrays(session, side)
+    faults = [side.watched["C05"] for side in session.sides if "C05" in side.watched]
+    return judge("C05", faults, trials=sum(side.products for side in session.sides))
+
+
+def _reuse_arrays(session: Session, side: Side) -> None:
+    """Call again: the same array, then with new contents, then with results written into."""
+    if side.reused:
+        return
+    side.reused = True
+    arrays = session.subject.arrays
+    (x, other), (image, other_image) = side.probes[:2], side.images[:2]
+    given = side.native(x)
+    first = side.call(given)
+    raw = side.read(first)
+    if not _agree(session, side, side.image(raw), image):
+        side.note("C04", f"{side.name} gives different results for the same input")
+        return
+    if not arrays.overwrite(given, arrays.read(side.native(other))):
+        given = side.native(other)
+    if not same(side.read(first), raw):
+        side.note("C05", f"{side.name}'s result shares memory with its input")
+    second = side.call(given)
+    if not same(side.read(first), raw):
+        side.note(
+            "C05",
+            f"{side.name} returns a buffer that it overwrites: an earlier result changed",
+        )
+    if not _agree(session, side, side.image(side.read(second)), other_image):
+        side.note(
+            "C04",
+            f"{side.name} gives different results for the same input: new contents in an "
+            "array that it saw before are not noticed",
+        )
+    for result in (first, second):
+        arrays.overwrite(result, np.full_like(arrays.read(result), 7))
+    if not _agree(session, side, side(other), other_image):
+        side.note(
+            "C05",
+            f"{side.name} depends on its own earlier result: writing into it changes the next",
+        )
+
+
+def _agree(session: Session, side: Side, got: np.ndarray, expected: np.ndarray) -> bool:
+    if session.deterministic:
+        return same(got, expected)
+    return side.distance(got, expected) <= side.allowed(MOST_NOISE)
+
+
+def layouts(session: Session) -> CheckResult:
+    """C07: strided, reversed and read-only inputs give what contiguous ones give."""
+    every = [layout for layout in session.subject.arrays.layouts if layout != "fortran"]
+    if not every:
+        return not_applicable("C07", f"{session.subject.arrays.name} has no such arrays")
+    # To save products "quick" asks two questions at once, and each alone only on failure.
+    joined = session.quick and "read-only" in every and len(every) > 1
+    tried = [layout for layout in every if layout != "read-only"] if joined else every
+    faults, worst, tolerance = [], 0.0, 0.0
+    for side in session.sides:
+        tolerance = max(tolerance, side.allowed(_LAYOUT_UNITS))
+        found = [_layout(side, layout, joined) for layout in tried]
+        worst = max([worst, *(error for _, error in found)])
+        if joined and any(fault for fault, _ in found):
+            found = [_layout(side, layout, False) for layout in every] + found
+        faults += [fault for fault, _ in found if fault][:1]
+    return judge("C07", faults, worst, tolerance, trials=2 * len(tried))
+
+
+def _layout(side: Side, layout: str, frozen: bool) -> tuple[str, float]:
+    """Return what is wrong with the product of one layout, and the error."""
+    before = dict(side.watched)
+    words = f"read-only {layout}" if frozen else layout
+    try:
+        error = side.distance(side(side.probes[0], layout, frozen=frozen), side.images[0])
+    except Stop as stop:
+        side.watched = before
+        return f"{stop.message} for a {words} input", np.inf
+    if error <= side.allowed(_LAYOUT_UNITS):
+        return "", error
+    side.watched = {k: v for k, v in side.watched.items() if k in before or k == "C03"}
+    return f"{side.name} is wrong for a {words} input", error
+
+
+def columns(session: Session) -> CheckResult:
+    """C08: matmat and rmatmat give, column by column, what matvec and rmatvec give."""
+    sides = [side for side in session.sides if side.columns is not None]
+    if not sides:
+        return not_applicable("C08", "the operator has neither matmat nor rmatmat")
+    faults, worst, tolerance, trials = [], 0.0, 0.0, 0
+    for side in sides:
+        tolerance = max(tolerance, side.allowed(MOST_NOISE))
+        for layout in ("contiguous", "fortran"):
+            fault, error = _columns(session, side, layout)
+            faults += [fault] if fault and fault not in faults else []
+            worst, trials = max(worst, error), trials + 1
+            if fault:
+                break
+    return judge("C08", faults, worst, tolerance, trials=trials)
+
+
+def _columns(session: Session, side: Side, layout: str) -> tuple[str, float]:
+    arrays, name = session.subject.arrays, side.columns_name
+    count = min(2 if session.quick else 3, len(side.probes))
+    block = np.stack(side.probes[:count], axis=1)
+    expected = np.stack(side.images[:count], axis=1)
+    suffix = " for Fortran-ordered input" if layout == "fortran" else ""
+    given = arrays.make(block, layout)
+    side.products += count
+    try:
+        assert side.columns is not None
+        result = side.columns(given)
+    except Exception as error:
+        return f"{name} raised {describe(error)}{suffix}", np.inf
+    if not arrays.is_array(result):
+        return f"{name} returned a {type(result).__name__}, expected an array", np.inf
+    got = arrays.read(result)
+    if not same(arrays.read(given), block):
+        side.note("C03", f"{name} changes its input")
+    if arrays.shares_memory(result, given):
+        side.note("C05", f"{name}'s result shares memory with its input")
+    if got.shape != expected.shape:
+        return f"{name} returns shape {got.shape}, expected {expected.shape}", np.inf
+    if got.dtype != expected.dtype:
+        side.note("C02", f"{name} returns dtype {got.dtype}, expected {expected.dtype}")
+    pairs = zip(got.T, expected.T, strict=True)
+    error = max(side.distance(column, right) for column, right in pairs)
+    if error <= side.allowed(MOST_NOISE):
+        return "", error
+    return f"{name} differs from the columns of {side.name}{suffix}", error
+
+
+def threads(session: Session) -> CheckResult:
+    """C09: two threads that take turns at every line get what one thread gets."""
+    faults, worst, tolerance, trials = [], 0.0, 0.0, 0
+    for side in session.sides:
+        tolerance = max(tolerance, side.allowed(MOST_NOISE))
+        unsafe = f"{side.name} is not safe in several threads"
+        order = [[0], [1]] if session.quick else [[0, 1], [1, 0]]
+        jobs = [[_call(session, side, i) for i in calls] for calls in order]
+        outcomes = interleaved(jobs, steps=40 if session.quick else 200)
+        for calls, results in zip(order, outcomes, strict=True):
+            for i, got in zip(calls, results, strict=True):
+                trials += 1
+                if isinstance(got, BaseException):
+                    faults.append(
+                        f"{side.name} is not safe in several threads: {describe(got)}"
+                    )
+                    continue
+                error = side.distance(got, side.images[i])
+                worst = max(worst, error)
+                if not error <= side.allowed(MOST_NOISE):
+                    faults.append(unsafe)
+    return judge("C09", list(dict.fromkeys(faults))[:2], worst, tolerance, trials=trials)
+
+
+def _call(session: Session, side: Side, i: int) -> Callable[[], np.ndarray]:
+    """Return a function that computes image i; the array is made beforehand."""
+    given = side.native(side.probes[i])
+    side.products += 1
+
+    def run() -> np.ndarray:
+        return side.weighted(session.subject.arrays.read(side.apply(given)).reshape(-1))
+
+    return run
+
+
+def pickling(session: Session) -> CheckResult:
+    """C10: a pickle round trip leaves both directions as they were."""
+    subject = session.subject
+    if subject.portable is None or subject.rewrap is None:
+        return not_applicable("C10", "a pair of functions is not pickled")
+    try:
+        copy = subject.rewrap(pickle.loads(pickle.dumps(subject.portable, protocol=5)))
+    except Exception as error:
+        if _not_meant_for_it(error):
+            return not_applicable("C10", f"cannot be pickled: {describe(error)}")
+        return judge("C10", [f"cannot be pickled: {describe(error)}"], trials=1)
+    faults, worst, tolerance = [], 0.0, 0.0
+    for side, apply in zip(session.sides, (copy.forward, copy.adjoint), strict=True):
+        tolerance = max(tolerance, side.allowed(MOST_NOISE))
+        side.products += 1
+        try:
+            result = subject.arrays.read(apply(side.native(side.probes[0]))).reshape(-1)
+        except Exception as error:
+            faults.append(f"pickling changes {side.name}: the copy raised {describe(error)}")
+            continue
+        error = side.distance(side.weighted(result), side.images[0])
+        worst = max(worst, error)
+        if not error <= side.allowed(MOST_NOISE):
+            faults.append(f"pickling changes {side.name}")
+    return judge("C10", faults, worst, tolerance, trials=2)
+
+
+def _not_meant_for_it(error: Exception) -> bool:
+    """Whether pickle refused a lambda, a local class or a lock that the operator holds."""
+    text = str(error)
+    if isinstance(error, TypeError):
+        return "cannot pickle" in text
+    functions = ("<lambda>", "<locals>", "local object")
+    named = isinstance(error, (AttributeError, pickle.PicklingError))
+    return named and any(word in text for word in functions)

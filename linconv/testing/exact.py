@@ -1,0 +1,143 @@
+"""Exact mode: whole numbers, for which floating point makes no error at all.
+
+While every partial sum stays below 2^t all results are exact in any order of summation,
+so equality is bitwise, on any device.  For k probes x and k probes y drawn from a set S
+of values, a fault of any size is missed with probability of at most 2 |S|^-k: A - C^H
+sends all x to zero with at most |S|^-k, and what is left, all y.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+
+from linconv.testing import probes
+from linconv.testing.report import CheckResult, judge, not_applicable
+from linconv.testing.session import Session, Side
+
+# Largest whole number of probes, and of kernels that are made for the test.
+MOST = 64
+MOST_TAP = 3
+# Room for partial sums that are larger than the results: they are not seen.
+_ROOM = 16
+# Beyond this distance from a whole number there is no telling which one was meant.
+_NEAR = 0.25
+
+
+@dataclass
+class Exact:
+    """What exact mode found: `reason` says why it did not run."""
+
+    reason: str = ""
+    faults: tuple[str, ...] = ()  # results that are no whole numbers
+    distance: float = 0.0
+    equal: bool = True
+    example: str = ""
+    trials: int = 0
+    miss: float | None = None
+
+
+def run(session: Session, forward: Side, adjoint: Side, *, integer_kernel: bool) -> Exact:
+    """Try whole numbers on both sides and compare all inner products in integers.
+
+    Without a kernel known to be of whole numbers, an operator whose results are whole
+    for whole inputs is taken for one.
+    """
+    q = _largest(session, forward, adjoint, integer_kernel)
+    if q < 1:
+        return Exact("sums would exceed what is exact in this precision")
+    count = 2 if session.quick else 3
+    images, inputs, distance = [], [], 0.0
+    for side in (forward, adjoint):
+        inputs.append([probes.whole(session.rng, side.n, side.dtype, q) for _ in range(count)])
+        images.append([])
+        for x in inputs[-1]:
+            image = side(x)
+            whole, gap = _rounded(image)
+            distance = max(distance, gap)
+            if gap and (not integer_kernel or gap >= _NEAR):
+                if integer_kernel:
+                    return Exact(faults=(_fault(side, gap),), distance=gap, trials=count)
+                return Exact("its results are no whole numbers for whole inputs")
+            if _ROOM * _peak(whole) >= 2.0 ** (np.finfo(side.result_dtype).nmant + 1):
+                return Exact("sums would exceed what is exact in this precision")
+            images[-1].append(whole)
+    return _compare(inputs, images, q, distance)
+
+
+def _largest(session: Session, forward: Side, adjoint: Side, integer_kernel: bool) -> int:
+    """Return the largest whole number that leaves sums exact, by what random probes gave."""
+    bits = min(np.finfo(side.result_dtype).nmant + 1 for side in (forward, adjoint))
+    peak = max(_peak(image) for side in session.sides for image in side.images)
+    if integer_kernel:
+        taps = max(1, session.taps)
+        peak = max(1.0, MOST_TAP * math.sqrt(taps) * 5)
+    room = 2.0 ** (bits - 1) / (_ROOM * max(peak, 1e-300))
+    return int(min(MOST, room))
+
+
+def _peak(image: np.ndarray) -> float:
+    parts = (np.real(image), np.imag(image)) if image.dtype.kind == "c" else (image,)
+    return max(float(np.max(np.abs(part), initial=0)) for part in parts)
+
+
+def _rounded(image: np.ndarray) -> tuple[np.ndarray, float]:
+    """Return the nearest whole numbers and the largest distance from them."""
+    if image.dtype.kind == "c":
+        real, imag = np.rint(np.real(image)), np.rint(np.imag(image))
+        gap = max(_peak(np.real(image) - real), _peak(np.imag(image) - imag))
+        return (real + 1j * imag).astype(image.dtype), gap
+    whole = np.rint(image)
+    gap = _peak(image - whole)
+    return whole, gap if np.isfinite(gap) else np.inf
+
+
+def _fault(side: Side, gap: float) -> str:
+    return f"{side.name} returns no whole numbers for whole inputs: {gap:.2g} away"
+
+
+def _compare(
+    inputs: list[list[np.ndarray]], images: list[list[np.ndarray]], q: int, distance: float
+) -> Exact:
+    """Compare <C x, y> with <x, A y> in int64 for every pair."""
+    (X, Y), (CX, AY) = inputs, images
+    sizes = [len(X[0]) * q * _peak(a) for a in AY] + [len(Y[0]) * q * _peak(c) for c in CX]
+    if 4 * max(sizes) >= 2.0**63:
+        return Exact("inner products would exceed 64-bit integers")
+    set_size = (2 * q) ** (2 if X[0].dtype.kind == "c" else 1)
+    result = Exact(
+        distance=distance, trials=len(X) * len(Y), miss=min(1.0, 2 * set_size ** -len(X))
+    )
+    for y, a in zip(Y, AY, strict=True):
+        for x, c in zip(X, CX, strict=True):
+            left, right = _inner(y, c), _inner(a, x)
+            if left != right and result.equal:
+                result.equal = False
+                result.example = f"<y, C x> = {_text(left)}, but <A y, x> = {_text(right)}"
+    return result
+
+
+def _inner(a: np.ndarray, b: np.ndarray) -> tuple[int, int]:
+    """Return sum conj(a) b as a pair of integers."""
+    ar, ai, br, bi = (
+        part.astype(np.int64) for part in (np.real(a), np.imag(a), np.real(b), np.imag(b))
+    )
+    return int(ar @ br + ai @ bi), int(ar @ bi - ai @ br)
+
+
+def _text(value: tuple[int, int]) -> str:
+    return f"{value[0]}" if not value[1] else f"{value[0]}{value[1]:+d}i"
+
+
+def judged(found: Exact) -> tuple[CheckResult, CheckResult]:
+    """Return E01 and E02."""
+    if found.reason:
+        return not_applicable("E01", found.reason), not_applicable("E02", found.reason)
+    trials = found.trials
+    first = judge("E01", list(found.faults), found.distance, _NEAR, trials=trials)
+    if found.faults:
+        return first, not_applicable("E02", "results are no whole numbers")
+    faults = [] if found.equal else [found.example]
+    return first, judge("E02", faults, trials=trials)

@@ -1,0 +1,140 @@
+"""From failed checks to causes, in words.
+
+A contract that is broken explains itself.  What is not linear has no adjoint to speak
+of.  Only where forward and adjoint are linear and differ are hypotheses tried: on the
+whole matrix where it is small, else on the random block and by bisection.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from linconv.testing import identity, locate
+from linconv.testing.diagnosis import Entry, diagnose
+from linconv.testing.report import CheckResult, judge
+from linconv.testing.session import MOST_NOISE, Session, Stop, same
+
+_LINEAR = ("L00", "L02", "L01", "L03")
+_ADJOINT = ("A01", "A02", "A03", "E02", "R01")
+_CONTRACTS = ("C03", "C05", "C07", "C08", "C09", "C10", "C02", "E01", "R02")
+
+
+def causes(session: Session, results: dict[str, CheckResult]) -> tuple[list[str], list[Entry]]:
+    """Return what is wrong, the gravest first, and wrong entries of the matrix."""
+    failed = {code for code, result in results.items() if not result.passed}
+    if not failed:
+        return [], []
+    found = [results[code].message for code in ("C01", "C06") if code in failed]
+    if session.stopped:
+        return found or [_messages(results, failed)], []
+    if not found and failed & {*_LINEAR, *_ADJOINT} and "C04" not in failed:
+        _look_for_state(session, results, failed)
+    if "C04" in failed:
+        found.append(results["C04"].message)
+    entries: list[Entry] = []
+    if not found and failed & set(_LINEAR):
+        found.append(_linear(session, results, failed))
+    elif not found and failed & set(_ADJOINT):
+        cause, entries = _mismatch(session, results)
+        found.append(cause)
+    found += [results[code].message for code in _CONTRACTS if code in failed]
+    return list(dict.fromkeys(found)), entries
+
+
+def _messages(results: dict[str, CheckResult], failed: set[str]) -> str:
+    return "; ".join(results[code].message for code in sorted(failed))
+
+
+def _linear(session: Session, results: dict[str, CheckResult], failed: set[str]) -> str:
+    """Return the cause of the first failure that explains the others."""
+    if "L00" in failed:
+        return results["L00"].message
+    inside = "L02" in failed and "inside a" in results["L02"].message
+    if "L01" in failed and not inside:
+        return results["L01"].message
+    if "L02" in failed and not inside:
+        return _weak_precision(session) or results["L02"].message
+    return results["L02" if inside else "L03"].message
+
+
+def _weak_precision(session: Session) -> str:
+    """Say single precision where only the size of the error, and homogeneity, speak for it."""
+    for side in session.sides:
+        if side.u < 2.0**-40 and MOST_NOISE * side.u < side.residual < 2.0**-19:
+            return f"float32 inside a {side.result_dtype.name} operator: {side.name}"
+    return ""
+
+
+def _look_for_state(
+    session: Session, results: dict[str, CheckResult], failed: set[str]
+) -> None:
+    """Repeat the random products: hidden state looks like any fault until then."""
+    for side in session.sides:
+        try:
+            again = [side(x) for x in side.probes]
+        except Stop:
+            continue
+        if session.deterministic:
+            right = all(same(a, b) for a, b in zip(again, side.images, strict=True))
+        else:
+            gaps = [side.distance(a, b) for a, b in zip(again, side.images, strict=True)]
+            right = max(gaps) <= side.allowed(MOST_NOISE)
+        if not right:
+            message = f"{side.name} gives different results for the same input"
+            results["C04"] = judge("C04", [message], trials=len(again))
+            failed.add("C04")
+
+
+def _mismatch(session: Session, results: dict[str, CheckResult]) -> tuple[str, list[Entry]]:
+    """Say why forward and adjoint differ."""
+    if session.real_linear:
+        return "unknown", []
+    try:
+        if identity.small(session):
+            return _of_matrices(session)
+        if session.entries:
+            return results["R01"].message, list(session.entries)
+        cause, entries = locate.explain(session)
+        return _listed(cause, entries), entries
+    except Stop as stop:
+        return stop.message, []
+
+
+def _of_matrices(session: Session) -> tuple[str, list[Entry]]:
+    """Diagnose the whole matrices, against the known one if there is one."""
+    C, B = identity.dense(session)
+    pairs = [("adjoint", C, B)]
+    if session.matrix is not None:
+        M = session.matrix.toarray().astype(np.result_type(C, B))
+        pairs = [("forward", M, C), ("adjoint", M, B)]
+    words, entries = [], []
+    for what, right, got in pairs:
+        found = diagnose(
+            right,
+            got,
+            session.forward.in_shape,
+            session.forward.out_shape,
+            tolerance=identity.dense_tolerance(session, right, got),
+            dtype=session.forward.result_dtype,
+            what=what,
+            geometry=_geometry(session),
+        )
+        if found.cause:
+            words.append(_listed(found.cause, found.entries))
+            entries += list(found.entries)
+    return "; ".join(words) or "unknown", entries[:8]
+
+
+def _listed(cause: str, entries: Sequence[Entry]) -> str:
+    """Add the entries where they are what is wrong."""
+    if not cause.endswith(("wrong entry", "wrong entries")):
+        return cause
+    return f"{cause}: " + ", ".join(str(entry) for entry in entries)
+
+
+def _geometry(session: Session) -> Any:
+    subject = session.subject
+    return None if subject.geometry_transposed else subject.geometry

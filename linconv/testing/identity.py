@@ -1,0 +1,232 @@
+"""The adjoint identity, <C x, y> = <x, A y>, and the matrix entry by entry.
+
+Never divided by the inner product, which may vanish by chance, but by the rounding
+noise that it should have.  A block of k probes on either side costs k + k products and
+gives k^2 numbers: D = Y^H (C X) - (A Y)^H X, with E |D_ab|^2 = |A - C^H|_F^2.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from linconv.testing import probes
+from linconv.testing.report import CheckResult, judge, not_applicable
+from linconv.testing.session import FAR, Session, Side
+
+# In standard deviations; right operators stayed below 4.4 and between 0.5 and 1.1.
+MOST_SIGMA = 8
+MOST_RMS = 3
+# Below so many entries every one is compared.
+MOST_ENTRIES = 2_500_000
+
+
+@dataclass
+class Probed:
+    """Probes and their images as rows, and the power of every sample."""
+
+    probes: np.ndarray
+    images: np.ndarray
+    probe_power: np.ndarray
+    image_power: np.ndarray
+    energy: np.ndarray  # of every probe
+    spread: np.ndarray  # the power that rounding spreads over all samples of an image
+
+
+@dataclass
+class Block:
+    """D and the standard deviation of its rounding noise, for probes X and Y.
+
+    Both are divided by a power of two where their squares would leave the range.
+    """
+
+    gap: np.ndarray  # (len(Y), len(X))
+    sigma: np.ndarray
+
+    @property
+    def ratio(self) -> np.ndarray:
+        """|D| in standard deviations; 0 where D is exactly 0."""
+        with np.errstate(divide="ignore", invalid="ignore"):
+            ratio = np.abs(self.gap) / self.sigma
+        ratio = np.where(self.gap == 0, 0, ratio)
+        return np.where(np.isfinite(ratio), ratio, np.inf)
+
+
+def block(session: Session, X: Probed, Y: Probed) -> Block:
+    """Return Y^H (C X) - (A Y)^H X with its noise, sample by sample.
+
+    The noise of an image is relative to the power of the sample itself and to the mean
+    over all samples, over which an FFT spreads it.  The mean power that unit variance
+    probes give stands in where a probe is cancelled, as a constant is by a gradient.
+    """
+    gap = probes.gram(Y.probes, X.images) - probes.gram(Y.images, X.probes)
+    first = Y.probe_power @ X.image_power.T + np.outer(Y.energy, X.spread)
+    second = Y.image_power @ X.probe_power.T + np.outer(Y.spread, X.energy)
+    forward, adjoint = session.sides
+    variance = forward.noise**2 * first + adjoint.noise**2 * second
+    return Block(np.real(gap) if session.real_linear else gap, np.sqrt(variance))
+
+
+def probed(session: Session, side: Side, given: list[np.ndarray], images: list) -> Probed:
+    """Return probes with their images, divided by the session's scale."""
+    X, CX = np.stack(given), np.stack(images)
+    if session.scale != 1:
+        CX = CX.astype(np.result_type(CX, np.float64)) / session.scale
+    power, image_power = probes.power(X), probes.power(CX)
+    energy = np.sum(power, axis=1)
+    own = np.mean(image_power, axis=1)
+    spread = np.maximum(own, side.rms**2 * energy / side.n)
+    return Probed(X, CX, power, image_power, energy, spread)
+
+
+def base_block(session: Session) -> Block:
+    """Return the block of the random probes of both sides; computed once."""
+    if session.block is None:
+        images = [image for side in session.sides for image in side.images]
+        session.scale = _scale(images)
+        session.base = tuple(
+            probed(session, side, side.probes, side.images) for side in session.sides
+        )
+        for side, base in zip(session.sides, session.base, strict=True):
+            side.rms = float(np.sqrt(np.mean(base.spread)))
+        session.block = block(session, *session.base)
+    return session.block
+
+
+def _scale(images: list[np.ndarray]) -> float:
+    """Return 1, or a power of two near the largest sample where squares leave the range."""
+    peak = max(float(np.max(np.abs(image), initial=0)) for image in images)
+    if not 0 < peak < np.inf or 1e-9 < peak < 1e9:
+        return 1.0
+    return probes.binade(peak)
+
+
+def random_block(session: Session) -> CheckResult:
+    """A01: the adjoint identity for every pair of random probes."""
+    found = base_block(session)
+    ratio = found.ratio
+    rms = float(np.sqrt(np.mean(ratio**2)))
+    worst = float(np.max(ratio))
+    faults = []
+    if not (worst <= MOST_SIGMA and rms <= MOST_RMS):
+        faults.append(f"<C x, y> != <x, A y>: {worst:.3g} sigma, rms {rms:.3g}")
+    return judge("A01", faults, worst, MOST_SIGMA, "sigma", trials=ratio.size)
+
+
+def norm_scaled_error(session: Session) -> float:
+    """Return the largest |<C x, y> - <x, A y>| / (|C x| |y|) of the random block."""
+    gap = np.abs(base_block(session).gap)
+    X, Y = session.base
+    with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
+        norms = np.sqrt(np.outer(np.sum(Y.probe_power, axis=1), np.sum(X.image_power, axis=1)))
+        error = np.where(gap == 0, 0, gap / norms)
+    return float(np.max(np.where(np.isnan(error), np.inf, error)))
+
+
+def resolution(session: Session) -> float:
+    """Return the smallest |A - C^H|_F / |C|_F that the random block sees for certain."""
+    sigma = np.sqrt(np.mean(base_block(session).sigma ** 2))
+    norm = np.sqrt(np.mean(np.sum(session.base[0].image_power, axis=1)))
+    return float((MOST_SIGMA + 2) * sigma / norm) if norm > 0 else 0.0
+
+
+def structured_probes(session: Session) -> CheckResult:
+    """A02: the identity for probes at corners, faces, channel ends and the tail."""
+    faults, worst, trials = [], 0.0, 0
+    base_block(session)
+    for side in session.sides:
+        space = "input" if side is session.forward else "output"
+        few = session.quick
+        for name, x in probes.structured(session.rng, side.in_shape, side.dtype, few):
+            ratio = _structured(session, side, x)
+            trials += len(session.base[0].probes)
+            worst = max(worst, ratio)
+            if not ratio <= FAR:
+                faults.append(f"{name} of the {space}: {ratio:.3g} sigma")
+    message = ["<C x, y> != <x, A y> for " + ", ".join(faults[:3])] if faults else []
+    return judge("A02", message, worst, FAR, "sigma", trials=trials)
+
+
+def _structured(session: Session, side: Side, x: np.ndarray) -> float:
+    """Return the largest mismatch, in sigma, of one probe with all random ones opposite.
+
+    Most of these probes and their images are zeros, which need not be multiplied.
+    """
+    image = side(x)
+    own = probed(session, side, [x], [image])
+    opposite = session.base[1 if side is session.forward else 0]
+    near, far = _support(x), _support(image)
+    gap = probes.gram(opposite.probes[:, far], own.images[:, far])
+    gap = gap - probes.gram(opposite.images[:, near], own.probes[:, near])
+    other = session.adjoint if side is session.forward else session.forward
+    first = opposite.probe_power[:, far] @ own.image_power[0, far]
+    first = first + opposite.energy * own.spread
+    second = opposite.image_power[:, near] @ own.probe_power[0, near]
+    second = second + own.energy * opposite.spread
+    sigma = np.sqrt(side.noise**2 * first + other.noise**2 * second)
+    gap = np.real(gap) if session.real_linear else gap
+    return float(np.max(Block(gap, sigma[:, None]).ratio))
+
+
+def _support(x: np.ndarray) -> np.ndarray | slice:
+    """Return where x is not zero, everything if that is most of it."""
+    where = np.flatnonzero(x)
+    return where if len(where) < len(x) // 4 else slice(None)
+
+
+def dense(session: Session) -> tuple[np.ndarray, np.ndarray]:
+    """Return C and A^H, both (m, n), from products with every unit vector."""
+    if session.matrices is None:
+        columns = []
+        for side in session.sides:
+            one = np.zeros(side.n, side.dtype)
+            images = []
+            for j in range(side.n):
+                one[j] = 1
+                images.append(side(one))
+                one[j] = 0
+            columns.append(np.stack(images, axis=1))
+        session.matrices = columns[0], columns[1].conj().T
+    return session.matrices
+
+
+def dense_tolerance(session: Session, C: np.ndarray, B: np.ndarray) -> np.ndarray:
+    """Return what rounding may do to each entry of A^H against C."""
+    u = max(side.u for side in session.sides)
+    power = probes.power(C)
+    forward = session.forward.noise * _reach(power, axis=0)
+    adjoint = session.adjoint.noise * _reach(power, axis=1)
+    return 2 * FAR * u * np.sqrt(power) + forward + adjoint + np.finfo(np.float64).tiny
+
+
+def _reach(power: np.ndarray, axis: int) -> np.ndarray:
+    """Return how far rounding may move an entry of a column or row, in units of the noise.
+
+    An FFT spreads it over all samples; for a unit vector it is not random but gathers
+    in a few, where up to 1.4 norms were seen.
+    """
+    total = np.sum(power, axis=axis, keepdims=True)
+    return FAR * np.sqrt(total / power.shape[axis]) + 3 * np.sqrt(total)
+
+
+def small(session: Session, most: int = MOST_ENTRIES) -> bool:
+    """Whether every entry can be compared."""
+    return session.forward.n * session.forward.m <= most and not session.real_linear
+
+
+def every_entry(session: Session) -> CheckResult:
+    """A03: every entry of A^H against C."""
+    if session.real_linear:
+        return not_applicable("A03", "a real-linear operator has no complex matrix")
+    if not small(session):
+        return not_applicable("A03", f"more than {MOST_ENTRIES:,} entries")
+    C, B = dense(session)
+    tolerance = dense_tolerance(session, C, B)
+    with np.errstate(invalid="ignore"):
+        gap = np.abs(B - C.astype(np.result_type(C, B)))
+    gap = np.where(np.isfinite(gap), gap, np.inf)
+    wrong = int(np.count_nonzero(~(gap <= tolerance)))
+    faults = [f"{wrong} of {gap.size} entries differ"] if wrong else []
+    worst = float(np.max(gap / tolerance)) * FAR
+    return judge("A03", faults, worst, FAR, "sigma", trials=gap.size)

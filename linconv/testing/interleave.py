@@ -1,0 +1,91 @@
+"""Run functions in several threads that take turns, so that a race is met at once.
+
+Left alone, two short calls hardly ever overlap: the interpreter switches threads every
+few milliseconds.  Here each thread hands the turn to the next at every line of Python
+it runs, and at its first bytecodes, so that two calls go through shared state together.
+"""
+
+from __future__ import annotations
+
+import sys
+import threading
+from collections.abc import Callable, Sequence
+from types import FrameType
+from typing import Any
+
+# A thread that does not get the turn back in this time goes on: the other one is blocked.
+_PATIENCE = 0.005
+# After so many such waits the operator serialises its calls itself; let it run.
+_MOST_WAITS = 3
+# Lines that share no state, or are the harness' own: turns are for those of the operator.
+_KNOWN = ("numpy", "scipy", "threading", "linconv.testing")
+
+
+class _Turns:
+    """Whose turn it is; a thread asks by its number."""
+
+    def __init__(self, count: int) -> None:
+        self.gates = [threading.Semaphore(0) for _ in range(count)]
+        self.running = [True] * count
+        self.waits = 0
+
+    def hand_over(self, me: int) -> None:
+        """Let the next running thread go on and wait for the turn."""
+        after = [(me + step) % len(self.gates) for step in range(1, len(self.gates))]
+        others = [i for i in after if self.running[i]]
+        if not others or self.waits >= _MOST_WAITS:
+            return
+        self.gates[others[0]].release()
+        if not self.gates[me].acquire(timeout=_PATIENCE):
+            self.waits += 1
+
+    def leave(self, me: int) -> None:
+        """Take no more turns."""
+        self.running[me] = False
+        for gate in self.gates:
+            gate.release()
+
+
+def interleaved(jobs: Sequence[Sequence[Callable[[], Any]]], *, steps: int) -> list[list[Any]]:
+    """Run each list of jobs in a thread of its own; return results or exceptions.
+
+    At most `steps` lines of each job, and a quarter as many bytecodes, hand over.
+    """
+    turns = _Turns(len(jobs))
+    outcomes: list[list[Any]] = [[] for _ in jobs]
+
+    def work(me: int) -> None:
+        for job in jobs[me]:
+            sys.settrace(_tracer(turns, me, steps))
+            try:
+                result = job()
+            except Exception as error:
+                result = error
+            finally:
+                sys.settrace(None)
+            outcomes[me].append(result)
+        turns.leave(me)
+
+    threads = [threading.Thread(target=work, args=(i,)) for i in range(len(jobs))]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    return outcomes
+
+
+def _tracer(turns: _Turns, me: int, steps: int) -> Callable[..., Any]:
+    """Return a trace function that hands over at lines and at the first bytecodes."""
+    left = {"line": steps, "opcode": steps // 4}
+
+    def trace(frame: FrameType, event: str, arg: Any) -> Any:
+        if frame.f_globals.get("__name__", "").startswith(_KNOWN):
+            return None
+        if event == "call":
+            frame.f_trace_opcodes = left["opcode"] > 0
+        elif left.get(event, 0) > 0:
+            left[event] -= 1
+            turns.hand_over(me)
+        return trace
+
+    return trace

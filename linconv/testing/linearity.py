@@ -1,0 +1,186 @@
+"""Whether both directions are linear, and how large their rounding noise is.
+
+What no adjoint test can see: a clipped, biased or rectified operator may pass every
+dot test.  Multiplying by powers of two is exact, so it has no tolerance.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from linconv.testing import probes
+from linconv.testing.report import CheckResult, judge, not_applicable
+from linconv.testing.session import MOST_NOISE, Session, Side, same
+
+# Powers of two for homogeneity: beyond any clipping or flushing that is meant to go unseen.
+_EXPONENT = 40
+_HALF_EXPONENT = 2
+
+
+def measure_noise(session: Session) -> None:
+    """Measure each side's relative noise: its residual of additivity on exact splits."""
+    for side in session.sides:
+        x = side.probes[0]
+        splits = [probes.both_splits(session.rng, x)]
+        if not session.quick:
+            splits = [probes.masked(session.rng, x), probes.halves(x)]
+        residuals = [_additivity(side, split) for split in splits]
+        side.residual = max(residuals)
+        side.trials = len(residuals)
+        samples = len(residuals) * side.m * (2 if session.complex else 1)
+        # A handful of samples may all be rounded well by luck: long sums are not that exact.
+        least = max(1.0, np.sqrt(side.n) / samples)
+        side.noise = min(max(side.residual, least * side.u), MOST_NOISE * side.u)
+
+
+def _additivity(side: Side, split: tuple[np.ndarray, np.ndarray]) -> float:
+    """Return |C x - C a - C b| for x = a + b relative to what rounding scales with."""
+    parts = [side.images[0], *(side(part) for part in split)]
+    wide = np.result_type(*parts, np.float64)
+    peak = max(float(np.max(np.abs(part), initial=0)) for part in parts)
+    if not np.isfinite(peak):
+        return np.inf
+    whole, first, second = (part.astype(wide) / probes.binade(peak) for part in parts)
+    residual = float(np.sum(probes.power(whole - first - second)))
+    scale = sum(float(np.sum(probes.power(part))) for part in (whole, first, second))
+    return float(np.sqrt(residual / (2 * scale))) if residual else 0.0
+
+
+def zero(session: Session) -> CheckResult:
+    """L00: zero in, zero out, exactly."""
+    faults, worst = [], 0.0
+    for side in session.sides:
+        image = side(np.zeros(side.n, side.dtype))
+        error = float(np.max(np.abs(image))) if np.isfinite(image).all() else np.inf
+        worst = max(worst, error)
+        if error:
+            name = "A" if side is session.forward else side.name
+            faults.append(f"affine: {name}(0) != 0")
+    return judge("L00", faults, worst, 0, trials=2)
+
+
+def homogeneity(session: Session) -> CheckResult:
+    """L01: C(s x) = s C(x) bit for bit for s = -1 and large and small powers of two."""
+    faults, worst, tolerance = [], 0.0, 0.0
+    for side in session.sides:
+        x, image = side.probes[0], side.images[0]
+        up, down = _exponents(side)
+        cases = [
+            (-1.0, "sign", "-"),
+            (2.0**up, "not homogeneous at large values", f"2^{up} "),
+            (2.0**-down, "not homogeneous at small values", f"2^-{down} "),
+        ]
+        for factor, words, s in cases:
+            got = side(np.real(x).dtype.type(factor) * x)
+            expected = np.real(image).dtype.type(factor) * image
+            error, bound = side.distance(got, expected), side.allowed(MOST_NOISE)
+            right = same(got, expected) if session.deterministic else error <= bound
+            worst, tolerance = max(worst, error), 0.0 if session.deterministic else bound
+            if not right:
+                faults.append(f"{words}: {side.name}({s}x) != {s}{side.name}(x)")
+    return judge("L01", faults, worst, tolerance, trials=6)
+
+
+def _exponents(side: Side) -> tuple[int, int]:
+    """Return the powers of two that leave room for the operator's own range."""
+    info = np.finfo(side.result_dtype)
+    most = _HALF_EXPONENT if info.dtype.itemsize == 2 else _EXPONENT
+    x, image = side.probes[0], side.images[0]
+    peak = max(1.0, float(np.max(np.abs(x))), float(np.max(np.abs(image))))
+    if not np.isfinite(peak):
+        return most, most
+    low = min(1.0, float(np.sqrt(np.mean(probes.power(image / peak)))) * peak or 1.0)
+    room_up = int(info.maxexp - np.ceil(np.log2(peak)) - info.nmant)
+    room_down = int(np.floor(np.log2(low)) - info.minexp - 2 * info.nmant)
+    return max(1, min(most, room_up)), max(1, min(most, room_down))
+
+
+def additivity(session: Session) -> CheckResult:
+    """L02: C(a + b) = C(a) + C(b) up to 256 u, measured when the noise was."""
+    faults = []
+    for side in session.sides:
+        if not side.residual <= MOST_NOISE * side.u:
+            faults.append(_inexact(session, side))
+    units = max(side.residual / side.u for side in session.sides)
+    trials = sum(side.trials for side in session.sides)
+    return judge("L02", faults, units, MOST_NOISE, "u", trials=trials)
+
+
+def _inexact(session: Session, side: Side) -> str:
+    """Say why a side is not additive: fewer bits inside where there is evidence of it."""
+    for bits, words in ((24, "float32"), (11, "half precision"), (8, "half precision")):
+        # An error that is too large for so many bits has another cause.
+        if 2.0**-bits >= 2 * side.u and side.residual <= 2.0 ** (6 - bits):
+            short = [probes.round_bits(image, bits) for image in side.images]
+            if all(map(same, short, side.images)) or _rounds_inputs(side, bits):
+                return f"{words} inside a {side.result_dtype.name} operator: {side.name}"
+    return f"not additive: {side.name}(a + b) != {side.name}(a) + {side.name}(b)"
+
+
+def _rounds_inputs(side: Side, bits: int) -> bool:
+    """Whether inputs cut or rounded to so many bits give the same bits: no more are read."""
+    x, image = side.probes[0], side.images[0]
+    return any(
+        same(side(short), image) for short in (_nearest(x, bits), probes.round_bits(x, bits))
+    )
+
+
+def _nearest(x: np.ndarray, bits: int) -> np.ndarray:
+    if x.dtype.kind == "c":
+        return _nearest(x.view(np.real(x).dtype), bits).view(x.dtype)
+    mantissa, exponent = np.frexp(x)
+    return np.ldexp(np.rint(np.ldexp(mantissa, bits)), exponent - bits).astype(x.dtype)
+
+
+def complex_vectors(session: Session) -> CheckResult:
+    """L03: C(i x) = i C(x); for a real operator C(x + i z) = C(x) + i C(z), if it takes that."""
+    if session.real_linear:
+        return not_applicable("L03", "declared linear over the reals only")
+    if not session.complex:
+        return _complex_in_real(session)
+    faults, worst, tolerance = [], 0.0, 0.0
+    for side in session.sides:
+        x, image = side.probes[0], side.images[0]
+        turn = side.dtype.type(1j)
+        got, expected = side(turn * x), 1j * image
+        bound = side.allowed(MOST_NOISE)
+        error = side.distance(got, expected)
+        worst, tolerance = max(worst, error), max(tolerance, bound)
+        if not error <= bound:
+            faults.append(_semilinear(side, got, image))
+    return judge("L03", faults, worst, tolerance, trials=2)
+
+
+def _semilinear(side: Side, got: np.ndarray, image: np.ndarray) -> str:
+    name, bound = side.name, side.allowed(MOST_NOISE)
+    if side.distance(got, -1j * image) <= bound:
+        return f"antilinear: {name}(i x) = -i {name}(x)"
+    if not np.imag(got).any() and not np.imag(image).any():
+        return f"{name} keeps only the real part of its result: {name}(i x) != i {name}(x)"
+    x = side.probes[0]
+    real = side(np.real(x).astype(side.dtype))
+    if side.distance(real, image) <= bound:
+        return f"{name} keeps only the real part of its input: {name}(i x) != i {name}(x)"
+    return f"linear over the reals only: {name}(i x) != i {name}(x)"
+
+
+def _complex_in_real(session: Session) -> CheckResult:
+    """Try complex vectors on a real operator; one that refuses or ignores them is no fault."""
+    faults, worst, tolerance, refusals = [], 0.0, 0.0, []
+    for side in session.sides:
+        (x, z), (image, other) = side.probes[:2], side.images[:2]
+        kind = np.result_type(side.dtype, np.complex64)
+        got = side.quietly((x + 1j * z).astype(kind))
+        if got is None or got.dtype.kind != "c":
+            refusals.append(side.name)
+            continue
+        bound = side.allowed(MOST_NOISE)
+        error = side.distance(
+            got, image + 1j * other.astype(np.result_type(other, np.complex64))
+        )
+        worst, tolerance = max(worst, error), max(tolerance, bound)
+        if not error <= bound:
+            faults.append(f"{side.name}(x + i z) != {side.name}(x) + i {side.name}(z)")
+    if len(refusals) == 2:
+        return not_applicable("L03", "a real operator that takes no complex vectors")
+    return judge("L03", faults, worst, tolerance, trials=2 - len(refusals))

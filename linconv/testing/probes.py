@@ -1,0 +1,146 @@
+"""Vectors to try an operator on, and the rounding noise that a right one shows.
+
+All probes are flat NumPy arrays; whose arrays the operator takes is no concern
+here.  Relative noise is counted in u, half the machine epsilon of the results.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+
+# One sample in so many of a random probe is an exact zero: some operators divide by it.
+_ZEROS = 16
+# Inner products run in blocks: a plain running sum of a million terms loses nine bits.
+_BLOCK = 1 << 16
+
+
+def unit(dtype: np.dtype) -> float:
+    """Return u, the largest relative error of one rounding."""
+    return float(np.finfo(dtype).eps) / 2
+
+
+def gaussian(rng: np.random.Generator, n: int, dtype: np.dtype) -> np.ndarray:
+    """Return a probe of zero mean and unit variance with some exact zeros."""
+    x = rng.standard_normal(n)
+    if dtype.kind == "c":
+        x = (x + 1j * rng.standard_normal(n)) / np.sqrt(2)
+    if n >= _ZEROS:
+        x[rng.integers(0, n, n // _ZEROS)] = 0
+    return x.astype(dtype)
+
+
+def whole(rng: np.random.Generator, n: int, dtype: np.dtype, q: int) -> np.ndarray:
+    """Return a probe of whole numbers from +-1 to +-q, complex ones in both parts."""
+
+    def part() -> np.ndarray:
+        return rng.integers(1, q + 1, n) * rng.choice([-1, 1], n)
+
+    return (part() + 1j * part() if dtype.kind == "c" else part()).astype(dtype)
+
+
+def round_bits(x: np.ndarray, bits: int) -> np.ndarray:
+    """Return x with its mantissa cut to `bits` bits, so that x minus it is exact."""
+    if x.dtype.kind == "c":
+        real = x.view(np.real(x).dtype)
+        return round_bits(real, bits).view(x.dtype)
+    mantissa, exponent = np.frexp(x)
+    return np.ldexp(np.trunc(np.ldexp(mantissa, bits)), exponent - bits).astype(x.dtype)
+
+
+def halves(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Split x into the upper and the lower half of its mantissas; exact (Veltkamp)."""
+    high = round_bits(x, (np.finfo(x.dtype).nmant + 1) // 2)
+    return high, x - high
+
+
+def masked(rng: np.random.Generator, x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Split x into two parts by a random mask."""
+    mask = rng.random(len(x)) < 0.5
+    zero = x.dtype.type(0)
+    return np.where(mask, x, zero), np.where(mask, zero, x)
+
+
+def both_splits(rng: np.random.Generator, x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Split x at once by mask and by mantissa: fewer products, the same two questions."""
+    mask = rng.random(len(x)) < 0.5
+    high, low = halves(x)
+    return np.where(mask, high, x.dtype.type(0)), np.where(mask, low, x)
+
+
+def structured(
+    rng: np.random.Generator, shape: Sequence[int], dtype: np.dtype, few: bool
+) -> Iterator[tuple[str, np.ndarray]]:
+    """Yield (name, probe) where operators go wrong: corners, faces, channels, the tail.
+
+    With `few`, all corners are one probe and all faces another; random values
+    on them keep apart what is wrong at each.
+    """
+    n = int(np.prod(shape))
+    values = gaussian(rng, n, dtype).reshape(shape)
+    values[values == 0] = 1
+
+    def on(*where: tuple) -> np.ndarray:
+        x = np.zeros(shape, dtype)
+        for place in where:
+            x[place] = values[place]
+        return x.ravel()
+
+    ends = [sorted({0, length - 1}) for length in shape]
+    corners = list(itertools.product(*ends))
+    faces = [(slice(None),) * axis + (end,) for axis, pair in enumerate(ends) for end in pair]
+    tail = np.zeros(n, dtype)
+    tail[-max(1, n // 1000) :] = values.ravel()[-max(1, n // 1000) :]
+    yield "the last 0.1 %", tail
+    yield "ones", np.ones(n, dtype)
+    if few:
+        yield "corners", on(*corners)
+        yield "faces", on(*faces)
+        return
+    yield "alternating signs", (1 - 2 * (np.arange(n) % 2)).astype(dtype)
+    yield from ((f"corner {corner}", on(corner)) for corner in _some(corners, 4))
+    yield "centre", on(tuple(length // 2 for length in shape))
+    for _ in range(2):
+        place = tuple(int(rng.integers(length)) for length in shape)
+        yield f"sample {place}", on(place)
+    yield "all faces", on(*faces)
+    yield from ((f"face {face}", on(face)) for face in _some(faces, 6))
+    if len(shape) > 1:  # the first axis may be one of channels
+        yield from ((f"channel {c}", on((c,))) for c in _some(range(shape[0]), 3))
+
+
+def _some(items: Sequence, most: int) -> list:
+    """Return at most so many of the items, the first and the last among them."""
+    if len(items) <= most:
+        return list(items)
+    return [items[i * (len(items) - 1) // (most - 1)] for i in range(most)]
+
+
+def power(x: np.ndarray) -> np.ndarray:
+    """Return |x|^2 in at least double precision."""
+    wide = np.result_type(np.real(x).dtype, np.float64)
+    if x.dtype.kind != "c":
+        return np.square(x, dtype=wide)
+    return np.square(np.real(x), dtype=wide) + np.square(np.imag(x), dtype=wide)
+
+
+def binade(peak: float) -> float:
+    """Return the power of two below a positive number, 1 for 0: to divide by it is exact."""
+    return 2.0 ** int(np.floor(np.log2(peak))) if 0 < peak < np.inf else 1.0
+
+
+def gram(Y: np.ndarray, X: np.ndarray) -> np.ndarray:
+    """Return conj(Y) X^T for rows y and x, more accurate than the operator.
+
+    In float64 for half and single precision, in long double for double.
+    """
+    kind = np.result_type(Y, X)
+    single = kind.itemsize <= (8 if kind.kind == "c" else 4)
+    wide = np.result_type(kind, np.float64 if single else np.longdouble)
+    total = np.zeros((len(Y), len(X)), wide)
+    for start in range(0, Y.shape[1], _BLOCK):
+        part = slice(start, start + _BLOCK)
+        total += Y[:, part].astype(wide).conj() @ X[:, part].astype(wide).T
+    return total

@@ -1,0 +1,460 @@
+"""Hypothesis strategies for geometries, kernels and operators; needs hypothesis.
+
+Everything drawn is valid by construction, and simple things are drawn first:
+what fails shrinks to one axis, one tap of value 1, no padding, zeros around it.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from hypothesis import strategies as st
+from scipy.sparse import coo_array
+
+from linconv._options import at_least, sizes, spread
+from linconv.convolution import Conv, conv_transpose
+from linconv.geometry import Boundary, Geometry
+from linconv.linop import Identity, LinearOperator, Matrix
+from linconv.patches import FilterConv, Unfold, VaryingConv
+
+__all__ = ["FAMILIES", "geometries", "kernels", "operators"]
+
+FAMILIES = (
+    "Conv",
+    "conv_transpose",
+    "Unfold",
+    "fold",
+    "VaryingConv",
+    "FilterConv",
+    "Identity",
+    "Matrix",
+    "composition",
+)
+
+# Arrays of more numbers are filled from a seed: shrinking them one by one takes too long.
+_ONE_BY_ONE = 64
+_WHOLE = (*range(1, 10), *range(-1, -10, -1))  # 1 first: hypothesis shrinks to the left
+# Samples to a side; more where the kernel needs them.
+_PADDING, _CROP = 4, 2
+_GROUPS = 3
+_SEEDS = st.integers(1000, 2**32 - 1)
+
+
+@dataclass(frozen=True)
+class _Limits:
+    """How large an axis may get; the boundary rules to its sides, the simplest first."""
+
+    size: int
+    taps: int
+    step: int
+    sides: tuple[tuple[Boundary, Boundary], ...]
+
+
+def geometries(
+    *,
+    dims: Sequence[int] | int = (1, 2, 3),
+    max_size: int = 6,
+    max_taps: int = 4,
+    max_step: int = 3,
+    channels: bool = True,
+    transposed: bool | None = None,
+    boundaries: Sequence[str] | str | None = None,
+) -> st.SearchStrategy[Geometry]:
+    """Draw the geometry of any convolution that linconv knows.
+
+    Strides, dilations, paddings (even ones, pairs, crops and words), a boundary
+    rule per axis and side, channels, groups, flipped taps, kernels longer than
+    the input, axes of one sample, and the output paddings of transposed ones.
+
+    Parameters
+    ----------
+    dims : int or tuple of int
+        The numbers of axes to choose from.
+    max_size : int
+        Most input samples along an axis.
+    max_taps : int
+        Most taps along an axis.
+    max_step : int
+        The largest stride and dilation.
+    channels : bool
+        Whether some have channel axes and groups.
+    transposed : bool, optional
+        Whether `conv_transpose` made them; by default some.
+    boundaries : str or sequence of str, optional
+        The boundary rules to choose from, all six by default.
+
+    Returns
+    -------
+    SearchStrategy of Geometry
+
+    Raises
+    ------
+    ValueError, TypeError
+        If a limit is no integer or below 1, or a boundary rule is unknown.
+
+    Examples
+    --------
+    >>> from hypothesis import find, settings
+    >>> quiet = settings(deadline=None, database=None, max_examples=500)
+    >>> find(geometries(), lambda g: g.shape[0] > g.shape[1], settings=quiet).axes[0].padding
+    (1, 1)
+    """
+    counts = sorted(set(sizes(dims, "dims")))
+    limits = _Limits(
+        at_least(1, max_size, "max_size"),
+        at_least(1, max_taps, "max_taps"),
+        at_least(1, max_step, "max_step"),
+        _sides([Boundary.parse(rule) for rule in spread(boundaries or tuple(Boundary), 1)]),
+    )
+
+    axes = (_axes(limits, False), _axes(limits, True))
+    return _geometries(tuple(counts), axes, channels, transposed)
+
+
+def _sides(rules: Sequence[Boundary]) -> tuple[tuple[Boundary, Boundary], ...]:
+    rules = [rule for rule in Boundary if rule in rules]
+    mixed = [(low, high) for low in rules for high in rules if low != high]
+    return (*[(rule, rule) for rule in rules] * 3, *mixed)  # one rule is the usual case
+
+
+@st.composite
+def _geometries(
+    draw: st.DrawFn,
+    counts: tuple[int, ...],
+    axes: tuple[st.SearchStrategy[Any], st.SearchStrategy[Any]],
+    channels: bool,
+    transposed: bool | None,
+) -> Geometry:
+    backwards = draw(st.booleans()) if transposed is None else transposed
+    groups, first, second = 0, 0, 0
+    if channels and draw(st.booleans()):
+        groups, first, second = (draw(st.integers(1, most)) for most in (_GROUPS, 2, 2))
+    flip = draw(st.booleans())
+    # Their number, then the axes: hypothesis lowers it and deletes any that does not matter.
+    drawn = [draw(axes[backwards]) for _ in range(draw(st.sampled_from(counts)))]
+    taps, spatial, options = zip(*drawn, strict=True)
+    kernel_shape, in_shape = taps, spatial
+    if groups:
+        kernel_shape = (groups * first, second, *taps)
+        in_shape = (groups * (first if backwards else second), *spatial)
+    build = Geometry.conv_transpose if backwards else Geometry.conv
+    per_axis = {name: tuple(axis[name] for axis in options) for name in options[0]}
+    return build(kernel_shape, in_shape, **per_axis, groups=max(1, groups), flip=flip)
+
+
+@st.composite
+def _axes(
+    draw: st.DrawFn, limits: _Limits, backwards: bool
+) -> tuple[int, int, dict[str, Any]]:
+    """Draw the taps, the input samples and the options of one axis."""
+    k = draw(st.integers(1, limits.taps))
+    d, s = (draw(st.integers(1, limits.step)) for _ in range(2))
+    extent = d * (k - 1) + 1
+    padding, total = _padding(draw, extent, limits.size, not backwards or s <= limits.size)
+    options: dict[str, Any] = {"stride": s, "dilation": d, "padding": padding}
+    if total is not None:
+        n = draw(st.integers(max(1, extent - total), limits.size))
+        if backwards:
+            steps = n + total - extent
+            n, options["output_padding"] = _shorter_side(draw, steps, s, d)
+    else:  # "same": the shorter side has ceil(n / s) samples
+        n = draw(st.integers(1, limits.size // s if backwards else limits.size))
+        options |= {"output_padding": 0} if backwards else {}
+    return k, n, options | {"boundary": draw(st.sampled_from(limits.sides))}
+
+
+def _padding(draw: st.DrawFn, extent: int, size: int, same: bool) -> tuple[Any, int | None]:
+    """Draw padding with which `size` samples are enough; return its total, None for "same"."""
+    least = extent - size
+    totals = {"valid": 0} if least <= 0 else {}
+    totals |= {"full": 2 * extent - 2} | ({"same": None, "same_lower": None} if same else {})
+    kind = draw(st.sampled_from(("even", "pair", *totals, "even", "pair")))
+    if kind == "even":
+        half = -(-least // 2)
+        lo = draw(st.integers(max(-_CROP, half), max(_PADDING, half)))
+        return lo, 2 * lo
+    if kind == "pair":
+        lo = draw(st.integers(-_CROP, _PADDING))
+        hi = draw(st.integers(max(-_CROP, least - lo), max(_PADDING, least - lo)))
+        return (lo, hi), lo + hi
+    return kind, totals[kind]
+
+
+def _shorter_side(draw: st.DrawFn, steps: int, s: int, d: int) -> tuple[int, int]:
+    """Draw the outputs of C and the output_padding that together make up `steps` samples."""
+    most, rest = divmod(steps, s)
+    dropped = draw(st.integers(0, min(most, (max(s, d) - 1 - rest) // s)))
+    return most + 1 - dropped, rest + s * dropped
+
+
+def kernels(
+    geometry_or_shape: Geometry | Sequence[int] | int,
+    dtype: Any = "float64",
+    *,
+    exact: bool = True,
+) -> st.SearchStrategy[np.ndarray]:
+    """Draw a kernel, or any array: numbers from -9 to 9, none of them zero.
+
+    Parameters
+    ----------
+    geometry_or_shape : Geometry, or tuple of int
+        What has the kernel, or the shape of the array.
+    dtype : dtype
+        Signed integers, floats or complex numbers; the imaginary parts of these
+        are not zero either.
+    exact : bool
+        Whether all numbers are whole, so that sums of products are exact.
+
+    Returns
+    -------
+    SearchStrategy of ndarray
+        Up to 64 numbers are drawn one by one and shrink to 1, more come from a seed.
+
+    Raises
+    ------
+    ValueError
+        If whole numbers are not wanted of an integer `dtype`.
+    TypeError
+        If `dtype` has no negative numbers.
+
+    Examples
+    --------
+    >>> from hypothesis import find, settings
+    >>> quiet = settings(deadline=None, database=None)
+    >>> find(kernels((2, 2), dtype=int), lambda w: w.sum() > 5, settings=quiet)
+    array([[1, 1],
+           [1, 3]])
+    """
+    shape = geometry_or_shape
+    shape = shape.kernel_shape if isinstance(shape, Geometry) else sizes(shape, "shape")
+    dtype = np.dtype(dtype)
+    if dtype.kind not in "ifc":
+        raise TypeError(f"dtype must be a signed integer, float or complex one, got {dtype}")
+    if dtype.kind == "i" and not exact:
+        raise ValueError(f"exact=False needs a float or complex dtype, got {dtype}")
+    count = math.prod(shape) * (2 if dtype.kind == "c" else 1)
+
+    def shaped(numbers: Any) -> np.ndarray:
+        array = np.asarray(numbers)
+        if dtype.kind == "c":
+            array = array[::2] + 1j * array[1::2]
+        return array.astype(dtype).reshape(shape)
+
+    if math.prod(shape) > _ONE_BY_ONE:
+        return _SEEDS.map(lambda seed: shaped(_from_seed(seed, count, exact)))
+    if exact:  # a string of bytes is one choice: as quick as a seed, yet each shrinks alone
+        return st.binary(min_size=count, max_size=count).map(
+            lambda drawn: shaped([_WHOLE[byte % len(_WHOLE)] for byte in drawn])
+        )
+    return st.lists(_fractions(dtype), min_size=count, max_size=count).map(shaped)
+
+
+def _from_seed(seed: int, count: int, exact: bool) -> np.ndarray:
+    rng = np.random.default_rng(seed)
+    whole = rng.choice(_WHOLE, count)
+    return whole if exact else whole * rng.uniform(1 / 9, 1, count)
+
+
+def _fractions(dtype: np.dtype) -> st.SearchStrategy[float]:
+    half, single = np.dtype(np.float16), np.finfo(dtype).dtype.itemsize <= 4
+    width = 16 if dtype == half else 32 if single else 64
+    return st.floats(0.125, 9, width=width) | st.floats(-9, -0.125, width=width)
+
+
+@dataclass(frozen=True)
+class _Space:
+    """The numbers and the geometries of which operators are made."""
+
+    dtype: np.dtype
+    exact: bool
+    max_size: int
+    forward: st.SearchStrategy[Geometry]
+    backward: st.SearchStrategy[Geometry]
+    without_channels: st.SearchStrategy[Geometry]
+
+    def numbers(self, draw: st.DrawFn, shape: Geometry | Sequence[int]) -> np.ndarray:
+        return draw(kernels(shape, self.dtype, exact=self.exact))
+
+
+def operators(
+    *,
+    families: Sequence[str] | str = FAMILIES,
+    dtype: Any = "float64",
+    exact: bool = True,
+    **options: Any,
+) -> st.SearchStrategy[LinearOperator]:
+    """Draw a linconv operator.
+
+    Parameters
+    ----------
+    families : str or sequence of str
+        What to choose from: "Conv", "conv_transpose", "Unfold", "fold" (its
+        transpose), "VaryingConv", "FilterConv", "Identity", "Matrix", and
+        "composition": transposes, adjoints, conjugates, multiples, sums and
+        products of members of the other families named, of all if there are none.
+    dtype, exact
+        Of the numbers inside, see `kernels`.
+    **options
+        See `geometries`; `transposed` is said by the family, and a `VaryingConv`
+        has no channels.
+
+    Returns
+    -------
+    SearchStrategy of LinearOperator
+
+    Raises
+    ------
+    ValueError
+        If a family is unknown.
+    TypeError, ValueError
+        As `geometries` and `kernels`.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from hypothesis import given, settings
+    >>> @settings(max_examples=20, deadline=None, database=None)
+    ... @given(operators(families=["Conv", "composition"], dtype=int))
+    ... def test_the_adjoint_is_the_transposed_matrix(A):
+    ...     y = np.arange(A.shape[0])
+    ...     assert (A.H @ y == A.toarray().T @ y).all()
+    >>> test_the_adjoint_is_the_transposed_matrix()
+    """
+    chosen = spread(families, 1)
+    for name in chosen:
+        if name not in FAMILIES:
+            raise ValueError(f"unknown family {name!r}: the families are {FAMILIES}")
+    if "transposed" in options:
+        raise TypeError("transposed is said by the family: 'Conv' or 'conv_transpose'")
+    kernels((1,), dtype, exact=exact)  # raises now, not when something is drawn
+    space = _Space(
+        np.dtype(dtype),
+        exact,
+        options.get("max_size", 6),
+        geometries(**options, transposed=False),
+        geometries(**options, transposed=True),
+        geometries(**{**options, "channels": False}, transposed=False),
+    )
+    return _operators(tuple(name for name in FAMILIES if name in chosen), space)
+
+
+@st.composite
+def _operators(draw: st.DrawFn, families: tuple[str, ...], space: _Space) -> LinearOperator:
+    family = draw(st.sampled_from(families))
+    if family != "composition":
+        return _BUILDERS[family](draw, space)
+    names = tuple(name for name in families if name in _BUILDERS) or tuple(_BUILDERS)
+    A, steps = draw(_operators(names, space)), tuple(_STEPS)
+    for _ in range(3):
+        step = draw(st.sampled_from(steps))
+        A = _STEPS[step](draw, space, A)
+        if step in _PRODUCTS:  # one is enough: numbers must stay small to stay exact
+            steps = tuple(name for name in steps if name not in _PRODUCTS)
+        if not draw(st.booleans()):
+            break
+    return A
+
+
+def _options(geometry: Geometry) -> dict[str, Any]:
+    """Return the options that give `geometry`, those of an `Unfold`."""
+    return {
+        name: tuple(getattr(axis, name) for axis in geometry.axes)
+        for name in ("stride", "dilation", "padding", "boundary")
+    }
+
+
+def _conv(draw: st.DrawFn, space: _Space) -> LinearOperator:
+    g = draw(space.forward)
+    more = {"groups": g.groups, "flip": g.flip}
+    return Conv(space.numbers(draw, g), g.in_shape, **_options(g), **more)
+
+
+def _conv_transpose(draw: st.DrawFn, space: _Space) -> LinearOperator:
+    g = draw(space.backward)
+    rest = [
+        axis.n + sum(axis.padding) - axis.extent - axis.stride * (axis.out - 1)
+        for axis in g.axes
+    ]
+    more = {"groups": g.groups, "flip": g.flip, "output_padding": rest}
+    return conv_transpose(space.numbers(draw, g), g.out_shape, **_options(g), **more)
+
+
+def _unfold(draw: st.DrawFn, space: _Space) -> LinearOperator:
+    g = draw(space.forward)
+    taps = tuple(axis.k for axis in g.axes)
+    return Unfold(g.in_shape, taps, **_options(g), dtype=space.dtype)
+
+
+def _varying(draw: st.DrawFn, space: _Space) -> LinearOperator:
+    g = draw(space.without_channels)
+    taps = space.numbers(draw, (*g.out_shape, *g.kernel_shape))
+    return VaryingConv(taps, g.in_shape, **_options(g), flip=g.flip)
+
+
+def _filter(draw: st.DrawFn, space: _Space) -> LinearOperator:
+    g = draw(space.forward)
+    more = {"groups": g.groups, "flip": g.flip}
+    return FilterConv(space.numbers(draw, g.in_shape), g.kernel_shape, **_options(g), **more)
+
+
+def _identity(draw: st.DrawFn, space: _Space) -> LinearOperator:
+    shape = st.lists(st.integers(1, space.max_size), min_size=1, max_size=3)
+    return Identity(draw(shape), space.dtype)
+
+
+def _matrix(draw: st.DrawFn, space: _Space) -> LinearOperator:
+    shape = [draw(st.integers(1, space.max_size)) for _ in range(2)]
+    values = space.numbers(draw, shape)
+    return Matrix(coo_array(values) if draw(st.booleans()) else values)
+
+
+_BUILDERS: dict[str, Callable[[st.DrawFn, _Space], LinearOperator]] = {
+    "Conv": _conv,
+    "conv_transpose": _conv_transpose,
+    "Unfold": _unfold,
+    "fold": lambda draw, space: _unfold(draw, space).T,
+    "VaryingConv": _varying,
+    "FilterConv": _filter,
+    "Identity": _identity,
+    "Matrix": _matrix,
+}
+
+
+def _scalar(draw: st.DrawFn, space: _Space) -> Any:
+    return space.numbers(draw, (1,))[0].item()
+
+
+def _like(draw: st.DrawFn, space: _Space, A: LinearOperator) -> LinearOperator:
+    """Draw a sparse matrix of the same shapes as `A`."""
+    values = space.numbers(draw, (draw(st.integers(1, 4)),))
+    places = [[draw(st.integers(0, size - 1)) for _ in values] for size in A.shape]
+    matrix = coo_array((values, places), shape=A.shape)
+    return Matrix(matrix, in_shape=A.in_shape, out_shape=A.out_shape)
+
+
+def _rows(draw: st.DrawFn, space: _Space, A: LinearOperator) -> LinearOperator:
+    """Draw a matrix that can be applied after `A`."""
+    return Matrix(space.numbers(draw, (draw(st.integers(1, 3)), A.shape[0])))
+
+
+_PRODUCTS: dict[str, Callable[[st.DrawFn, _Space, LinearOperator], LinearOperator]] = {
+    "B @ A": lambda draw, space, A: _rows(draw, space, A) @ A,
+    "A @ B": lambda draw, space, A: A @ _rows(draw, space, A.T).H,
+    "A.H @ A": lambda draw, space, A: A.H @ A,
+    "A @ A.T": lambda draw, space, A: A @ A.T,
+    "power": lambda draw, space, A: A**2 if A.shape[0] == A.shape[1] else A @ A.H,
+}
+_STEPS: dict[str, Callable[[st.DrawFn, _Space, LinearOperator], LinearOperator]] = {
+    "transpose": lambda draw, space, A: A.T,
+    "adjoint": lambda draw, space, A: A.H,
+    "conjugate": lambda draw, space, A: A.conj(),
+    "multiple": lambda draw, space, A: _scalar(draw, space) * A,
+    "negative": lambda draw, space, A: -A,
+    "sum": lambda draw, space, A: A + _like(draw, space, A),
+    "difference": lambda draw, space, A: _like(draw, space, A) - A,
+    **_PRODUCTS,
+}

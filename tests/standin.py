@@ -1,0 +1,244 @@
+"""A strict stand-in for CuPy, for machines without a GPU: `with installed() as cupy`.
+
+Its arrays live on the host, but nothing gets at them except through `asnumpy` and
+`get`, which are counted: as with CuPy, NumPy must neither read them nor mix with
+them.  It knows no more than the harness needs, and takes less than CuPy does (which
+accepts a NumPy array in ``a[:] = x``).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+from collections.abc import Iterator
+from operator import attrgetter
+from types import ModuleType, SimpleNamespace
+from typing import Any
+
+import numpy as np
+import scipy.sparse
+
+transfers = SimpleNamespace(to_host=0, to_device=0)
+_DTYPES = "?bhilqBHILQefdFD"  # no long doubles, no objects
+
+
+def _device(value: Any) -> ndarray:
+    """Wrap a NumPy result without a copy; CuPy's reductions give 0-d arrays, too."""
+    result = object.__new__(ndarray)
+    result._memory = np.asarray(value)
+    return result
+
+
+def _operand(value: Any) -> Any:
+    """Return what may meet a device array: another one, or a Python number."""
+    if isinstance(value, ndarray):
+        return value._memory
+    if isinstance(value, (bool, int, float, complex, np.number)):
+        return value
+    raise TypeError(f"Unsupported type {type(value)}")
+
+
+def _binary(name: str) -> Any:
+    def operator(self: ndarray, other: Any) -> ndarray:
+        return _device(getattr(self._memory, name)(_operand(other)))
+
+    return operator
+
+
+class ndarray:
+    """A device array."""
+
+    __array_priority__ = 100
+    _memory: np.ndarray
+
+    def __array__(self, dtype: Any = None, copy: Any = None) -> np.ndarray:
+        raise TypeError(
+            "Implicit conversion to a NumPy array is not allowed. Please use `.get()` to "
+            "construct a NumPy array explicitly."
+        )
+
+    def __array_ufunc__(self, ufunc: Any, method: str, *inputs: Any, **kwargs: Any) -> Any:
+        if method != "__call__" or kwargs:
+            raise TypeError(f"{ufunc.__name__}.{method} is not supported")
+        return _device(ufunc(*(_operand(value) for value in inputs)))
+
+    __hash__ = None  # type: ignore[assignment]
+
+    def __neg__(self) -> ndarray:
+        return _device(-self._memory)
+
+    def __getitem__(self, key: Any) -> ndarray:
+        return _device(self._memory[_key(key)])
+
+    def __setitem__(self, key: Any, value: Any) -> None:
+        self._memory[_key(key)] = _operand(value)
+
+    def __bool__(self) -> bool:
+        return bool(self.get())
+
+    def __float__(self) -> float:
+        return float(self.get())
+
+    def get(self) -> np.ndarray:
+        transfers.to_host += 1
+        return self._memory.copy()
+
+    @property
+    def data(self) -> Any:
+        return SimpleNamespace(ptr=self._memory.ctypes.data)
+
+    @property
+    def T(self) -> ndarray:
+        return _device(self._memory.T)
+
+
+def _key(key: Any) -> Any:
+    """Return an index with device arrays unwrapped; NumPy arrays are refused."""
+    keys = key if isinstance(key, tuple) else (key,)
+    plain = (int, slice, type(None), type(Ellipsis), np.integer)
+    unwrapped = tuple(k if isinstance(k, plain) else _operand(k) for k in keys)
+    return unwrapped if isinstance(key, tuple) else unwrapped[0]
+
+
+def _method(name: str) -> Any:
+    def method(self: ndarray, *args: Any, **kwargs: Any) -> ndarray:
+        return _device(getattr(self._memory, name)(*args, **kwargs))
+
+    return method
+
+
+for _name in ("conj", "sum", "ravel", "reshape", "copy", "astype", "transpose"):
+    setattr(ndarray, _name, _method(_name))
+for _name in ("add", "sub", "mul", "truediv", "matmul", "pow"):
+    setattr(ndarray, f"__{_name}__", _binary(f"__{_name}__"))
+    setattr(ndarray, f"__r{_name}__", _binary(f"__r{_name}__"))
+for _name in ("__eq__", "__ne__"):
+    setattr(ndarray, _name, _binary(_name))
+for _name in ("shape", "dtype", "strides", "flags", "ndim", "size", "itemsize", "nbytes"):
+    setattr(ndarray, _name, property(attrgetter(f"_memory.{_name}")))
+
+
+def asarray(value: Any, dtype: Any = None) -> ndarray:
+    """Return a device array: the same one, or a copy of what lies on the host."""
+    if isinstance(value, ndarray):
+        return value if dtype is None else value.astype(dtype, copy=False)
+    array = np.array(value, dtype)
+    if array.dtype.char not in _DTYPES or not array.dtype.isnative:
+        raise TypeError(f"Unsupported dtype {array.dtype}")
+    transfers.to_device += 1
+    return _device(array)
+
+
+def asnumpy(value: Any) -> np.ndarray:
+    return value.get() if isinstance(value, ndarray) else np.asarray(value)
+
+
+class csr_matrix:
+    """A device matrix: products with device arrays, and `get`."""
+
+    def __init__(self, matrix: Any) -> None:
+        self._matrix = scipy.sparse.csr_array(matrix)
+        self.shape, self.dtype = self._matrix.shape, self._matrix.dtype
+
+    def __matmul__(self, x: ndarray) -> ndarray:
+        return _device(self._matrix @ _operand(x))
+
+    def get(self) -> Any:
+        transfers.to_host += 1
+        return self._matrix.copy()
+
+
+class LinearOperator:
+    """CuPy's class: made of functions, with its checks and its way to hold them."""
+
+    def __new__(cls, *args: Any, **kwargs: Any) -> LinearOperator:
+        return object.__new__(_CustomLinearOperator if cls is LinearOperator else cls)
+
+    def __init__(self, dtype: Any, shape: tuple[int, int]) -> None:
+        self.dtype, self.shape = np.dtype(dtype), tuple(shape)
+
+    def matvec(self, x: ndarray) -> ndarray:
+        return self._checked(self._matvec, x, *self.shape[::-1])
+
+    def rmatvec(self, x: ndarray) -> ndarray:
+        return self._checked(self._rmatvec, x, *self.shape)
+
+    def _checked(self, product: Any, x: ndarray, size: int, result: int) -> ndarray:
+        if x.shape not in ((size,), (size, 1)):
+            raise ValueError("dimension mismatch")
+        return product(x).reshape(result, *x.shape[1:])
+
+    def _matvec(self, x: ndarray) -> ndarray:
+        raise NotImplementedError
+
+    _rmatvec = _matvec
+
+    def __repr__(self) -> str:
+        m, n = self.shape
+        return f"<{m}x{n} {type(self).__name__} with dtype={self.dtype}>"
+
+
+class _CustomLinearOperator(LinearOperator):
+    def __init__(
+        self, shape: Any, matvec: Any, rmatvec: Any = None, dtype: Any = None
+    ) -> None:
+        super().__init__(dtype, shape)
+        self.__matvec_impl, self.__rmatvec_impl = matvec, rmatvec
+
+    def _matvec(self, x: ndarray) -> ndarray:
+        return self.__matvec_impl(x)
+
+    def _rmatvec(self, x: ndarray) -> ndarray:
+        if self.__rmatvec_impl is None:
+            raise NotImplementedError("rmatvec is not defined")
+        return self.__rmatvec_impl(x)
+
+
+def aslinearoperator(A: Any) -> LinearOperator:
+    """Return the operator of a device matrix, dense or sparse."""
+    if not isinstance(A, (ndarray, csr_matrix)):
+        raise TypeError("type not understood")
+    H = csr_matrix(A._matrix.conj().T) if isinstance(A, csr_matrix) else A.conj().T
+    return LinearOperator(A.shape, A.__matmul__, H.__matmul__, dtype=A.dtype)
+
+
+_NAMES = {
+    "cupy": {"ndarray": ndarray, "asarray": asarray, "asnumpy": asnumpy},
+    "cupyx": {},
+    "cupyx.scipy": {},
+    "cupyx.scipy.sparse": {"csr_matrix": csr_matrix},
+    "cupyx.scipy.sparse.linalg": {
+        "LinearOperator": LinearOperator,
+        "aslinearoperator": aslinearoperator,
+    },
+}
+_NAMES["cupy"] |= {
+    "array": lambda value, dtype=None: asarray(value, dtype).copy(),
+    "empty": lambda shape, dtype=float: asarray(np.full(shape, 7, dtype)),
+    "zeros": lambda shape, dtype=float: asarray(np.zeros(shape, dtype)),
+    "cuda": SimpleNamespace(Device=lambda: SimpleNamespace(synchronize=lambda: None)),
+}
+ndarray.__module__ = "cupy"
+csr_matrix.__module__ = "cupyx.scipy.sparse._csr"
+for _kind in (LinearOperator, _CustomLinearOperator):
+    _kind.__module__ = "cupyx.scipy.sparse.linalg._interface"
+
+
+@contextlib.contextmanager
+def installed() -> Iterator[ModuleType]:
+    """Be CuPy in `sys.modules`; RuntimeError where the real one is there already."""
+    present = [name for name in _NAMES if name in sys.modules]
+    if present:
+        raise RuntimeError(f"the stand-in cannot replace {present}, which are imported")
+    for name, contents in _NAMES.items():
+        module = sys.modules[name] = ModuleType(name)
+        vars(module).update(contents)
+        above, _, last = name.rpartition(".")
+        if above:
+            setattr(sys.modules[above], last, module)
+    transfers.to_host = transfers.to_device = 0
+    try:
+        yield sys.modules["cupy"]
+    finally:
+        for name in _NAMES:
+            del sys.modules[name]
