@@ -6,6 +6,7 @@ geometry's integers comes from linconv.
 
 import random
 from dataclasses import replace
+from functools import wraps
 
 import numpy as np
 import pytest
@@ -262,7 +263,11 @@ def one_sample_has_no_edge(axis):
 
 
 def every_axis(bug):
-    return lambda g, w: (replace(g, axes=tuple(map(bug, g.axes))), w)
+    @wraps(bug)
+    def changed(g, w):
+        return replace(g, axes=tuple(map(bug, g.axes))), w
+
+    return changed
 
 
 def groups_forget_dilation(g, w):
@@ -343,3 +348,184 @@ BUGS = [
     (square_channels_are_exchanged, Geometry((dot,), (2, 2))),
     (flips_are_forgotten_with_channels, Geometry((Axis(2, 2),), (1, 1), flip=True)),
 ]
+
+
+def cost(g):
+    """How much of a geometry is not the least it can be."""
+    return sum(
+        axis.n + axis.k + axis.stride + axis.dilation + sum(map(abs, axis.padding)) - 4
+        for axis in g.axes
+    )
+
+
+@pytest.mark.parametrize(("bug", "least"), BUGS, ids=[bug.__name__ for bug, _ in BUGS])
+def test_a_bug_in_one_configuration_is_found_and_shrinks_to_it(bug, least):
+    assert is_caught(least, bug)
+    quiet = settings(
+        max_examples=300,
+        deadline=None,
+        database=None,
+        suppress_health_check=list(HealthCheck),
+    )
+    found = find(
+        geometries(), lambda g: is_caught(g, bug), settings=quiet, random=random.Random(2741)
+    )
+    assert len(found.axes) == len(least.axes)
+    assert (found.channels, found.groups, found.flip) == (
+        least.channels,
+        least.groups,
+        least.flip,
+    )
+    assert cost(found) <= cost(least) + 2
+    rules = [axis.boundary != ("zeros", "zeros") for axis in found.axes]
+    assert rules == [axis.boundary != ("zeros", "zeros") for axis in least.axes]
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_every_family_gives_what_it_says(family):
+    kinds = {"conv_transpose": "View", "fold": "View"}
+
+    @settings(max_examples=30, deadline=None, derandomize=False)
+    @given(operators(families=family, dtype="f4", exact=False, max_size=3, max_taps=2))
+    def check(A):
+        assert isinstance(A, linconv.LinearOperator)
+        assert A.dtype == np.float32
+        if family != "composition":
+            assert type(A).__name__ == kinds.get(family, family)
+        base = {"conv_transpose": Conv, "fold": linconv.Unfold}.get(family)
+        assert base is None or isinstance(A.T, base)
+
+    check()
+
+
+@settings(max_examples=300, deadline=None, derandomize=False)
+@given(st.data())
+def test_geometries_keep_to_their_limits(data):
+    counts = data.draw(st.sampled_from([1, 2, 3, (1, 3), (2, 1), (4,)]))
+    size, taps, step = (data.draw(st.integers(1, 5)) for _ in range(3))
+    transposed = data.draw(st.sampled_from([None, False, True]))
+    g = data.draw(
+        geometries(
+            dims=counts,
+            max_size=size,
+            max_taps=taps,
+            max_step=step,
+            channels=False,
+            transposed=transposed,
+            boundaries=["numpy:wrap", "reflect"],
+        )
+    )
+    assert len(g.axes) in np.atleast_1d(counts)
+    assert (g.channels, g.groups) == (None, 1)
+    for axis in g.axes:
+        assert axis.n <= size
+        assert axis.k <= taps
+        assert max(axis.stride, axis.dilation) <= step
+        assert set(axis.boundary) <= {"circular", "reflect"}
+        if transposed is False:
+            assert rest(axis) < axis.stride
+
+
+CORNERS = {
+    "a kernel longer than the input": lambda axis: axis.k > axis.n,
+    "padding wider than the input": lambda axis: min(axis.padding) > axis.n,
+    "a window beside the input": lambda axis: axis.padding[0] < -axis.n,
+    "different rules at both sides": lambda axis: axis.boundary[0] != axis.boundary[1],
+    "different paddings": lambda axis: axis.padding[0] != axis.padding[1],
+    "crops on both sides": lambda axis: max(axis.padding) < 0,
+    "one sample": lambda axis: axis.n == 1 < axis.out,
+    "a stride beyond the kernel": lambda axis: axis.stride > axis.extent,
+    "an output_padding beyond the stride": lambda axis: rest(axis) >= axis.stride > 1,
+} | {
+    f"{rule} at the {side} side": lambda axis, a=a, rule=rule: axis.boundary[a] == rule
+    for rule in Boundary
+    for a, side in enumerate(("low", "high"))
+}
+
+
+def test_the_corners_of_the_space_are_drawn():
+    missing = set(CORNERS)
+
+    @settings(max_examples=1000, deadline=None, derandomize=False)
+    @given(geometries())
+    def look(g):
+        missing.difference_update(
+            name for name in tuple(missing) if any(map(CORNERS[name], g.axes))
+        )
+
+    look()
+    assert not missing
+
+
+@pytest.mark.parametrize("exact", [True, False])
+@pytest.mark.parametrize("dtype", ["i1", "i8", "f2", "f4", "f8", "g", "c8", "c16"])
+@pytest.mark.parametrize("shape", [3, (2, 3), (5, 13)], ids=str)
+def test_kernels_have_no_zero_and_are_whole_where_asked(shape, dtype, exact):
+    if dtype.startswith("i") and not exact:
+        with pytest.raises(
+            ValueError, match="exact=False needs a float or complex dtype, got"
+        ):
+            kernels(shape, dtype, exact=exact)
+        return
+
+    @settings(max_examples=20, deadline=None, derandomize=False)
+    @given(kernels(shape, dtype, exact=exact))
+    def check(w):
+        assert w.dtype == np.dtype(dtype)
+        assert w.shape == tuple(np.atleast_1d(shape))
+        for part in (w.real, w.imag) if w.dtype.kind == "c" else (w,):
+            assert (np.abs(part) >= (1 if exact else 0.1)).all()
+            assert (np.abs(part) <= 9).all()
+            if exact:
+                assert (part == np.round(part)).all()
+
+    check()
+
+
+def test_small_kernels_shrink_to_ones():
+    quiet = settings(deadline=None, database=None)
+    w = find(kernels((2, 3), "c8"), lambda w: w[1, 1].real < 0, settings=quiet)
+    expected = np.full((2, 3), 1 + 1j)
+    expected[1, 1] = -1 + 1j
+    assert (w == expected).all()
+    w = find(kernels(2, exact=False), lambda w: w[1] > 2.5, settings=quiet)
+    assert w.tolist() == [1, 3]
+
+
+@pytest.mark.parametrize(
+    ("options", "match"),
+    [
+        ({"dims": 0}, r"dims must have one or more sizes, each >= 1, got \(0,\)"),
+        ({"dims": ()}, "dims must have one or more sizes"),
+        ({"max_size": 0}, "max_size must be >= 1, got 0"),
+        ({"max_taps": 0}, "max_taps must be >= 1, got 0"),
+        ({"max_step": -1}, "max_step must be >= 1, got -1"),
+        ({"boundaries": "mirror"}, "unknown boundary 'mirror'"),
+    ],
+)
+def test_bad_limits_are_refused_before_anything_is_drawn(options, match):
+    with pytest.raises(ValueError, match=match):
+        geometries(**options)
+    with pytest.raises(ValueError, match=match):
+        operators(**options)
+
+
+def test_bad_operators_and_kernels_are_refused_before_anything_is_drawn():
+    with pytest.raises(
+        ValueError, match=r"unknown family 'conv': the families are \('Conv', "
+    ):
+        operators(families=["Conv", "conv"])
+    with pytest.raises(ValueError, match="families must name one or more of"):
+        operators(families=[])
+    with pytest.raises(TypeError, match="transposed is said by the family: 'Conv' or"):
+        operators(transposed=True)
+    with pytest.raises(TypeError, match="unexpected keyword argument 'size'"):
+        operators(size=3)
+    with pytest.raises(TypeError, match="must be a signed integer, float or complex one, got"):
+        kernels(3, "u1")
+    with pytest.raises(
+        ValueError, match=r"shape must have one or more sizes, .* got \(0, 2\)"
+    ):
+        kernels((0, 2))
+    with pytest.raises(ValueError, match="exact=False needs a float or complex dtype"):
+        operators(dtype=int, exact=False)

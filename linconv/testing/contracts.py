@@ -16,6 +16,10 @@ from linconv.testing.session import MOST_NOISE, Session, Side, Stop, describe, s
 
 # Layouts are tried on one probe; a copy inside may only change the order of a sum.
 _LAYOUT_UNITS = 64
+# Lines after which each of two threads hands over: at every line both come through the
+# same lines together, at longer strides one has left them when the other is halfway.
+_ROUNDS = ((3, 3), (1, 1), (2, 2))
+_STEPS = {"quick": 40, "standard": 100, "thorough": 400}
 
 
 def watched(session: Session, code: str) -> CheckResult:
@@ -174,25 +178,22 @@ def _columns(session: Session, side: Side, layout: str) -> tuple[str, float]:
 
 def threads(session: Session) -> CheckResult:
     """C09: two threads that take turns at every line get what one thread gets."""
-    faults, worst, tolerance, trials = [], 0.0, 0.0, 0
+    rounds = _ROUNDS[:2] if session.quick else _ROUNDS
+    faults, worst, tolerance = [], 0.0, 0.0
     for side in session.sides:
         tolerance = max(tolerance, side.allowed(MOST_NOISE))
         unsafe = f"{side.name} is not safe in several threads"
-        order = [[0], [1]] if session.quick else [[0, 1], [1, 0]]
-        jobs = [[_call(session, side, i) for i in calls] for calls in order]
-        outcomes = interleaved(jobs, steps=40 if session.quick else 200)
-        for calls, results in zip(order, outcomes, strict=True):
-            for i, got in zip(calls, results, strict=True):
-                trials += 1
+        for paces in rounds:
+            jobs = [_call(session, side, i) for i in range(2)]
+            for i, got in enumerate(interleaved(jobs, paces, steps=_STEPS[session.level])):
                 if isinstance(got, BaseException):
-                    faults.append(
-                        f"{side.name} is not safe in several threads: {describe(got)}"
-                    )
+                    faults.append(f"{unsafe}: {describe(got)}")
                     continue
                 error = side.distance(got, side.images[i])
                 worst = max(worst, error)
                 if not error <= side.allowed(MOST_NOISE):
                     faults.append(unsafe)
+    trials = 4 * len(rounds)
     return judge("C09", list(dict.fromkeys(faults))[:2], worst, tolerance, trials=trials)
 
 

@@ -120,9 +120,11 @@ def _hypotheses(case: Case) -> Iterator[Callable[[], str | None]]:
         yield partial(simple, case)
     fits = _fits(case)
     for one, true in fits:
-        yield partial(stencil_hypotheses.boundary, one, true)
+        yield partial(stencil_hypotheses.boundary, one, true, known=True)
     for one, true in fits:
         yield partial(stencil_hypotheses.padded_again, one, true)
+    for one, true in fits:
+        yield partial(stencil_hypotheses.boundary, one, true, known=False)
     for simple in (
         hypotheses.single_entry,
         hypotheses.uniform_part,

@@ -289,7 +289,8 @@ def _parts(case: Case, side: int) -> Iterator[Part]:
         even = tail % pitch == 0 and not case.channels[side]
         remark = _edge(space, 0, (size - tail) // pitch, shape[0] - 1, shape[0])
         where = f"in the last {tail} samples of the {space}"
-        full = len(wrong) >= 0.8 * case.involved.any(axis=1 - side)[-tail:].sum()
+        used = np.flatnonzero(case.involved.any(axis=1 - side))
+        full = len(wrong) >= 0.8 * (used >= size - tail).sum()
         yield Part(where, rows, np.arange(size - tail, size), remark if even else "", full)
 
 

@@ -18,7 +18,7 @@ _PATIENCE = 0.005
 # After so many such waits the operator serialises its calls itself; let it run.
 _MOST_WAITS = 3
 # Lines that share no state, or are the harness' own: turns are for those of the operator.
-_KNOWN = ("numpy", "scipy", "threading", "linconv.testing")
+_KNOWN = {*sys.stdlib_module_names, "numpy", "scipy"}
 
 
 class _Turns:
@@ -46,25 +46,29 @@ class _Turns:
             gate.release()
 
 
-def interleaved(jobs: Sequence[Sequence[Callable[[], Any]]], *, steps: int) -> list[list[Any]]:
-    """Run each list of jobs in a thread of its own; return results or exceptions.
+def interleaved(
+    jobs: Sequence[Callable[[], Any]], paces: Sequence[int], *, steps: int
+) -> list[Any]:
+    """Run each job in a thread of its own; return results or exceptions.
 
-    At most `steps` lines of each job, and a quarter as many bytecodes, hand over.
+    Thread i hands over at every `paces[i]`-th line it comes to, at most `steps` times;
+    where all go at pace 1, at their first bytecodes too.
     """
     turns = _Turns(len(jobs))
-    outcomes: list[list[Any]] = [[] for _ in jobs]
+    outcomes: list[Any] = [None for _ in jobs]
+    opcodes = steps // 4 if set(paces) == {1} else 0
 
     def work(me: int) -> None:
-        for job in jobs[me]:
-            sys.settrace(_tracer(turns, me, steps))
-            try:
-                result = job()
-            except Exception as error:
-                result = error
-            finally:
-                sys.settrace(None)
-            outcomes[me].append(result)
-        turns.leave(me)
+        if me:
+            turns.gates[me].acquire(timeout=_PATIENCE)  # the first begins alone
+        sys.settrace(_tracer(turns, me, paces[me], steps, opcodes))
+        try:
+            outcomes[me] = jobs[me]()
+        except Exception as error:
+            outcomes[me] = error
+        finally:
+            sys.settrace(None)
+            turns.leave(me)
 
     threads = [threading.Thread(target=work, args=(i,)) for i in range(len(jobs))]
     for thread in threads:
@@ -74,18 +78,20 @@ def interleaved(jobs: Sequence[Sequence[Callable[[], Any]]], *, steps: int) -> l
     return outcomes
 
 
-def _tracer(turns: _Turns, me: int, steps: int) -> Callable[..., Any]:
+def _tracer(turns: _Turns, me: int, pace: int, steps: int, opcodes: int) -> Callable[..., Any]:
     """Return a trace function that hands over at lines and at the first bytecodes."""
-    left = {"line": steps, "opcode": steps // 4}
+    left = {"line": steps * pace, "opcode": opcodes}
 
     def trace(frame: FrameType, event: str, arg: Any) -> Any:
-        if frame.f_globals.get("__name__", "").startswith(_KNOWN):
+        name = frame.f_globals.get("__name__", "")
+        if name.partition(".")[0] in _KNOWN or name.startswith("linconv.testing"):
             return None
         if event == "call":
             frame.f_trace_opcodes = left["opcode"] > 0
         elif left.get(event, 0) > 0:
             left[event] -= 1
-            turns.hand_over(me)
+            if left[event] % pace == 0:
+                turns.hand_over(me)
         return trace
 
     return trace

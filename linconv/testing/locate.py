@@ -95,7 +95,6 @@ Move = Callable[[np.ndarray], np.ndarray]
 
 def _moves(in_shape: tuple[int, ...], out_shape: tuple[int, ...]) -> Iterator[tuple]:
     """Yield (words, F, G): what is said if the adjoint is G C^H F in this sense."""
-    shapes = (in_shape, out_shape)
     spatial = tuple(range(len(in_shape) > 2, len(in_shape)))
 
     def shaped(shape: tuple[int, ...], move: Move) -> Move:

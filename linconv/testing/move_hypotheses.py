@@ -239,10 +239,11 @@ def _factors(
     others = tuple(a for a in range(len(shape)) if a != axis)
     product, square, entries = (v.reshape(shape).sum(axis=others) for v in (*sums, entries))
     used = square > 0
-    if used.sum() < 2 or np.median(entries[used]) < 2:
-        return None  # anything would fit
+    spare = int((entries[used] - 1).sum())  # entries that no factor is chosen for
+    if used.sum() < 2 or spare < max(4, 0.25 * used.sum()):
+        return None
     s = np.where(used, product / np.where(used, square, 1), 1)
-    if case.bad.sum() < 2 * (np.abs(s - 1) > 1e-5).sum():
+    if case.bad.sum() < 1.5 * (np.abs(s - 1) > 1e-5).sum():
         return None
     table = np.expand_dims(s, others) * np.ones(shape)
     weights = table.reshape(-1, 1) if side == 0 else table.reshape(1, -1)

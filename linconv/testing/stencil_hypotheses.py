@@ -54,6 +54,12 @@ class Fit:
         return {rule: self.dense((rule,) * len(self.axes)) for rule in _RULES}
 
     @property
+    def tight(self) -> bool:
+        """Whether no two positions along some axis are inside: the whole must agree."""
+        lengths = [(len(axis.interior), axis.out) for axis in self.axes]
+        return any(length < min(2, out) for length, out in lengths)
+
+    @property
     def reaches_out(self) -> bool:
         """Whether a tap reads outside the input."""
         return any(len(axis.interior) < axis.out for axis in self.axes)
@@ -115,11 +121,15 @@ def fit(case: Case, M: np.ndarray) -> Fit | None:
         return None
     T = M.reshape(-1, *out, M.shape[1] // math.prod(into), *into)
     seen = (np.abs(M) > case.tolerance).reshape(T.shape)
+    found = []
     for centre in _centres(seen, len(out)):
         for guess in _guesses(T, seen, centre, case.slack):
             if _holds(guess, M, case.slack):
-                return guess
-    return None
+                if not guess.tight:
+                    return guess
+                found.append(guess)
+    # Where taps wrap around, a row may be read as a longer kernel with a gap.
+    return min(found, key=lambda guess: guess.kernel.size, default=None)
 
 
 def _centres(seen: np.ndarray, d: int) -> list[tuple[int, ...]]:
@@ -213,23 +223,23 @@ def _steps(
 
 def _holds(guess: Fit, M: np.ndarray, slack: float) -> bool:
     """Whether the interior, or for want of one the whole matrix, is as predicted."""
-    lengths = [len(axis.interior) for axis in guess.axes]
-    if not all(lengths):
+    if not all(axis.interior for axis in guess.axes):
         return False
     inside = guess.inside()
-    pairs = zip(lengths, guess.axes, strict=True)
-    small = any(length < min(2, axis.out) for length, axis in pairs)
-    if small or inside.sum() < 2 * guess.geometry.c_out:
+    if guess.tight or inside.sum() < 2 * guess.geometry.c_out:
         return M.size <= _SMALL and guess.full(M, slack) is not None
-    P = guess.dense((Boundary.ZEROS,) * len(lengths))
+    P = guess.dense((Boundary.ZEROS,) * len(guess.axes))
     return not (np.abs(M[inside] - P[inside]) > slack).any()
 
 
-def boundary(case: Case, true: Fit) -> str | None:
-    """Try the same convolution with each boundary rule."""
+def boundary(case: Case, true: Fit, known: bool) -> str | None:
+    """Try the same convolution with each rule, where C is, or is not, known to have one."""
     if not true.reaches_out:
         return None
-    mine, theirs = true.rules(case.C, case.slack), true.rules(case.B, case.slack)
+    mine = true.rules(case.C, case.slack)
+    if all(mine) != known:
+        return None
+    theirs = true.rules(case.B, case.slack)
     return _other_rules(case, true, mine, theirs) if all(theirs) else None
 
 

@@ -154,10 +154,14 @@ def _axes(
     k = draw(st.integers(1, limits.taps))
     d, s = (draw(st.integers(1, limits.step)) for _ in range(2))
     extent = d * (k - 1) + 1
-    padding, total = _padding(draw, extent, limits.size, not backwards or s <= limits.size)
+    padding, sides = _padding(draw, extent, limits.size, not backwards or s <= limits.size)
     options: dict[str, Any] = {"stride": s, "dilation": d, "padding": padding}
-    if total is not None:
-        n = draw(st.integers(max(1, extent - total), limits.size))
+    if sides is not None:
+        total = sum(sides)
+        samples = range(max(1, extent - total), limits.size + 1)
+        # Rules differ where the padding is as wide as the input allows: not by chance alone.
+        choice = [*samples, *(p + 1 for p in sides if p + 1 in samples)]
+        n = choice[draw(st.integers(0, len(choice) - 1))]  # one integer, even of one size
         if backwards:
             steps = n + total - extent
             n, options["output_padding"] = _shorter_side(draw, steps, s, d)
@@ -167,21 +171,24 @@ def _axes(
     return k, n, options | {"boundary": draw(st.sampled_from(limits.sides))}
 
 
-def _padding(draw: st.DrawFn, extent: int, size: int, same: bool) -> tuple[Any, int | None]:
-    """Draw padding with which `size` samples are enough; return its total, None for "same"."""
+def _padding(
+    draw: st.DrawFn, extent: int, size: int, same: bool
+) -> tuple[Any, tuple[int, int] | None]:
+    """Draw padding with which `size` samples are enough, and its sides, None for "same"."""
     least = extent - size
-    totals = {"valid": 0} if least <= 0 else {}
-    totals |= {"full": 2 * extent - 2} | ({"same": None, "same_lower": None} if same else {})
-    kind = draw(st.sampled_from(("even", "pair", *totals, "even", "pair")))
-    if kind == "even":
-        half = -(-least // 2)
-        lo = draw(st.integers(max(-_CROP, half), max(_PADDING, half)))
-        return lo, 2 * lo
+    half = -(-least // 2)
+    # One integer for every kind but "pair": what shrinks to "even" can keep its padding.
+    ranges = {"even": (max(-_CROP, half), max(_PADDING, half)), "pair": (-_CROP, _PADDING)}
+    ranges |= {"full": (extent - 1,) * 2} | ({"valid": (0, 0)} if least <= 0 else {})
+    ranges |= {"same": (0, 0), "same_lower": (0, 0)} if same else {}
+    kind = draw(st.sampled_from((*ranges, "even", "pair")))
+    lo = draw(st.integers(*ranges[kind]))
     if kind == "pair":
-        lo = draw(st.integers(-_CROP, _PADDING))
         hi = draw(st.integers(max(-_CROP, least - lo), max(_PADDING, least - lo)))
-        return (lo, hi), lo + hi
-    return kind, totals[kind]
+        return (lo, hi), (lo, hi)
+    if kind == "even":
+        return lo, (lo, lo)
+    return kind, None if kind.startswith("same") else (lo, lo)
 
 
 def _shorter_side(draw: st.DrawFn, steps: int, s: int, d: int) -> tuple[int, int]:
@@ -309,7 +316,7 @@ def operators(
     Raises
     ------
     ValueError
-        If a family is unknown.
+        If a family is unknown or none is named.
     TypeError, ValueError
         As `geometries` and `kernels`.
 
@@ -325,6 +332,8 @@ def operators(
     >>> test_the_adjoint_is_the_transposed_matrix()
     """
     chosen = spread(families, 1)
+    if not chosen:
+        raise ValueError(f"families must name one or more of {FAMILIES}, got {families!r}")
     for name in chosen:
         if name not in FAMILIES:
             raise ValueError(f"unknown family {name!r}: the families are {FAMILIES}")
