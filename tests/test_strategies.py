@@ -429,7 +429,6 @@ def test_geometries_keep_to_their_limits(data):
 CORNERS = {
     "a kernel longer than the input": lambda axis: axis.k > axis.n,
     "padding wider than the input": lambda axis: min(axis.padding) > axis.n,
-    "a window beside the input": lambda axis: axis.padding[0] < -axis.n,
     "different rules at both sides": lambda axis: axis.boundary[0] != axis.boundary[1],
     "different paddings": lambda axis: axis.padding[0] != axis.padding[1],
     "crops on both sides": lambda axis: max(axis.padding) < 0,

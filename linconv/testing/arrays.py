@@ -331,6 +331,8 @@ def as_dtype(value: Any) -> np.dtype:
     TypeError
         If NumPy has no such numbers, as for bfloat16.
     """
+    if isinstance(value, np.dtype) and value.isbuiltin == 1 and value.kind in "biufc":
+        return value  # builtin in native byte order: nearly always
     if "torch" in owners(value):
         value = str(value).removeprefix("torch.")
     try:
@@ -359,7 +361,7 @@ def _aligned_copy(x: np.ndarray) -> np.ndarray:
     """Return a C-contiguous copy whose data start at a multiple of 64 bytes."""
     nbytes = math.prod(x.shape) * x.dtype.itemsize
     raw = np.empty(nbytes + _ALIGNMENT, np.uint8)
-    start = -raw.ctypes.data % _ALIGNMENT
+    start = -raw.__array_interface__["data"][0] % _ALIGNMENT
     result = raw[start : start + nbytes].view(x.dtype).reshape(x.shape)
     result[...] = x
     return result

@@ -31,6 +31,9 @@ class Entry:
     expected: complex
     got: complex
 
+    def __str__(self) -> str:
+        return f"{self.index} is {_number(self.got)}, expected {_number(self.expected)}"
+
 
 @dataclass(frozen=True)
 class Diagnosis:
@@ -235,3 +238,8 @@ def _entries(C: np.ndarray, B: np.ndarray, weights: np.ndarray) -> tuple[Entry, 
     worst = worst[np.argsort(-flat[worst].astype(float), kind="stable")]
     places = [divmod(int(at), C.shape[1]) for at in worst]
     return tuple(Entry((i, j), C[i, j].item(), B[i, j].item()) for i, j in places)
+
+
+def _number(value: complex) -> str:
+    value = complex(value)
+    return f"{value:.6g}" if value.imag else f"{value.real:.6g}"

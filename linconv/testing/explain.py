@@ -19,6 +19,7 @@ from linconv.testing.session import MOST_NOISE, Session, Stop, same
 
 _LINEAR = ("L00", "L02", "L01", "L03")
 _ADJOINT = ("A01", "A02", "A03", "E02", "R01")
+_UNAIDED = ("A01", "A02", "A03")  # need no matrix
 _CONTRACTS = ("C03", "C05", "C07", "C08", "C09", "C10", "C02", "E01", "R02")
 
 
@@ -95,7 +96,8 @@ def _mismatch(session: Session, results: dict[str, CheckResult]) -> tuple[str, l
     try:
         if identity.small(session):
             return _of_matrices(session)
-        if session.entries:
+        seen = any(not results[code].passed for code in _UNAIDED if code in results)
+        if session.entries or not seen:
             return results["R01"].message, list(session.entries)
         cause, entries = locate.explain(session)
         return _listed(cause, entries), entries

@@ -131,16 +131,16 @@ def binade(peak: float) -> float:
     return 2.0 ** int(np.floor(np.log2(peak))) if 0 < peak < np.inf else 1.0
 
 
-def gram(Y: np.ndarray, X: np.ndarray) -> np.ndarray:
-    """Return conj(Y) X^T for rows y and x, more accurate than the operator.
+def widened(x: np.ndarray) -> np.ndarray:
+    """Return x in float64 if it is of half or single precision, in long double if of double."""
+    single = x.dtype.itemsize <= (8 if x.dtype.kind == "c" else 4)
+    return x.astype(np.result_type(x.dtype, np.float64 if single else np.longdouble))
 
-    In float64 for half and single precision, in long double for double.
-    """
-    kind = np.result_type(Y, X)
-    single = kind.itemsize <= (8 if kind.kind == "c" else 4)
-    wide = np.result_type(kind, np.float64 if single else np.longdouble)
-    total = np.zeros((len(Y), len(X)), wide)
+
+def gram(Y: np.ndarray, X: np.ndarray) -> np.ndarray:
+    """Return conj(Y) X^T for rows y and x, more accurate than the operator."""
+    total = 0
     for start in range(0, Y.shape[1], _BLOCK):
         part = slice(start, start + _BLOCK)
-        total += Y[:, part].astype(wide).conj() @ X[:, part].astype(wide).T
-    return total
+        total = total + widened(Y[:, part]).conj() @ widened(X[:, part]).T
+    return total if Y.shape[1] else np.zeros((len(Y), len(X)))
