@@ -110,9 +110,9 @@ def demo(options: argparse.Namespace) -> int:
     b += options.noise * np.random.default_rng(options.seed).standard_normal(x.shape)
     A = linconv.Conv(kernel, x.shape, method="auto", **rules)
     _say("operator C", repr(A))
-    test = check_adjoint(A)
-    verdict = "<= {:.1e}: passed" if test.passed else "> {:.1e}: FAILED"
-    _say("adjoint error", f"{test.error:.1e} {verdict.format(test.tolerance)}")
+    test = check_adjoint(A, level="quick")
+    verdict = "passed" if test.passed else f"FAILED: {test.diagnosis}"
+    _say("adjoint error", f"{test.error:.1e} of |C x| |y|: {verdict}")
     _say("noise", f"Gaussian, standard deviation {options.noise:g}, seed {options.seed}")
     _say("minimised", "|C x - b|^2 + mu sum sqrt(|grad x|^2 + eps^2)  (total variation)")
     _say("", f"mu = {options.mu:.3g}, eps = {_EPS:g}")

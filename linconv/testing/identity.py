@@ -60,7 +60,9 @@ def block(session: Session, X: Probed, Y: Probed) -> Block:
     over all samples, over which an FFT spreads it.  The mean power that unit variance
     probes give stands in where a probe is cancelled, as a constant is by a gradient.
     """
-    gap = probes.gram(Y.probes, X.images) - probes.gram(Y.images, X.probes)
+    gap = probes.gram(Y.probes, X.images, session.wide) - probes.gram(
+        Y.images, X.probes, session.wide
+    )
     first = Y.probe_power @ X.image_power.T + np.outer(Y.energy, X.spread)
     second = Y.image_power @ X.probe_power.T + np.outer(Y.spread, X.energy)
     forward, adjoint = session.sides
@@ -85,6 +87,10 @@ def base_block(session: Session) -> Block:
     if session.block is None:
         images = [image for side in session.sides for image in side.images]
         session.scale = _scale(images)
+        known = (
+            array.dtype for side in session.sides for array in (*side.probes, *side.images)
+        )
+        session.wide = probes.inner_dtype(np.result_type(*known))
         session.base = tuple(
             probed(session, side, side.probes, side.images) for side in session.sides
         )
@@ -157,8 +163,8 @@ def _structured(session: Session, side: Side, x: np.ndarray) -> float:
     own = probed(session, side, [x], [image])
     opposite = session.base[1 if side is session.forward else 0]
     near, far = _support(x), _support(image)
-    gap = probes.gram(opposite.probes[:, far], own.images[:, far])
-    gap = gap - probes.gram(opposite.images[:, near], own.probes[:, near])
+    gap = probes.gram(opposite.probes[:, far], own.images[:, far], session.wide)
+    gap = gap - probes.gram(opposite.images[:, near], own.probes[:, near], session.wide)
     other = session.adjoint if side is session.forward else session.forward
     first = opposite.probe_power[:, far] @ own.image_power[0, far]
     first = first + opposite.energy * own.spread

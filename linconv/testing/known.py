@@ -27,7 +27,7 @@ def against_matrix(session: Session) -> CheckResult:
     faults, worst, trials = [], 0.0, 0
     M = session.matrix
     for side, matrix in ((session.forward, M), (session.adjoint, M.conj().T.tocsr())):
-        ratio = _excess(side, matrix)
+        ratio = _excess(side, matrix, 3 if session.quick else len(side.probes))
         trials += ratio.size
         worst = max(worst, float(np.max(ratio, initial=0)))
         rows = np.flatnonzero(~(np.max(ratio, axis=0, initial=0) <= 1))
@@ -36,13 +36,13 @@ def against_matrix(session: Session) -> CheckResult:
     return judge("R01", faults, worst, 1, trials=trials)
 
 
-def _excess(side: Side, matrix: Any) -> np.ndarray:
+def _excess(side: Side, matrix: Any, most: int) -> np.ndarray:
     """Return (probe, row) -> |error| over the bound."""
     count = np.diff(matrix.indptr) + 2
     gamma = 2 * count * side.u / (1 - count * side.u)
     size = abs(matrix)
     found = []
-    for x, image in zip(side.probes, side.images, strict=True):
+    for x, image in list(zip(side.probes, side.images, strict=True))[:most]:
         right = matrix @ x.astype(np.result_type(x, float))
         spread = FAR * side.noise * np.sqrt(np.mean(np.abs(right) ** 2))
         bound = gamma * (size @ np.abs(x.astype(complex))) + spread

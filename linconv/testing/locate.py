@@ -45,7 +45,8 @@ def _transposed(session: Session) -> str:
     X, Y = session.base
     if session.complex and _fits(
         session,
-        probes.gram(Y.probes.conj(), X.images) - probes.gram(Y.images.conj(), X.probes),
+        probes.gram(Y.probes.conj(), X.images, session.wide)
+        - probes.gram(Y.images.conj(), X.probes, session.wide),
     ):
         return "the adjoint is the transpose: the conjugate is missing"
     return ""
@@ -54,7 +55,10 @@ def _transposed(session: Session) -> str:
 def _scaled(session: Session) -> str:
     """(A Y)^H X = s Y^H (C X) for one s."""
     X, Y = session.base
-    right, got = probes.gram(Y.probes, X.images), probes.gram(Y.images, X.probes)
+    right, got = (
+        probes.gram(Y.probes, X.images, session.wide),
+        probes.gram(Y.images, X.probes, session.wide),
+    )
     s = complex(np.sum(right.conj() * got) / (np.sum(np.abs(right) ** 2) or 1))
     u = max(side.u for side in session.sides)
     if abs(s) < 1e-6 or abs(s - 1) <= 8 * u or not _fits(session, (got - s * right) / abs(s)):
@@ -79,11 +83,13 @@ def _moved(session: Session) -> str:
     x = _inner(forward, session.rng)
     Y = [_inner(adjoint, session.rng) for _ in range(2)]
     images = [adjoint(y) for y in Y]
-    got = probes.gram(np.stack(images), x[None])[:, 0]
+    got = probes.gram(np.stack(images), x[None], session.wide)[:, 0]
     size = np.linalg.norm(Y[0]) * np.linalg.norm(forward.images[0])
     for words, move, move_back in _moves(forward.in_shape, adjoint.in_shape):
         image = forward(move(x))
-        right = probes.gram(np.stack([move_back(y) for y in Y]), image[None])[:, 0]
+        right = probes.gram(np.stack([move_back(y) for y in Y]), image[None], session.wide)[
+            :, 0
+        ]
         noise = FAR * max(side.noise for side in session.sides) * size
         if np.max(np.abs(got)) > 100 * noise and np.max(np.abs(right - got)) <= noise:
             return words
@@ -163,7 +169,9 @@ def _gap(
     wide = [
         a.astype(np.result_type(a, float)) / scale if scale != 1 else a for a in (image, back)
     ]
-    gap = probes.gram(y[None], wide[0][None]) - probes.gram(wide[1][None], x[None])
+    gap = probes.gram(y[None], wide[0][None], session.wide) - probes.gram(
+        wide[1][None], x[None], session.wide
+    )
     return complex(gap[0, 0])
 
 

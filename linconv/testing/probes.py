@@ -14,7 +14,7 @@ import numpy as np
 # One sample in so many of a random probe is an exact zero: some operators divide by it.
 _ZEROS = 16
 # Inner products run in blocks: a plain running sum of a million terms loses nine bits.
-_BLOCK = 1 << 16
+_BLOCK = 1 << 12
 
 
 def unit(dtype: np.dtype) -> float:
@@ -131,16 +131,17 @@ def binade(peak: float) -> float:
     return 2.0 ** int(np.floor(np.log2(peak))) if 0 < peak < np.inf else 1.0
 
 
-def widened(x: np.ndarray) -> np.ndarray:
-    """Return x in float64 if it is of half or single precision, in long double if of double."""
-    single = x.dtype.itemsize <= (8 if x.dtype.kind == "c" else 4)
-    return x.astype(np.result_type(x.dtype, np.float64 if single else np.longdouble))
+def inner_dtype(dtype: np.dtype) -> np.dtype:
+    """Return the dtype for inner products: float64 for single precision, else long double."""
+    single = dtype.itemsize <= (8 if dtype.kind == "c" else 4)
+    return np.result_type(dtype, np.float64 if single else np.longdouble)
 
 
-def gram(Y: np.ndarray, X: np.ndarray) -> np.ndarray:
-    """Return conj(Y) X^T for rows y and x, more accurate than the operator."""
-    total = 0
+def gram(Y: np.ndarray, X: np.ndarray, wide: np.dtype) -> np.ndarray:
+    """Return conj(Y) X^T for rows y and x, summed in the dtype `wide`."""
+    total = np.zeros((len(Y), len(X)), wide)
     for start in range(0, Y.shape[1], _BLOCK):
         part = slice(start, start + _BLOCK)
-        total = total + widened(Y[:, part]).conj() @ widened(X[:, part]).T
-    return total if Y.shape[1] else np.zeros((len(Y), len(X)))
+        y, x = Y[:, part].astype(wide, copy=False), X[:, part].astype(wide, copy=False)
+        total += np.einsum("bi,ai->ba", y.conj(), x)  # matmul takes twice as long here
+    return total

@@ -216,6 +216,7 @@ class Session:
     notes: list[str] = field(default_factory=list)
     block: Any = None  # the adjoint identity of the random probes, once it was computed
     base: Any = None  # the random probes of both sides with their images, likewise
+    wide: Any = np.longdouble  # dtype of inner products
     scale: float = 1.0  # power of two by which images are divided
     matrices: tuple[np.ndarray, np.ndarray] | None = None  # C and A^H, once they were
     matrix: Any = None  # the known matrix

@@ -94,7 +94,8 @@ def geometries(
     Raises
     ------
     ValueError, TypeError
-        If a limit is no integer or below 1, or a boundary rule is unknown.
+        If a limit is no integer or below 1, or a boundary rule is unknown or none is
+        named.
 
     Examples
     --------
@@ -104,13 +105,15 @@ def geometries(
     (1, 1)
     """
     counts = sorted(set(sizes(dims, "dims")))
+    rules = spread(tuple(Boundary) if boundaries is None else boundaries, 1)
+    if not rules:
+        raise ValueError(f"boundaries must name one or more rules, got {boundaries!r}")
     limits = _Limits(
         at_least(1, max_size, "max_size"),
         at_least(1, max_taps, "max_taps"),
         at_least(1, max_step, "max_step"),
-        _sides([Boundary.parse(rule) for rule in spread(boundaries or tuple(Boundary), 1)]),
+        _sides([Boundary.parse(rule) for rule in rules]),
     )
-
     axes = (_axes(limits, False), _axes(limits, True))
     return _geometries(tuple(counts), axes, channels, transposed)
 
@@ -232,9 +235,9 @@ def kernels(
     --------
     >>> from hypothesis import find, settings
     >>> quiet = settings(deadline=None, database=None)
-    >>> find(kernels((2, 2), dtype=int), lambda w: w.sum() > 5, settings=quiet)
-    array([[1, 1],
-           [1, 3]])
+    >>> find(kernels((2, 2), dtype=int), lambda w: w[0, 1] < 0, settings=quiet)
+    array([[ 1, -1],
+           [ 1,  1]])
     """
     shape = geometry_or_shape
     shape = shape.kernel_shape if isinstance(shape, Geometry) else sizes(shape, "shape")
