@@ -20,7 +20,6 @@ FORWARD_ITSELF = "the adjoint is the forward itself: the transpose is missing"
 UNFLIPPED = "the adjoint correlates with the unflipped kernel"
 SEEDS = range(2301, 2321)
 REAL, COMPLEX = 0, 3  # dottest's complexflag: of both probes
-BOTH = pytest.mark.parametrize("probes", [REAL, COMPLEX], ids=["real", "complex"])
 IDENTITY = {"A01", "A02", "A03"}
 
 
@@ -56,14 +55,14 @@ def dottests(A, probes=COMPLEX):
     """Return what PyLops' own test says, for every seed: True, False or an exception."""
     dottest = quietly("pylops.utils").dottest
     said = set()
-    state = np.random.get_state()  # dottest draws from the global generator
+    state = np.random.get_state()  # noqa: NPY002 - dottest draws from this generator
     for seed in SEEDS:
-        np.random.seed(seed)
+        np.random.seed(seed)  # noqa: NPY002
         try:
             said.add(bool(dottest(A, complexflag=probes, raiseerror=False)))
         except ValueError as error:
             said.add(f"ValueError: {error}".partition(":")[0])
-    np.random.set_state(state)
+    np.random.set_state(state)  # noqa: NPY002
     return said
 
 
@@ -157,7 +156,7 @@ def test_nonstationary_complex_filters_are_not_conjugated_either(signal, name):
 # What PyLops says
 
 
-@BOTH
+@pytest.mark.parametrize("probes", [REAL, COMPLEX], ids=["real", "complex"])
 def test_the_dottest_of_pylops_fails_on_every_finding_too(found, probes):
     raised = {name for name in found if name.startswith("long filter ")}
     assert len(raised) == 3

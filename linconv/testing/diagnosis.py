@@ -226,8 +226,17 @@ def _channels(
     if len(out) != 2:
         return len(out) > 2, len(out) > 2
     blocks = (np.abs(C) > tolerance).reshape(out[0], out[1], into[0], into[1])
-    both = bool(blocks.any(axis=(1, 3)).all())
+    both = _in_groups(blocks.any(axis=(1, 3)))
     return both, both
+
+
+def _in_groups(coupled: np.ndarray) -> bool:
+    """Whether outputs and inputs couple all to all, or so in groups of at least two each."""
+    if coupled.all():
+        return True
+    rows, members = np.unique(coupled, axis=0, return_counts=True)
+    apart = bool((rows.sum(axis=0) == 1).all())
+    return apart and int(min(members)) > 1 and int(min(rows.sum(axis=1))) > 1
 
 
 def _entries(C: np.ndarray, B: np.ndarray, weights: np.ndarray) -> tuple[Entry, ...]:

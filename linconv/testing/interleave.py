@@ -14,9 +14,9 @@ from types import FrameType
 from typing import Any
 
 # A thread that does not get the turn back in this time goes on: the other one is blocked.
-_PATIENCE = 0.005
+_PATIENCE = 0.03
 # After so many such waits the operator serialises its calls itself; let it run.
-_MOST_WAITS = 3
+_MOST_WAITS = 2
 # Lines that share no state, or are the harness' own: turns are for those of the operator.
 _KNOWN = {*sys.stdlib_module_names, "numpy", "scipy"}
 

@@ -139,6 +139,7 @@ def inner_dtype(dtype: np.dtype) -> np.dtype:
 
 def gram(Y: np.ndarray, X: np.ndarray, wide: np.dtype) -> np.ndarray:
     """Return conj(Y) X^T for rows y and x, summed in the dtype `wide`."""
+    wide = np.result_type(wide, Y.dtype, X.dtype)  # a broken operator may turn complex
     total = np.zeros((len(Y), len(X)), wide)
     for start in range(0, Y.shape[1], _BLOCK):
         part = slice(start, start + _BLOCK)

@@ -62,6 +62,7 @@ class Side:
     products: int = 0
     watched: dict[str, str] = field(default_factory=dict)  # code -> the first fault seen
     reused: bool = False  # whether arrays were reused and results written into
+    block: tuple[Any, np.ndarray] | None = None  # the last result of matmat, as it was
     _last: tuple[Any, np.ndarray] | None = None
 
     @property

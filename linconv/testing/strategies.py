@@ -99,10 +99,12 @@ def geometries(
 
     Examples
     --------
-    >>> from hypothesis import find, settings
-    >>> quiet = settings(deadline=None, database=None, max_examples=500)
-    >>> find(geometries(), lambda g: g.shape[0] > g.shape[1], settings=quiet).axes[0].padding
-    (1, 1)
+    >>> from hypothesis import given, settings
+    >>> @settings(max_examples=20, deadline=None, database=None)
+    ... @given(geometries(dims=2, boundaries=["zeros", "circular"]))
+    ... def test_each_tap_gives_at_most_one_entry_per_output(g):
+    ...     assert g.nnz <= g.shape[0] * math.prod(g.kernel_shape[1 if g.channels else 0 :])
+    >>> test_each_tap_gives_at_most_one_entry_per_output()
     """
     counts = sorted(set(sizes(dims, "dims")))
     rules = spread(tuple(Boundary) if boundaries is None else boundaries, 1)
