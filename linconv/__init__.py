@@ -67,7 +67,7 @@ _HOME = {name: module for module, names in _NAMES.items() for name in names}
 
 def __getattr__(name: str) -> Any:
     """Import a public name when it is first used."""
-    if name in ("symbolic", "testing"):
+    if name in ("symbolic", "testing", *_NAMES):
         return import_module(f"{__name__}.{name}")
     if name not in _HOME:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

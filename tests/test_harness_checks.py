@@ -15,6 +15,7 @@ from broken_contracts import MemoryOrder, raw_memory
 from broken_entries import band
 from broken_linearity import Around, clip, zero_over_zero
 from broken_parts import Circulant, Dense, Faithful, Pair, conv, taps, valid
+from broken_right import RealFFT
 from broken_sharing import PAUSE, ForgetsTaps
 
 import linconv
@@ -101,8 +102,8 @@ def more_for_sparse_input(x):
 
 
 def slightly_scaled():
-    M = taps((40, 50), F4, rng())
-    return Pair(M, ((1 + 10 * 2.0**-24) * M.astype(float)).astype(F4).T)
+    M = taps((40, 50), F8, rng())
+    return Pair(M, (1 + 8 * np.finfo(F8).eps) * M.T)
 
 
 def corner_of_a_large_one():
@@ -212,7 +213,9 @@ def subject(**changes):
 
 
 def whole(scale, n=24):
-    return Faithful(scale * np.rint(3 * conv(taps(5, F8, rng()), (n,))))
+    C = band(n, F8, rng())
+    C.data = scale * np.rint(4 * C.data)
+    return Faithful(C)
 
 
 REAL_PAIR = (lambda x: x.real.copy(), lambda y: y.astype(complex))
@@ -224,13 +227,13 @@ NOT_APPLICABLE = [
     ("C10", "a pair of functions is not pickled", lambda: (np.diff, None), {"in_shape": 4}),
     ("C10", "cannot be pickled: .*lambda", with_lambdas, {}),
     ("L03", "a real operator; complex vectors at level standard", around, {"level": "quick"}),
-    ("L03", "takes no complex vectors", lambda: around(lambda x: x.clip(-1e99, 1e99).real), {}),
+    ("L03", "takes no complex vectors", lambda: RealFFT(np.arange(1, 10), F8), {}),
     ("L03", "declared linear over the reals only", lambda: REAL_PAIR, REAL_OPTIONS),
     ("A03", "a real-linear operator has no complex matrix", lambda: REAL_PAIR, REAL_OPTIONS),
     ("A03", "more than 2,500,000 entries", large, {}),
     ("E01", "its results are no whole numbers for whole inputs", around, {}),
     ("E01", "sums would exceed what is exact", lambda: whole(2.0**50), {}),
-    ("E02", "inner products would exceed 64-bit", lambda: whole(2.0**40, 400), {}),
+    ("E02", "inner products would exceed 64-bit", lambda: whole(2.0**40, 5000), {}),
     ("E01", "the inner product has weights", lambda: subject(weights=(1.0, 1.0)), {}),
     ("E02", "the inner product has weights", lambda: subject(weights=(1.0, 1.0)), {}),
     ("E02", "results are no whole numbers", *ALONE["E01"]),
@@ -324,7 +327,7 @@ def own_operator(n, dtype, random):
 
 
 def dense_operator(n, dtype, random):
-    return Dense(taps((max(1, min(n, 700)), 40), dtype, random))
+    return Dense(taps((min(n, 300), 40), dtype, random))
 
 
 def many(make, dtype, count, largest, seed):
@@ -334,9 +337,10 @@ def many(make, dtype, count, largest, seed):
     for _ in range(count):
         n = int(np.exp(random.uniform(np.log(25), np.log(largest))))
         level = "quick" if random.random() < 0.6 else "standard"
-        report = check_adjoint(
-            make(n, np.dtype(dtype), random), level=level, seed=int(random.integers(1 << 30))
-        )
+        # Entry by entry only where that takes a moment: most entries are elsewhere.
+        left = ["A03"] if 400 < n < 1700 else []
+        A = make(n, np.dtype(dtype), random)
+        report = check_adjoint(A, level=level, seed=int(random.integers(1 << 30)), leave_out=left)
         if not report.passed:
             said.append(str(report))
     return said
@@ -398,6 +402,7 @@ def test_no_right_convolution_of_torch_fails(torch, dtype, part):
             in_shape=shape,
             dtype=getattr(torch, dtype),
             level=level,
+            leave_out=["A03"] if 12 < shape[1] < 35 else [],
             seed=int(random.integers(1 << 30)),
         )
         said += [] if report.passed else [str(report)]

@@ -402,10 +402,10 @@ def itself(self, x):
 def test_a_scipy_operator_without_a_product_is_named():
     Base = scipy.sparse.linalg.LinearOperator
     half = Base((2, 2), np.array, dtype=float)
-    missing = "_CustomLinearOperator with dtype=float64> has no rmatvec, which rmatvec takes"
+    missing = "_CustomLinearOperator with dtype=float64> has no rmatvec"
     with pytest.raises(TypeError, match=missing):
         as_subject(half)
-    with pytest.raises(TypeError, match="has no matvec, which matvec takes"):
+    with pytest.raises(TypeError, match="has no matvec"):
         as_subject(half.H)
     whole = Base((2, 2), np.array, np.array, dtype=float)
     with pytest.raises(TypeError, match=r"a part of <2x2 _SumLin.*, has no rmatvec"):
@@ -686,7 +686,7 @@ def test_a_pylops_operator_without_adjoint_is_named():
 
     half = Half(dtype=float, shape=(2, 2))
     with pytest.raises(
-        TypeError, match=r"<2x2 Half with .* has no rmatvec, which rmatvec takes"
+        TypeError, match=r"<2x2 Half with .* has no rmatvec"
     ):
         as_subject(half)
     Half._rmatvec = itself
@@ -862,7 +862,7 @@ def test_cupy_matrices_and_operators_run_on_the_device(cupy):
 def test_cupy_operators_without_adjoint_and_flat_arrays_are_refused(cupy):
     linalg = sys.modules["cupyx.scipy.sparse.linalg"]
     with pytest.raises(
-        TypeError, match=r"<2x2 _CustomLin.* has no rmatvec, which rmatvec takes"
+        TypeError, match=r"<2x2 _CustomLin.* has no rmatvec"
     ):
         as_subject(linalg.LinearOperator((2, 2), lambda x: x, dtype=float))
     with pytest.raises(ValueError, match=r"a matrix must be 2-d, got shape \(3,\)"):

@@ -221,11 +221,16 @@ def pickling(session: Session) -> CheckResult:
     if subject.portable is None or subject.rewrap is None:
         return not_applicable("C10", "a pair of functions is not pickled")
     try:
-        copy = subject.rewrap(pickle.loads(pickle.dumps(subject.portable, protocol=5)))
+        pickled = pickle.dumps(subject.portable, protocol=5)
     except Exception as error:
+        message = f"cannot be pickled: {describe(error)}"
         if _not_meant_for_it(error):
-            return not_applicable("C10", f"cannot be pickled: {describe(error)}")
-        return judge("C10", [f"cannot be pickled: {describe(error)}"], trials=1)
+            return not_applicable("C10", message)
+        return judge("C10", [message], trials=1)
+    try:
+        copy = subject.rewrap(pickle.loads(pickled))
+    except Exception as error:
+        return judge("C10", [f"cannot be unpickled: {describe(error)}"], trials=1)
     faults, worst, tolerance = [], 0.0, 0.0
     for what in ("in_shape", "out_shape", "dtype"):
         before, after = getattr(subject, what), getattr(copy, what)

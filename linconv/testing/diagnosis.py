@@ -226,7 +226,7 @@ def _channels(
     if len(out) != 2:
         return len(out) > 2, len(out) > 2
     blocks = (np.abs(C) > tolerance).reshape(out[0], out[1], into[0], into[1])
-    both = _in_groups(blocks.any(axis=(1, 3)))
+    both = _in_groups(np.asarray(blocks.any(axis=(1, 3))))
     return both, both
 
 

@@ -108,6 +108,10 @@ def _mismatch(session: Session, results: dict[str, CheckResult]) -> tuple[str, l
 def _of_matrices(session: Session) -> tuple[str, list[Entry]]:
     """Diagnose the whole matrices, against the known one if there is one."""
     C, B = identity.dense(session)
+    if session.weighted:
+        ignored = _weights_ignored(session, C, B)
+        if ignored:
+            return ignored, []
     pairs = [("adjoint", C, B)]
     if session.matrix is not None:
         M = session.matrix.toarray().astype(np.result_type(C, B))
@@ -128,6 +132,23 @@ def _of_matrices(session: Session) -> tuple[str, list[Entry]]:
             words.append(_listed(found.cause, found.entries))
             entries += list(found.entries)
     return "; ".join(words) or "unknown", entries[:8]
+
+
+def _weights_ignored(session: Session, C: np.ndarray, B: np.ndarray) -> str:
+    """Say so if the adjoint is that of the unweighted inner product.
+
+    Its matrix is C^H; here the weights of the domain (post) and range (pre) change it.
+    """
+    rows, columns = np.asarray(session.adjoint.pre), np.asarray(session.adjoint.post)
+    factors = np.atleast_1d(columns) / np.atleast_1d(rows)[:, None]
+    ignored = C * factors
+    right = np.abs(B - ignored) <= identity.dense_tolerance(session, ignored, B)
+    if not right.all() or np.array_equal(ignored, C):
+        return ""
+    words = "the weights of the inner product are ignored"
+    if factors.size > 1:
+        return words
+    return f"adjoint = {float(factors.item()):.6g} x the true adjoint: {words}"
 
 
 def _listed(cause: str, entries: Sequence[Entry]) -> str:

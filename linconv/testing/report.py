@@ -150,10 +150,18 @@ class AdjointReport:
                 return check
         raise KeyError(f"no check is called {code!r}; there are {', '.join(CHECKS)}")
 
-    def __str__(self) -> str:
+    @property
+    def summary(self) -> str:
+        """The verdict, the causes and the checks that failed: what an AdjointError says."""
+        return "\n".join([*self._verdict(), *(f"  {check}" for check in self.failed)])
+
+    def _verdict(self) -> list[str]:
         lines = [self._headline()]
         lines += [f"  cause: {cause}" for cause in self.causes]
-        lines += [f"    entry {entry}" for entry in self.entries]
+        return lines + [f"    entry {entry}" for entry in self.entries]
+
+    def __str__(self) -> str:
+        lines = self._verdict()
         lines += [f"  {check}" for check in self.checks if check.status != "left out"]
         left_out = [check.code for check in self.checks if check.status == "left out"]
         if left_out:
@@ -165,8 +173,9 @@ class AdjointReport:
     def _headline(self) -> str:
         verdict = "passed" if self.passed else "FAILED"
         forward, adjoint = self.products
+        shape = "" if f"shape {self.shape}" in self.subject else f"shape {self.shape}, "
         return (
-            f"adjoint test {verdict}: {self.subject}, shape {self.shape}, {self.dtype.name}, "
+            f"adjoint test {verdict}: {self.subject}, {shape}{self.dtype.name}, "
             f"level {self.level}, seed {self.seed}, {forward} + {adjoint} products, "
             f"{self.seconds:.3f} s"
         )
@@ -211,10 +220,10 @@ class AdjointReport:
 
 
 class AdjointError(AssertionError):
-    """An operator failed its test; `report` says how."""
+    """An operator failed its test; `report` says how, the message in short."""
 
     def __init__(self, report: AdjointReport) -> None:
-        super().__init__(str(report))
+        super().__init__(report.summary)
         self.report = report
 
     def __reduce__(self) -> tuple[Any, ...]:

@@ -48,9 +48,12 @@ def _dtypes(in_dtype: np.dtype, out_dtype: np.dtype) -> dict[str, Any]:
 
 def _own_adjoint(A: Any, attribute: str, name: str) -> Any:
     try:
-        return getattr(A, attribute)
+        found = getattr(A, attribute)
     except Exception as error:  # ODL's are several
         raise TypeError(f"{name} has no adjoint: .{attribute} raised {error!r}") from None
+    if found is None:
+        raise TypeError(f"{name} has no adjoint: .{attribute} is None")
+    return found
 
 
 @dataclass(frozen=True)

@@ -260,10 +260,11 @@ def _require_both_products(A: Any) -> None:
         if found is not None:
             part, missing = found
             where = "" if part is A else f", a part of {title(A)},"
+            use = "" if missing == needed else f", which {needed} needs"
             hook = missing.replace("vec", "mat") if isinstance(A, LinearOperator) else missing
             raise TypeError(
-                f"{title(part)}{where} has no {missing}, which {needed} takes: implement "
-                f"_{hook}, or give {missing}= where functions are given"
+                f"{title(part)}{where} has no {missing}{use}: implement _{hook}, or give "
+                f"{missing}= where functions are given"
             )
 
 
