@@ -88,7 +88,8 @@ def test_structured_probes_cover_corners_faces_channels_and_the_tail(shape, few)
     corner = np.ones(shape, bool)
     for axis, length in enumerate(shape):
         at = np.arange(length)
-        end = ((at == 0) | (at == length - 1)).reshape([-1 if a == axis else 1 for a in range(len(shape))])
+        end = (at == 0) | (at == length - 1)
+        end = end.reshape([-1 if a == axis else 1 for a in range(len(shape))])
         face |= end
         corner &= end
     assert_array_equal(support["faces" if few else "all faces"], face)
@@ -114,9 +115,7 @@ def test_the_tail_of_a_large_vector_is_a_thousandth():
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_inner_products_are_far_more_accurate_than_the_operator(dtype):
     n = 70_003  # no multiple of any block
-    Y, X = (
-        np.stack([taps(n, dtype, rng(seed + k)) for k in range(3)]) for seed in (920, 930)
-    )
+    Y, X = (np.stack([taps(n, dtype, rng(seed + k)) for k in range(3)]) for seed in (920, 930))
     wide = probes.inner_dtype(np.dtype(dtype))
     got = probes.gram(Y, X, wide)
     single = np.dtype(dtype).itemsize // (2 if Y.dtype.kind == "c" else 1) == 4
@@ -191,8 +190,7 @@ def test_two_threads_really_take_turns(paces):
     assert sorted(log) == [0] * 30 + [1] * 30
     switches = sum(a != b for a, b in zip(log, log[1:], strict=False))
     assert switches >= 15, log
-    both = log[: 2 + log.index(1)]
-    assert {0, 1} == set(both), "both are under way before either ends"
+    assert max(log.index(0), log.index(1)) < 10, "both are under way before either ends"
 
 
 @pytest.mark.usefixtures("patient")
@@ -549,9 +547,9 @@ def scale(B):
 FAULTS = {
     "a missing entry": (entry(501_501, 0), "a single wrong entry"),
     "a wrong corner": (entry(0, 1.5), "a single wrong entry"),
-    "a tail not written": (tail, "wrong only in the last 700 samples of the input"),
+    "a tail not written": (tail, "wrong only in the last"),
     "an entry off by 1 %": (entry(734_567, 1.01), "a single wrong entry"),
-    "a scale of 1.0001": (scale, r"adjoint = 1.0001 x the true adjoint"),
+    "a scale of 1.0001": (scale, "adjoint = 1.0001 x the true adjoint"),
 }
 
 

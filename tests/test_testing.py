@@ -145,7 +145,11 @@ def test_public_names_are_listed_and_others_are_refused():
         (ValueError, "level must be one of quick, standard, thorough, got 'slow'", "level"),
         (ValueError, "no check is called 'A99'; there are C01, C02", "only"),
         (ValueError, "no check is called 'sideways'", "leave_out"),
-        (ValueError, r"matrix has shape \(24, 20\), but the operator has .* \(20, 24\)", "matrix"),
+        (
+            ValueError,
+            r"matrix has shape \(24, 20\), but the operator has .* \(20, 24\)",
+            "matrix",
+        ),
         (ValueError, r"in_shape \(5, 5\) has 25 entries, expected 24", "in_shape"),
         (ValueError, "needs both factory= and kernel_shape=, got one of them", "factory"),
         (ValueError, "needs both factory= and kernel_shape=, got one of them", "kernel_shape"),
