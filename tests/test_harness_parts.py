@@ -1,6 +1,7 @@
 """Parts of the harness: probes, turns of threads, reports, exact mode, causes, large sizes."""
 
 import dataclasses
+import itertools
 import math
 import pickle
 import sys
@@ -14,7 +15,7 @@ import scipy.sparse
 from broken_contracts import Same
 from broken_entries import band
 from broken_linearity import Around, add_bias, clip, relu
-from broken_parts import Circulant, Dense, Faithful, Pair, Wrapped, conv, taps, valid
+from broken_parts import Circulant, Dense, Faithful, Pair, Wrapped, taps, valid
 from numpy.testing import assert_array_equal
 
 import linconv
@@ -188,7 +189,7 @@ def test_two_threads_really_take_turns(paces):
     jobs = [logger(log, me) for me in (0, 1)]
     assert interleave.interleaved(jobs, paces, steps=100) == [0, 1]
     assert sorted(log) == [0] * 30 + [1] * 30
-    switches = sum(a != b for a, b in zip(log, log[1:], strict=False))
+    switches = sum(a != b for a, b in itertools.pairwise(log))
     assert switches >= 15, log
     assert max(log.index(0), log.index(1)) < 10, "both are under way before either ends"
 
@@ -197,7 +198,7 @@ def test_two_threads_really_take_turns(paces):
 def test_turns_end_after_so_many_steps():
     log = []
     interleave.interleaved([logger(log, me, 60) for me in (0, 1)], (2, 2), steps=3)
-    switches = sum(a != b for a, b in zip(log, log[1:], strict=False))
+    switches = sum(a != b for a, b in itertools.pairwise(log))
     assert 1 <= switches <= 8
 
 

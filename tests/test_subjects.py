@@ -685,9 +685,7 @@ def test_a_pylops_operator_without_adjoint_is_named():
         _matvec = itself
 
     half = Half(dtype=float, shape=(2, 2))
-    with pytest.raises(
-        TypeError, match=r"<2x2 Half with .* has no rmatvec"
-    ):
+    with pytest.raises(TypeError, match=r"<2x2 Half with .* has no rmatvec"):
         as_subject(half)
     Half._rmatvec = itself
     assert as_subject(half).name == "Half (PyLops)"
@@ -861,9 +859,7 @@ def test_cupy_matrices_and_operators_run_on_the_device(cupy):
 
 def test_cupy_operators_without_adjoint_and_flat_arrays_are_refused(cupy):
     linalg = sys.modules["cupyx.scipy.sparse.linalg"]
-    with pytest.raises(
-        TypeError, match=r"<2x2 _CustomLin.* has no rmatvec"
-    ):
+    with pytest.raises(TypeError, match=r"<2x2 _CustomLin.* has no rmatvec"):
         as_subject(linalg.LinearOperator((2, 2), lambda x: x, dtype=float))
     with pytest.raises(ValueError, match=r"a matrix must be 2-d, got shape \(3,\)"):
         as_subject(cupy.zeros(3))

@@ -191,6 +191,8 @@ def _chosen(level: str, only: Iterable[str] | None, leave_out: Iterable[str]) ->
     for code in chosen | left:
         if code not in CHECKS:
             raise ValueError(f"no check is called {code!r}; there are {', '.join(CHECKS)}")
+    if not chosen - left:
+        raise ValueError("no check is left to run: only= and leave_out= exclude them all")
     return chosen - left
 
 

@@ -29,7 +29,7 @@ def causes(session: Session, results: dict[str, CheckResult]) -> tuple[list[str]
     if not failed:
         return [], []
     found = [results[code].message for code in ("C01", "C06") if code in failed]
-    if session.stopped:
+    if session.stopped or "C06" in failed:  # NaN equals nothing: what else fails follows
         return found or [_messages(results, failed)], []
     if not found and failed & {*_LINEAR, *_ADJOINT} and "C04" not in failed:
         _look_for_state(session, results, failed)
@@ -38,6 +38,8 @@ def causes(session: Session, results: dict[str, CheckResult]) -> tuple[list[str]
     entries: list[Entry] = []
     if not found and failed & set(_LINEAR):
         found.append(_linear(session, results, failed))
+    elif not found and failed & set(_ADJOINT) == {"E02"}:
+        found.append(f"exact mode: {results['E02'].message}")
     elif not found and failed & set(_ADJOINT):
         cause, entries = _mismatch(session, results)
         found.append(cause)

@@ -89,7 +89,7 @@ def probed(session: Session, side: Side, given: Sequence, images: Sequence) -> P
     own = np.mean(image_power, axis=1)
     spread = np.maximum(own, side.rms**2 * energy / side.n)
     if X.size + CX.size <= _KEPT:
-        X, CX = X.astype(session.wide), CX.astype(session.wide)
+        X, CX = (a.astype(np.result_type(session.wide, a)) for a in (X, CX))
     return Probed(X, CX, power, image_power, energy, spread)
 
 
@@ -191,10 +191,12 @@ def dense(session: Session) -> tuple[np.ndarray, np.ndarray]:
 def dense_tolerance(session: Session, C: np.ndarray, B: np.ndarray) -> np.ndarray:
     """Return what rounding may do to each entry of A^H against C."""
     u = max(side.u for side in session.sides)
-    power = probes.power(C)
+    scale = probes.binade(float(np.max(np.abs(C), initial=0)))
+    power = probes.power(C / scale)
     forward = session.forward.noise * _reach(power, axis=0)
     adjoint = session.adjoint.noise * _reach(power, axis=1)
-    return 2 * FAR * u * np.sqrt(power) + forward + adjoint + np.finfo(np.float64).tiny
+    tolerance = 2 * FAR * u * np.sqrt(power) + forward + adjoint
+    return scale * tolerance + np.finfo(np.float64).tiny
 
 
 def _reach(power: np.ndarray, axis: int) -> np.ndarray:

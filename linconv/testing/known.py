@@ -44,7 +44,7 @@ def _excess(side: Side, matrix: Any, most: int) -> np.ndarray:
     found = []
     for x, image in list(zip(side.probes, side.images, strict=True))[:most]:
         right = matrix @ x.astype(np.result_type(x, float))
-        spread = FAR * side.noise * np.sqrt(np.mean(np.abs(right) ** 2))
+        spread = FAR * side.noise * probes.rms(right)
         bound = gamma * (size @ np.abs(x.astype(complex))) + spread
         gap = np.abs(image.astype(np.result_type(image, float)) - right)
         with np.errstate(divide="ignore", invalid="ignore"):
@@ -102,7 +102,9 @@ def against_reference(session: Session) -> CheckResult:
     side = session.forward
     faults, worst, bound = [], 0.0, side.allowed(MOST_NOISE)
     ones = np.ones(side.n, side.dtype)
-    cases = [*zip(side.probes, side.images, strict=True), (ones, side(ones))]
+    cases = [*zip(side.probes, side.images, strict=True)]
+    if not session.quick:
+        cases.append((ones, side(ones)))
     for x, image in cases:
         try:
             right = _ask(session, reference, x)

@@ -207,39 +207,36 @@ def _alone(session: Session, entry: Entry) -> bool:
 
 def _confined(session: Session) -> str:
     """Say to which index along one axis, or to which tail, the mismatch is confined."""
-    for side, other, name in (
-        (session.adjoint, session.forward, "output"),
-        (session.forward, session.adjoint, "input"),
-    ):
-        first, last = _extent(session, side, other, np.arange(side.n), side.n)
+    found = []
+    for side, name in ((session.adjoint, "output"), (session.forward, "input")):
+        first, last = _extent(session, side, np.arange(side.n), side.n)
         if first == last:
             return f"wrong only in {name} {first}: more than one entry"
         if last == side.n - 1 and first >= side.n // 2:
-            return f"wrong only in the last {side.n - first} samples of the {name}"
-        for axis, length in enumerate(side.in_shape):
-            if len(side.in_shape) == 1 or length == 1:
-                continue
-            index = np.unravel_index(np.arange(side.n), side.in_shape)[axis]
-            first, last = _extent(session, side, other, index, length)
-            if first == last:
-                channel = axis == 0 and len(side.in_shape) > 2
-                place = (
-                    f"{name} channel {first}"
-                    if channel
-                    else f"index {first} along axis {axis}"
-                )
-                return (
-                    f"wrong only in {place}"
-                    if channel
-                    else f"wrong only at {place} of the {name}"
-                )
-    return ""
+            words = f"wrong only in the last {side.n - first} samples of the {name}"
+            found.append(((side.n - first) / side.n, words))
+        if len(side.in_shape) > 1:
+            found += _slices(session, side, name)
+    return min(found)[1] if found else ""
 
 
-def _extent(
-    session: Session, side: Side, other: Side, index: np.ndarray, length: int
-) -> tuple[int, int]:
+def _slices(session: Session, side: Side, name: str) -> list[tuple[float, str]]:
+    """Return, for every axis with one wrong index, the share of samples there, and words."""
+    found = []
+    for axis, length in enumerate(side.in_shape):
+        index = np.unravel_index(np.arange(side.n), side.in_shape)[axis]
+        first, last = _extent(session, side, index, length)
+        if first == last and length > 1:
+            channel = axis == 0 and len(side.in_shape) > 2
+            words = f"wrong only at index {first} along axis {axis} of the {name}"
+            words = f"wrong only in {name} channel {first}" if channel else words
+            found.append((1 / length, words))
+    return found
+
+
+def _extent(session: Session, side: Side, index: np.ndarray, length: int) -> tuple[int, int]:
     """Return the first and last index at which samples of a side take part in a mismatch."""
+    other = session.adjoint if side is session.forward else session.forward
 
     def wrong(keep: np.ndarray) -> bool:
         x = np.where(keep, side.probes[0], side.dtype.type(0))

@@ -131,6 +131,12 @@ def binade(peak: float) -> float:
     return 2.0 ** int(np.floor(np.log2(peak))) if 0 < peak < np.inf else 1.0
 
 
+def rms(x: np.ndarray) -> float:
+    """Return the root mean square, also of numbers whose squares leave the range."""
+    scale = binade(float(np.max(np.abs(x), initial=0)))
+    return scale * float(np.sqrt(np.mean(power(x / scale))))
+
+
 def inner_dtype(dtype: np.dtype) -> np.dtype:
     """Return the dtype for inner products: float64 for single precision, else long double."""
     single = dtype.itemsize <= (8 if dtype.kind == "c" else 4)
