@@ -109,7 +109,7 @@ def test_a_report_says_how_large_the_mismatch_is_and_what_a_pass_excludes(level,
     operator, _ = damaged(dtype, factor=2)
     report = check_adjoint(operator, level=level)
     assert report.error > 1000 * u
-    assert {"A01", "A02", "A03"} <= set(failed(report))
+    assert set(failed(report)) >= ({"A01"} if level == "quick" else {"A01", "A02", "A03"})
     assert report.entries[0].index == (7, 9)
     assert report.entries[0].got == pytest.approx(2 * report.entries[0].expected)
 
