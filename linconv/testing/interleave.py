@@ -56,7 +56,7 @@ def interleaved(
     """
     turns = _Turns(len(jobs))
     outcomes: list[Any] = [None for _ in jobs]
-    opcodes = steps // 8 if set(paces) == {1} else 0
+    opcodes = steps // 2 if set(paces) == {1} else 0
 
     def work(me: int) -> None:
         if me:
