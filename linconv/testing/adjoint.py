@@ -275,6 +275,5 @@ def _report(
         resolution=identity.resolution(session) if complete else np.nan,
         miss_probability=session.miss,
         products=(forward.products, adjoint.products),
-        notes=tuple(session.notes),
         seconds=seconds,
     )

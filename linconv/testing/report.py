@@ -112,8 +112,6 @@ class AdjointReport:
         Of the operator and the test; the same seed gives the same report.
     products : (int, int)
         Forward and adjoint products used.
-    notes : tuple of str
-        What else there is to know.
     seconds : float
         Time taken.
     """
@@ -131,7 +129,6 @@ class AdjointReport:
     resolution: float
     miss_probability: float | None
     products: tuple[int, int]
-    notes: tuple[str, ...]
     seconds: float
 
     @property
@@ -167,7 +164,6 @@ class AdjointReport:
         if left_out:
             lines.append(f"  left out: {', '.join(left_out)}")
         lines += [f"  {line}" for line in self._excludes()]
-        lines += [f"  note: {note}" for note in self.notes]
         return "\n".join(lines)
 
     def _headline(self) -> str:
@@ -209,7 +205,7 @@ class AdjointReport:
         entries = "".join(
             f"<li>entry {html.escape(str(entry))}</li>" for entry in self.entries
         )
-        foot = "<br>".join(html.escape(line) for line in (*self._excludes(), *self.notes))
+        foot = "<br>".join(html.escape(line) for line in self._excludes())
         shade = colour["passed" if self.passed else "failed"]
         return (
             f"<div><p style='color:{shade}'><b>{head}</b></p>"

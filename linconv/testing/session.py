@@ -214,7 +214,6 @@ class Session:
     level: str
     deterministic: bool
     real_linear: bool
-    notes: list[str] = field(default_factory=list)
     block: Any = None  # the adjoint identity of the random probes, once it was computed
     base: Any = None  # the random probes of both sides with their images, likewise
     wide: Any = np.longdouble  # dtype of inner products
