@@ -36,7 +36,12 @@ def torch():
 
 @pytest.fixture
 def jax():
-    return quietly("jax")
+    """JAX as people find it, with 64-bit numbers off; other tests turn them on."""
+    module = quietly("jax")
+    before = module.config.jax_enable_x64
+    module.config.update("jax_enable_x64", False)
+    yield module
+    module.config.update("jax_enable_x64", before)
 
 
 @pytest.fixture
