@@ -14,9 +14,7 @@ from types import FrameType
 from typing import Any
 
 # A thread that does not get the turn back in this time goes on: the other one is blocked.
-_PATIENCE = 0.03
-# After so many such waits the operator serialises its calls itself; let it run.
-_MOST_WAITS = 2
+_PATIENCE = 0.25
 # Lines that share no state, or are the harness' own: turns are for those of the operator.
 _KNOWN = {*sys.stdlib_module_names, "numpy", "scipy"}
 
@@ -27,17 +25,17 @@ class _Turns:
     def __init__(self, count: int) -> None:
         self.gates = [threading.Semaphore(0) for _ in range(count)]
         self.running = [True] * count
-        self.waits = 0
+        self.blocked = False  # the operator serialises its calls itself: let it run
 
     def hand_over(self, me: int) -> None:
         """Let the next running thread go on and wait for the turn."""
         after = [(me + step) % len(self.gates) for step in range(1, len(self.gates))]
         others = [i for i in after if self.running[i]]
-        if not others or self.waits >= _MOST_WAITS:
+        if not others or self.blocked:
             return
         self.gates[others[0]].release()
         if not self.gates[me].acquire(timeout=_PATIENCE):
-            self.waits += 1
+            self.blocked = True
 
     def leave(self, me: int) -> None:
         """Take no more turns."""
