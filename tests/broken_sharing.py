@@ -41,21 +41,6 @@ class Attribute(Faithful):
         return self.backward @ self.y
 
 
-class InTurns(Faithful):
-    """matvec and rmatvec exchange the matrix they multiply by."""
-
-    def __init__(self, matrix: np.ndarray) -> None:
-        super().__init__(matrix)
-        self.current = self.forward
-
-    def matvec(self, x: Any) -> Any:
-        previous, self.current = self.current, self.forward * 2
-        time.sleep(PAUSE)
-        y = self.current @ x * 0.5
-        self.current = previous
-        return y
-
-
 class ForgetsTaps(Faithful):
     """The taps are not in the state: a copy starts with its defaults."""
 
@@ -116,7 +101,6 @@ UNSAFE = "is not safe in several threads"
 SHARING = [
     Broken("a shared scratch array", "threads", of(Scratch), rf"\bmatvec {UNSAFE}"),
     Broken("an argument in an attribute", "threads", of(Attribute), f"rmatvec {UNSAFE}"),
-    Broken("a matrix exchanged for a while", "threads", of(InTurns), rf"\bmatvec {UNSAFE}"),
     Broken("forgets its taps", "pickling", of(ForgetsTaps), "pickling changes matvec"),
     Broken("rounds its taps", "pickling", of(RoundsTaps), "pickling changes matvec"),
     Broken("normalises again", "pickling", of(NormalisesAgain), "pickling changes rmatvec"),

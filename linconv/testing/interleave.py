@@ -9,12 +9,14 @@ from __future__ import annotations
 
 import sys
 import threading
+import time
 from collections.abc import Callable, Sequence
 from types import FrameType
 from typing import Any
 
 # A thread that does not get the turn back in this time goes on: the other one is blocked.
 _PATIENCE = 0.25
+_MOST_WAITS = 20
 # Lines that share no state, or are the harness' own: turns are for those of the operator.
 _KNOWN = {*sys.stdlib_module_names, "numpy", "scipy"}
 
@@ -34,8 +36,18 @@ class _Turns:
         if not others or self.blocked:
             return
         self.gates[others[0]].release()
-        if not self.gates[me].acquire(timeout=_PATIENCE):
-            self.blocked = True
+        self.blocked = self.blocked or not self._regained(me)
+
+    def _regained(self, me: int) -> bool:
+        """Wait for the turn; False if it does not come back although nobody works."""
+        for _ in range(_MOST_WAITS):
+            before = time.process_time()
+            if self.gates[me].acquire(timeout=_PATIENCE):
+                return True
+            # The other thread may be collecting garbage; one that waits for a lock is idle.
+            if time.process_time() - before < _PATIENCE / 20:
+                return False
+        return False
 
     def leave(self, me: int) -> None:
         """Take no more turns."""
