@@ -52,6 +52,8 @@ def _product(matrix: CsrArray, x: np.ndarray, *, transposed: bool) -> np.ndarray
     threads = _arrays.workers(matrix.nnz * x.shape[1], _GRAIN)
     if transposed and matrix.nnz < 4 * threads * n:
         threads = 1  # every thread adds up a whole vector: only worth it if it reads far more
+    if threads == 1 and matrix.dtype == dtype:
+        return matrix.T @ x if transposed else matrix @ x
     edges = np.linspace(0, m, threads + 1).astype(int).tolist()
     tasks = [
         partial(_rows_product, matrix, x, start, stop, transposed)

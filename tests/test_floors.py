@@ -33,6 +33,7 @@ FLOORS = {
     "testing.opening": 2,
     "testing.pairs": 2,
     "testing.plugin": 2,
+    "testing.inner": 0,
     "testing.probes": 0,
     "testing.report": 2,
     "testing.session": 2,

@@ -16,10 +16,11 @@ from broken_contracts import Same
 from broken_entries import band
 from broken_linearity import Around, add_bias, clip, relu
 from broken_parts import Circulant, Dense, Faithful, Pair, Wrapped, taps, valid
-from numpy.testing import assert_array_equal
+from numpy.testing import assert_allclose, assert_array_equal
 
 import linconv
-from linconv.testing import AdjointError, check_adjoint, exact, interleave, probes
+from linconv.testing import AdjointError, check_adjoint, exact, inner, interleave, probes
+from linconv.testing.inner import Rows
 from linconv.testing.report import CHECKS
 from linconv.testing.session import describe, same
 
@@ -79,7 +80,8 @@ def test_splits_are_exact_and_halves_have_half_the_bits(dtype):
 @pytest.mark.parametrize("few", [False, True])
 @pytest.mark.parametrize("shape", [(1,), (7,), (4, 5), (3, 4, 5), (1, 6)])
 def test_structured_probes_cover_corners_faces_channels_and_the_tail(shape, few):
-    found = dict(probes.structured(rng(), shape, F8, few))
+    values = probes.gaussian(rng(), math.prod(shape), F8).reshape(shape)
+    found = dict(probes.structured(rng(), values, few))
     n = math.prod(shape)
     assert all(x.shape == (n,) and x.dtype == F8 and np.any(x) for x in found.values())
     assert_array_equal(np.flatnonzero(found["the last 0.1 %"]), [n - 1])
@@ -109,7 +111,7 @@ def test_structured_probes_cover_corners_faces_channels_and_the_tail(shape, few)
 
 
 def test_the_tail_of_a_large_vector_is_a_thousandth():
-    found = dict(probes.structured(rng(), (5000,), F8, True))
+    found = dict(probes.structured(rng(), np.arange(5000.0), True))
     assert_array_equal(np.flatnonzero(found["the last 0.1 %"]), np.arange(4995, 5000))
 
 
@@ -117,18 +119,41 @@ def test_the_tail_of_a_large_vector_is_a_thousandth():
 def test_inner_products_are_far_more_accurate_than_the_operator(dtype):
     n = 70_003  # no multiple of any block
     Y, X = (np.stack([taps(n, dtype, rng(seed + k)) for k in range(3)]) for seed in (920, 930))
-    wide = probes.inner_dtype(np.dtype(dtype))
-    got = probes.gram(Y, X, wide)
-    single = np.dtype(dtype).itemsize // (2 if Y.dtype.kind == "c" else 1) == 4
-    assert np.finfo(wide).nmant >= np.finfo(np.float64 if single else np.longdouble).nmant
+    got, powers = inner.products(Rows(Y), Rows(X))
+    assert_allclose(powers, (np.abs(Y) ** 2) @ (np.abs(X) ** 2).T, rtol=1e-5)
     for b in range(3):
         for a in range(3):
             real, imag = exact_inner(Y[b], X[a])
             size = np.linalg.norm(Y[b]) * np.linalg.norm(X[a])
             gap = abs(got[b, a].real - real) + abs(got[b, a].imag - imag)
             assert gap <= 0.05 * probes.unit(np.dtype(dtype)) * size
-    empty = probes.gram(np.zeros((2, 0), dtype), np.zeros((3, 0), dtype), wide)
-    assert_array_equal(empty, np.zeros((2, 3)))
+    zeros = inner.gram(Rows(0 * Y[:2]), Rows(X))
+    assert_array_equal(zeros, np.zeros((2, 3)))
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_inner_products_cancel_to_far_below_double_precision(dtype):
+    Y = taps(30_001, dtype, rng(940))
+    X = taps(30_001, dtype, rng(941))
+    order = rng(942).permutation(30_001)
+    gap = inner.gram(Rows([Y]), Rows([X])) - inner.gram(Rows([Y[order]]), Rows([X[order]]))
+    size = np.linalg.norm(Y) * np.linalg.norm(X)
+    assert np.abs(gap[0, 0]) <= 0.01 * probes.unit(np.dtype(dtype)) * size
+
+
+def test_inner_products_of_scaled_mixed_and_sparse_vectors():
+    n = 5000
+    x, y = taps(n, "float64", rng(950)), taps(n, "complex128", rng(951))
+    few = np.where(np.arange(n) % 9 == 4, x, 0)
+    for a, b in ((few, y), (y, few), (x, y), (y, x), (few, few), (x, few)):
+        real, imag = exact_inner(a, b)
+        got = inner.gram(Rows([a], 4.0), Rows([b], 0.5))[0, 0] * 2
+        gap = abs(got.real - real) + abs(got.imag - imag)
+        assert gap <= 1e-15 * np.linalg.norm(a) * np.linalg.norm(b)
+    huge = Rows([x * 2.0**600], 2.0**600)
+    assert_allclose(huge.energy, [np.linalg.norm(x) ** 2], rtol=1e-12)
+    half = Rows([np.full(1000, 200, np.float16)])
+    assert_allclose(half.energy, [4e7])
 
 
 def exact_inner(y, x):
@@ -173,6 +198,11 @@ def patient(monkeypatch):
     monkeypatch.setattr(interleave, "_PATIENCE", 10.0)
 
 
+def interleaved(jobs, paces, **options):
+    with interleave.Crew(len(jobs)) as crew:
+        return crew.interleaved(jobs, paces, **options)
+
+
 def logger(log, me, count=30):
     def job():
         for _ in range(count):
@@ -187,7 +217,7 @@ def logger(log, me, count=30):
 def test_two_threads_really_take_turns(paces):
     log = []
     jobs = [logger(log, me) for me in (0, 1)]
-    assert interleave.interleaved(jobs, paces, steps=100) == [0, 1]
+    assert interleaved(jobs, paces, steps=100) == [0, 1]
     assert sorted(log) == [0] * 30 + [1] * 30
     switches = sum(a != b for a, b in itertools.pairwise(log))
     assert switches >= 15, log
@@ -197,7 +227,7 @@ def test_two_threads_really_take_turns(paces):
 @pytest.mark.usefixtures("patient")
 def test_turns_end_after_so_many_steps():
     log = []
-    interleave.interleaved([logger(log, me, 60) for me in (0, 1)], (2, 2), steps=3)
+    interleaved([logger(log, me, 60) for me in (0, 1)], (2, 2), steps=3)
     switches = sum(a != b for a, b in itertools.pairwise(log))
     assert 1 <= switches <= 8
 
@@ -212,7 +242,7 @@ def test_a_lost_update_is_met_every_time():
     met = 0
     for _ in range(5):
         state["sum"] = 0
-        interleave.interleaved([add, add], (1, 1), steps=100)
+        interleaved([add, add], (1, 1), steps=100)
         met += state["sum"] == 1
     assert met >= 4, "one may be lost to a busy machine"
 
@@ -225,11 +255,11 @@ def test_exceptions_come_back_and_the_other_thread_goes_on():
 
     log = []
     for jobs in ([fails, logger(log, 1)], [logger(log, 0), fails]):
-        outcomes = interleave.interleaved(jobs, (1, 1), steps=50)
+        outcomes = interleaved(jobs, (1, 1), steps=50)
         assert sum(isinstance(outcome, ValueError) for outcome in outcomes) == 1
     assert len(log) == 60
-    assert interleave.interleaved([], (), steps=5) == []
-    assert interleave.interleaved([logger(log, 7)], (1,), steps=5) == [7]
+    assert interleaved([], (), steps=5) == []
+    assert interleaved([logger(log, 7)], (1,), steps=5) == [7]
 
 
 def test_a_job_that_holds_a_lock_does_not_hang():
@@ -243,7 +273,7 @@ def test_a_job_that_holds_a_lock_does_not_hang():
         return len(log)
 
     before = sys.gettrace()
-    outcomes = interleave.interleaved([job, job, job], (1, 1, 1), steps=50)
+    outcomes = interleaved([job, job, job], (1, 1, 1), steps=50)
     assert max(outcomes) == 120
     assert log == ["in", "out"] * 60
     assert sys.gettrace() is before

@@ -91,11 +91,11 @@ class Arrays:
 
     def read(self, r: Any) -> np.ndarray:
         """Return a C-contiguous copy on the host, of native byte order."""
-        return np.array(self._host(r), dtype=self.dtype(r), order="C", copy=True)
+        return np.array(self.host(r), dtype=self.dtype(r), order="C", copy=True)
 
-    def _host(self, r: Any) -> Any:
-        """Return the values as something NumPy copies."""
-        return r
+    def host(self, r: Any) -> np.ndarray:
+        """Return the values on the host, to be looked at only: they may be `r` itself."""
+        return np.asarray(r)
 
     def shape(self, r: Any) -> tuple[int, ...]:
         """Return the shape of `r` as ints."""
@@ -179,7 +179,7 @@ class TorchArrays(Arrays):
     def is_array(self, r: Any) -> bool:  # noqa: D102
         return isinstance(r, self._torch.Tensor) and r.layout == self._torch.strided
 
-    def _host(self, r: Any) -> np.ndarray:
+    def host(self, r: Any) -> np.ndarray:  # noqa: D102
         return r.detach().resolve_conj().resolve_neg().cpu().numpy()
 
     def overwrite(self, r: Any, value: np.ndarray) -> bool:  # noqa: D102
@@ -244,7 +244,7 @@ class CupyArrays(Arrays):
     def is_array(self, r: Any) -> bool:  # noqa: D102
         return isinstance(r, self._cupy.ndarray)
 
-    def _host(self, r: Any) -> np.ndarray:
+    def host(self, r: Any) -> np.ndarray:  # noqa: D102
         return self._cupy.asnumpy(r)
 
     def overwrite(self, r: Any, value: np.ndarray) -> bool:  # noqa: D102

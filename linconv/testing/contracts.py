@@ -6,11 +6,12 @@ Every function here takes a session and returns one `CheckResult`.
 from __future__ import annotations
 
 import pickle
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
 
 import numpy as np
 
-from linconv.testing.interleave import interleaved
+from linconv.testing.interleave import Crew
 from linconv.testing.report import CheckResult, judge, not_applicable
 from linconv.testing.session import MOST_NOISE, Session, Side, Stop, describe, same
 
@@ -63,12 +64,12 @@ def _reuse_arrays(session: Session, side: Side) -> None:
     if not _agree(session, side, side.image(raw), image):
         side.note("C04", f"{side.name} gives different results for the same input")
         return
-    if not arrays.overwrite(given, arrays.read(side.native(other))):
+    if not arrays.overwrite(given, side.unweighted(other)):
         given = side.native(other)
-    if not same(side.read(first), raw):
+    if not same(arrays.host(first), raw):
         side.note("C05", f"{side.name}'s result shares memory with its input")
     second = side.call(given)
-    if not same(side.read(first), raw):
+    if not same(arrays.host(first), raw):
         side.note(
             "C05",
             f"{side.name} returns a buffer that it overwrites: an earlier result changed",
@@ -80,7 +81,7 @@ def _reuse_arrays(session: Session, side: Side) -> None:
             "array that it saw before are not noticed",
         )
     for result in (first, second):
-        arrays.overwrite(result, np.full_like(arrays.read(result), 7))
+        arrays.overwrite(result, np.full_like(arrays.host(result), 7))
     if not _agree(session, side, side(other), other_image):
         side.note(
             "C05",
@@ -165,9 +166,9 @@ def _columns(session: Session, side: Side, layout: str, count: int) -> tuple[str
     if not arrays.is_array(result):
         return f"{name} returned a {type(result).__name__}, expected an array", np.inf
     got = side.read(result)
-    if not same(arrays.read(given), block):
+    if not same(arrays.host(given), block):
         side.note("C03", f"{name} changes its input")
-    if side.block is not None and not same(arrays.read(side.block[0]), side.block[1]):
+    if side.block is not None and not same(arrays.host(side.block[0]), side.block[1]):
         side.note("C05", side.overwritten.replace(side.name, name))
     side.block = result, got
     if arrays.shares_memory(result, given):
@@ -187,21 +188,32 @@ def threads(session: Session) -> CheckResult:
     """C09: two threads that take turns at every line get what one thread gets."""
     rounds = _ROUNDS[:2] if session.quick else _ROUNDS
     faults, worst, tolerance = [], 0.0, 0.0
-    for side in session.sides:
-        tolerance = max(tolerance, side.allowed(MOST_NOISE))
-        unsafe = f"{side.name} is not safe in several threads"
-        for paces in rounds:
-            jobs = [_call(session, side, i) for i in range(2)]
-            for i, got in enumerate(interleaved(jobs, paces, steps=_STEPS[session.level])):
+    with Crew(2) as crew:
+        for side in session.sides:
+            tolerance = max(tolerance, side.allowed(MOST_NOISE))
+            unsafe = f"{side.name} is not safe in several threads"
+            for got, image in _in_threads(session, side, crew, rounds):
                 if isinstance(got, BaseException):
                     faults.append(f"{unsafe}: {describe(got)}")
                     continue
-                error = side.distance(got, side.images[i])
+                error = side.distance(got, image)
                 worst = max(worst, error)
                 if not error <= side.allowed(MOST_NOISE):
                     faults.append(unsafe)
     trials = 4 * len(rounds)
     return judge("C09", list(dict.fromkeys(faults))[:2], worst, tolerance, trials=trials)
+
+
+def _in_threads(
+    session: Session, side: Side, crew: Crew, rounds: Sequence[tuple[int, int]]
+) -> Iterator[tuple[Any, np.ndarray]]:
+    """Yield (image or exception, what it should be) of every call."""
+    trusted = ("linconv",) if session.quick else ()  # its own lines are many, and tested
+    for paces in rounds:
+        jobs = [_call(session, side, i) for i in range(2)]
+        steps = _STEPS[session.level]
+        outcomes = crew.interleaved(jobs, paces, steps=steps, trusted=trusted)
+        yield from zip(outcomes, side.images[:2], strict=True)
 
 
 def _call(session: Session, side: Side, i: int) -> Callable[[], np.ndarray]:

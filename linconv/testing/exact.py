@@ -106,18 +106,20 @@ def _compare(
     q: int,
     distance: float,
 ) -> Exact:
-    """Compare <C x, y> with <x, A y> in int64 for every pair, real parts if real-linear."""
+    """Compare <C x, y> with <x, A y> as whole numbers; real parts if real-linear."""
     (X, Y), (CX, AY) = inputs, images
     sizes = [len(X[0]) * q * _peak(a) for a in AY] + [len(Y[0]) * q * _peak(c) for c in CX]
     if 4 * max(sizes) >= 2.0**63:
         return Exact("inner products would exceed 64-bit integers")
+    # Doubles, where they hold all sums exactly, are added by BLAS.
+    kind = np.dtype(np.float64 if 4 * max(sizes) < 2.0**53 else np.int64)
     set_size = (2 * q) ** (2 if X[0].dtype.kind == "c" else 1)
     result = Exact(
         distance=distance, trials=len(X) * len(Y), miss=min(1.0, 2 * set_size ** -len(X))
     )
     for y, a in zip(Y, AY, strict=True):
         for x, c in zip(X, CX, strict=True):
-            left, right = _inner(y, c), _inner(a, x)
+            left, right = _inner(y, c, kind), _inner(a, x, kind)
             if session.real_linear:
                 left, right = (left[0], 0), (right[0], 0)
             if left != right and result.equal:
@@ -126,10 +128,12 @@ def _compare(
     return result
 
 
-def _inner(a: np.ndarray, b: np.ndarray) -> tuple[int, int]:
-    """Return sum conj(a) b as a pair of integers."""
+def _inner(a: np.ndarray, b: np.ndarray, kind: np.dtype) -> tuple[int, int]:
+    """Return sum conj(a) b as a pair of integers, computed in the dtype `kind`."""
+    if a.dtype.kind != "c" and b.dtype.kind != "c":
+        return int(a.astype(kind, copy=False) @ b.astype(kind, copy=False)), 0
     ar, ai, br, bi = (
-        part.astype(np.int64) for part in (np.real(a), np.imag(a), np.real(b), np.imag(b))
+        part.astype(kind) for part in (np.real(a), np.imag(a), np.real(b), np.imag(b))
     )
     return int(ar @ br + ai @ bi), int(ar @ bi - ai @ br)
 

@@ -8,11 +8,11 @@ gives k^2 numbers: D = Y^H (C X) - (A Y)^H X, with E |D_ab|^2 = |A - C^H|_F^2.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 
 import numpy as np
 
-from linconv.testing import probes
+from linconv.testing import inner, probes
 from linconv.testing.report import CheckResult, judge, not_applicable
 from linconv.testing.session import FAR, Session, Side
 
@@ -27,18 +27,11 @@ _BATCH = 6
 
 @dataclass
 class Probed:
-    """Probes and their images as rows, and the power of every sample."""
+    """Probes, their images, and the power that rounding spreads over all samples of each."""
 
-    probes: np.ndarray
-    images: np.ndarray
-    probe_power: np.ndarray
-    image_power: np.ndarray
-    energy: np.ndarray  # of every probe
-    spread: np.ndarray  # the power that rounding spreads over all samples of an image
-
-    def first(self, count: int) -> Probed:
-        """Return the first so many of them."""
-        return Probed(*(getattr(self, field.name)[:count] for field in fields(self)))
+    probes: inner.Rows
+    images: inner.Rows
+    spread: np.ndarray
 
 
 @dataclass
@@ -67,26 +60,22 @@ def block(session: Session, X: Probed, Y: Probed) -> Block:
     over all samples, over which an FFT spreads it.  The mean power that unit variance
     probes give stands in where a probe is cancelled, as a constant is by a gradient.
     """
-    gap = probes.gram(Y.probes, X.images, session.wide) - probes.gram(
-        Y.images, X.probes, session.wide
-    )
-    first = Y.probe_power @ X.image_power.T + np.outer(Y.energy, X.spread)
-    second = Y.image_power @ X.probe_power.T + np.outer(Y.spread, X.energy)
+    left, first = inner.products(Y.probes, X.images)
+    right, second = inner.products(Y.images, X.probes)
+    gap = left - right
+    first += np.outer(Y.probes.energy, X.spread)
+    second += np.outer(Y.spread, X.probes.energy)
     forward, adjoint = session.sides
     variance = forward.noise**2 * first + adjoint.noise**2 * second
     return Block(np.real(gap) if session.real_linear else gap, np.sqrt(variance))
 
 
-def probed(session: Session, side: Side, given: Sequence, images: Sequence) -> Probed:
+def probed(
+    session: Session, side: Side, given: Sequence[np.ndarray], images: Sequence[np.ndarray]
+) -> Probed:
     """Return probes with their images, divided by the session's scale."""
-    X, CX = np.stack(given), np.stack(images)
-    if session.scale != 1:
-        CX = CX.astype(np.result_type(CX, np.float64)) / session.scale
-    power, image_power = probes.power(X), probes.power(CX)
-    energy = np.sum(power, axis=1)
-    own = np.mean(image_power, axis=1)
-    spread = np.maximum(own, side.rms**2 * energy / side.n)
-    return Probed(X, CX, power, image_power, energy, spread)
+    X, CX = inner.Rows(given), inner.Rows(images, session.scale)
+    return Probed(X, CX, np.maximum(CX.energy / side.m, side.rms**2 * X.energy / side.n))
 
 
 def base_block(session: Session) -> Block:
@@ -94,10 +83,6 @@ def base_block(session: Session) -> Block:
     if session.block is None:
         images = [image for side in session.sides for image in side.images]
         session.scale = _scale(images)
-        known = (
-            array.dtype for side in session.sides for array in (*side.probes, *side.images)
-        )
-        session.wide = probes.inner_dtype(np.result_type(*known))
         session.base = tuple(
             probed(session, side, side.probes, side.images) for side in session.sides
         )
@@ -132,7 +117,7 @@ def norm_scaled_error(session: Session) -> float:
     gap = np.abs(base_block(session).gap)
     X, Y = session.base
     with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
-        norms = np.sqrt(np.outer(np.sum(Y.probe_power, axis=1), np.sum(X.image_power, axis=1)))
+        norms = np.sqrt(np.outer(Y.probes.energy, X.images.energy))
         error = np.where(gap == 0, 0, gap / norms)
     return float(np.max(np.where(np.isnan(error), np.inf, error)))
 
@@ -140,7 +125,7 @@ def norm_scaled_error(session: Session) -> float:
 def resolution(session: Session) -> float:
     """Return the smallest |A - C^H|_F / |C|_F that the random block sees for certain."""
     sigma = np.sqrt(np.mean(base_block(session).sigma ** 2))
-    norm = np.sqrt(np.mean(np.sum(session.base[0].image_power, axis=1)))
+    norm = np.sqrt(np.mean(session.base[0].images.energy))
     return float((MOST_SIGMA + 2) * sigma / norm) if norm > 0 else 0.0
 
 
@@ -148,17 +133,17 @@ def structured_probes(session: Session) -> CheckResult:
     """A02: the identity for probes at corners, faces, channel ends and the tail."""
     faults, worst, trials = [], 0.0, 0
     base_block(session)
-    opposite = 3 if session.quick else len(session.forward.probes)
     for side in session.sides:
         space = "input" if side is session.forward else "output"
-        found = list(probes.structured(session.rng, side.in_shape, side.dtype, session.quick))
+        values = side.probes[1].reshape(side.in_shape)  # the other side's are independent
+        found = list(probes.structured(session.rng, values, session.quick))
         for start in range(0, len(found), _BATCH):
             names, given = zip(*found[start : start + _BATCH], strict=True)
             own = probed(session, side, given, [side(x) for x in given])
             if side is session.forward:
-                ratio = block(session, own, session.base[1].first(opposite)).ratio
+                ratio = block(session, own, session.base[1]).ratio
             else:
-                ratio = block(session, session.base[0].first(opposite), own).ratio.T
+                ratio = block(session, session.base[0], own).ratio.T
             trials += ratio.size
             for name, value in zip(names, np.max(ratio, axis=0), strict=True):
                 worst = max(worst, float(value))

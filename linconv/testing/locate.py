@@ -11,9 +11,10 @@ from collections.abc import Callable, Iterator
 
 import numpy as np
 
-from linconv.testing import probes
+from linconv.testing import inner, probes
 from linconv.testing.diagnosis import Entry
 from linconv.testing.identity import MOST_RMS, MOST_SIGMA, base_block
+from linconv.testing.inner import Rows
 from linconv.testing.session import FAR, Session, Side
 
 # Shifts that are tried along every axis, and axes that may be exchanged.
@@ -45,20 +46,22 @@ def _transposed(session: Session) -> str:
     X, Y = session.base
     if session.complex and _fits(
         session,
-        probes.gram(Y.probes.conj(), X.images, session.wide)
-        - probes.gram(Y.images.conj(), X.probes, session.wide),
+        inner.gram(_conjugate(Y.probes), X.images)
+        - inner.gram(_conjugate(Y.images), X.probes),
     ):
         return "the adjoint is the transpose: the conjugate is missing"
     return ""
 
 
+def _conjugate(rows: Rows) -> Rows:
+    return Rows([x.conj() for x in rows.vectors], rows.scale)
+
+
 def _scaled(session: Session) -> str:
     """(A Y)^H X = s Y^H (C X) for one s."""
     X, Y = session.base
-    right, got = (
-        probes.gram(Y.probes, X.images, session.wide),
-        probes.gram(Y.images, X.probes, session.wide),
-    )
+    right = inner.gram(Y.probes, X.images)
+    got = inner.gram(Y.images, X.probes)
     s = complex(np.sum(right.conj() * got) / (np.sum(np.abs(right) ** 2) or 1))
     u = max(side.u for side in session.sides)
     if abs(s) < 1e-6 or abs(s - 1) <= 8 * u or not _fits(session, (got - s * right) / abs(s)):
@@ -83,13 +86,12 @@ def _moved(session: Session) -> str:
     x = _inner(forward, session.rng)
     Y = [_inner(adjoint, session.rng) for _ in range(2)]
     images = [adjoint(y) for y in Y]
-    got = probes.gram(np.stack(images), x[None], session.wide)[:, 0]
+    got = inner.gram(Rows(images), Rows([x]))[:, 0]
     size = np.linalg.norm(Y[0]) * np.linalg.norm(forward.images[0])
     for words, move, move_back in _moves(forward.in_shape, adjoint.in_shape):
         image = forward(move(x))
-        right = probes.gram(np.stack([move_back(y) for y in Y]), image[None], session.wide)[
-            :, 0
-        ]
+        moved = Rows([move_back(y) for y in Y])
+        right = inner.gram(moved, Rows([image]))[:, 0]
         noise = FAR * max(side.noise for side in session.sides) * size
         if np.max(np.abs(got)) > 100 * noise and np.max(np.abs(right - got)) <= noise:
             return words
@@ -165,14 +167,9 @@ def _gap(
     session: Session, x: np.ndarray, image: np.ndarray, y: np.ndarray, back: np.ndarray
 ) -> complex:
     """Return <y, C x> - <A y, x> in the session's scale."""
-    scale = session.scale
-    wide = [
-        a.astype(np.result_type(a, float)) / scale if scale != 1 else a for a in (image, back)
-    ]
-    gap = probes.gram(y[None], wide[0][None], session.wide) - probes.gram(
-        wide[1][None], x[None], session.wide
-    )
-    return complex(gap[0, 0])
+    left = inner.gram(Rows([y]), Rows([image], session.scale))
+    right = inner.gram(Rows([back], session.scale), Rows([x]))
+    return complex((left - right)[0, 0])
 
 
 def _unit(side: Side, place: int) -> np.ndarray:
@@ -201,7 +198,9 @@ def _alone(session: Session, entry: Entry) -> bool:
     X, Y = session.base
     i, j = entry.index
     wrong = (entry.expected - entry.got) / session.scale
-    gap = base_block(session).gap - np.outer(Y.probes[:, i].conj(), X.probes[:, j]) * wrong
+    y = np.array([probe[i] for probe in Y.probes.vectors])
+    x = np.array([probe[j] for probe in X.probes.vectors])
+    gap = base_block(session).gap - np.outer(y.conj(), x) * wrong
     return _fits(session, gap)
 
 

@@ -13,8 +13,6 @@ import numpy as np
 
 # One sample in so many of a random probe is an exact zero: some operators divide by it.
 _ZEROS = 16
-# Inner products run in blocks: a plain running sum of a million terms loses nine bits.
-_BLOCK = 1 << 11
 
 
 def unit(dtype: np.dtype) -> float:
@@ -36,7 +34,8 @@ def whole(rng: np.random.Generator, n: int, dtype: np.dtype, q: int) -> np.ndarr
     """Return a probe of whole numbers from +-1 to +-q, complex ones in both parts."""
 
     def part() -> np.ndarray:
-        return rng.integers(1, q + 1, n) * rng.choice([-1, 1], n)
+        signed = rng.integers(-q, q, n)
+        return signed + (signed >= 0)
 
     return (part() + 1j * part() if dtype.kind == "c" else part()).astype(dtype)
 
@@ -75,16 +74,15 @@ def both_splits(rng: np.random.Generator, x: np.ndarray) -> tuple[np.ndarray, np
 
 
 def structured(
-    rng: np.random.Generator, shape: Sequence[int], dtype: np.dtype, few: bool
+    rng: np.random.Generator, values: np.ndarray, few: bool
 ) -> Iterator[tuple[str, np.ndarray]]:
     """Yield (name, probe) where operators go wrong: corners, faces, channels, the tail.
 
-    With `few`, all corners are one probe and all faces another; random values
-    on them keep apart what is wrong at each.
+    With `few`, all corners are one probe and all faces another; the random `values`
+    on them, of the input's shape, keep apart what is wrong at each.
     """
-    n = int(np.prod(shape))
-    values = gaussian(rng, n, dtype).reshape(shape)
-    values[values == 0] = 1
+    n, shape, dtype = values.size, values.shape, values.dtype
+    values = np.where(values == 0, dtype.type(1), values)
 
     def on(*where: tuple) -> np.ndarray:
         x = np.zeros(shape, dtype)
@@ -139,23 +137,3 @@ def rms(x: np.ndarray) -> float:
     """Return the root mean square, also of numbers whose squares leave the range."""
     scale = binade(float(np.max(np.abs(x), initial=0)))
     return scale * float(np.sqrt(np.mean(power(x / scale))))
-
-
-def inner_dtype(dtype: np.dtype) -> np.dtype:
-    """Return the dtype for inner products: float64 for single precision, else long double."""
-    single = dtype.itemsize <= (8 if dtype.kind == "c" else 4)
-    return np.result_type(dtype, np.float64 if single else np.longdouble)
-
-
-def gram(Y: np.ndarray, X: np.ndarray, wide: np.dtype) -> np.ndarray:
-    """Return conj(Y) X^T for rows y and x, summed in the dtype `wide`."""
-    where = np.flatnonzero(X.any(axis=0))
-    if len(where) < X.shape[1] // 4:  # most probes at corners and faces are zeros
-        Y, X = Y[:, where], X[:, where]
-    wide = np.result_type(wide, Y.dtype, X.dtype)  # a broken operator may turn complex
-    total = np.zeros((len(Y), len(X)), wide)
-    for start in range(0, Y.shape[1], _BLOCK):
-        part = slice(start, start + _BLOCK)
-        y, x = Y[:, part].astype(wide, copy=False), X[:, part].astype(wide, copy=False)
-        total += np.einsum("bi,ai->ba", y.conj(), x)  # matmul takes twice as long here
-    return total

@@ -93,9 +93,10 @@ class Side:
 
     def native(self, x: np.ndarray, layout: str = "contiguous") -> Any:
         """Return the flat probe x as a fresh array of the subject's own library."""
-        return self.subject.arrays.make(self._unweighted(x), layout)
+        return self.subject.arrays.make(self.unweighted(x), layout)
 
-    def _unweighted(self, x: np.ndarray) -> np.ndarray:
+    def unweighted(self, x: np.ndarray) -> np.ndarray:
+        """Return a flat probe as the subject's own inner product takes it, in its shape."""
         if self.pre is not None:
             x = (x / self.pre).astype(x.dtype)
         return x.reshape(self.call_in)
@@ -105,17 +106,17 @@ class Side:
     ) -> np.ndarray:
         """Return the image of the flat probe x, flat, and note what happened on the way."""
         arrays = self.subject.arrays
-        before = self._unweighted(x)
+        before = self.unweighted(x)
         given = arrays.make(before, layout)
         if frozen and isinstance(given, np.ndarray):
             given.setflags(write=False)
         result = self.call(given)
         raw = self.read(result)
-        if not same(before, arrays.read(given)):
+        if not same(before, arrays.host(given)):
             self.note("C03", f"{self.name} changes its input")
         if arrays.shares_memory(result, given):
             self.note("C05", f"{self.name}'s result shares memory with its input")
-        if self._last is not None and not same(self._last[1], arrays.read(self._last[0])):
+        if self._last is not None and not same(self._last[1], arrays.host(self._last[0])):
             self.note("C05", self.overwritten)
         self._last = (result, raw)
         return self.image(raw)
@@ -216,7 +217,6 @@ class Session:
     real_linear: bool
     block: Any = None  # the adjoint identity of the random probes, once it was computed
     base: Any = None  # the random probes of both sides with their images, likewise
-    wide: Any = np.longdouble  # dtype of inner products
     scale: float = 1.0  # power of two by which images are divided
     matrices: tuple[np.ndarray, np.ndarray] | None = None  # C and A^H, once they were
     matrix: Any = None  # the known matrix
