@@ -27,7 +27,7 @@ from linconv.testing.session import Session, Stop
 
 LEVELS = ("quick", "standard", "thorough")
 SEED = 20111
-_BLOCK = {"quick": 4, "standard": 6, "thorough": 16}
+_BLOCK = {"quick": 3, "standard": 6, "thorough": 16}
 
 # In this order: what writes into results comes last.
 _CHECKS: dict[str, Callable[[Session], CheckResult]] = {
