@@ -5,6 +5,7 @@ May import geometry, the standard library, NumPy and SciPy.  No array is ever mo
 
 from __future__ import annotations
 
+import functools
 import os
 import sys
 from collections.abc import Callable, Iterable
@@ -15,6 +16,8 @@ import numpy as np
 from scipy.sparse import csr_array
 
 from linconv.geometry import index_bytes
+
+_MOST_THREADS = 8
 
 CsrArray: TypeAlias = Any  # scipy.sparse.csr_array, which SciPy does not annotate
 
@@ -138,12 +141,27 @@ def workers(work: int, grain: int) -> int:
         cores = len(os.sched_getaffinity(0))
     else:
         cores = os.cpu_count() or 1
-    return max(1, min(cores, 8, work // grain))
+    return max(1, min(cores, _MOST_THREADS, work // grain))
 
 
 def run_all(tasks: Iterable[Callable[[], Any]], threads: int) -> list[Any]:
-    """Run `tasks` on `threads` threads and return their results in order."""
-    if threads <= 1:
+    """Run tasks, at once where `threads` > 1; return their results in order.
+
+    A task must not wait for another one.
+    """
+    tasks = list(tasks)
+    if threads <= 1 or len(tasks) < 2:
         return [task() for task in tasks]
-    with ThreadPoolExecutor(threads) as pool:
-        return list(pool.map(lambda task: task(), tasks))
+    first, *others = tasks
+    futures = [_pool().submit(task) for task in others]
+    return [first(), *(future.result() for future in futures)]
+
+
+@functools.cache
+def _pool() -> ThreadPoolExecutor:
+    """Return the threads of all products: to start them takes as long as a small one."""
+    return ThreadPoolExecutor(_MOST_THREADS, "linconv")
+
+
+if hasattr(os, "register_at_fork"):  # threads do not follow into a forked process
+    os.register_at_fork(after_in_child=_pool.cache_clear)

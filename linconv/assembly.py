@@ -45,7 +45,7 @@ class Csr(NamedTuple):
 
 
 @dataclass(frozen=True)
-class _Grid:
+class Grid:
     """The rows of one channel: runs of positions along each axis."""
 
     axes: tuple[tuple[Segment, ...], ...]
@@ -65,10 +65,10 @@ class _Grid:
         """Entries of the rows over axes level, level + 1, ..."""
         return math.prod(self.totals[level:])
 
-    def clip(self, start: int, stop: int) -> _Grid:
+    def clip(self, start: int, stop: int) -> Grid:
         """Return the grid of positions start..stop-1 of the first axis."""
         runs = (run.clip(start, stop) for run in self.axes[0])
-        return _Grid((tuple(run for run in runs if run), *self.axes[1:]), self.strides)
+        return Grid((tuple(run for run in runs if run), *self.axes[1:]), self.strides)
 
 
 def conv_csr(
@@ -77,6 +77,7 @@ def conv_csr(
     *,
     transposed: bool = False,
     rows: tuple[int, int] | None = None,
+    pattern: Csr | None = None,
 ) -> Csr:
     """Return the CSR arrays of ``C``, or those of ``C^T`` just as directly.
 
@@ -90,6 +91,8 @@ def conv_csr(
         Rows are the samples instead of the outputs.
     rows : (start, stop), optional
         Only these of the rows along the first axis of the output.
+    pattern : Csr, optional
+        Of the same matrix with another kernel: its indices are used, not copied.
 
     Raises
     ------
@@ -100,14 +103,8 @@ def conv_csr(
     """
     _check_edges(geometry)
     groups = geometry.groups
-    per_group = geometry.c_in // groups
-    values = kernel.reshape(geometry.c_out, per_group, *(axis.k for axis in geometry.axes))
-    if geometry.flip:
-        values = np.flip(values, tuple(range(2, values.ndim)))
-    if transposed:
-        values = values.reshape(groups, -1, *values.shape[1:]).swapaxes(1, 2)
-        values = values.reshape(geometry.c_in, -1, *values.shape[3:])
-    grid, plane = _grid(geometry, transposed)
+    values = arranged(geometry, kernel, transposed)
+    grid, plane = grid_of(geometry, transposed)
     channels, per_group = values.shape[:2]
     bases = np.arange(channels) // (channels // groups) * (per_group * plane)
     start, stop = _check_rows(rows, channels if geometry.channels else grid.lengths[0])
@@ -117,15 +114,32 @@ def conv_csr(
         grid = grid.clip(start, stop)
     per_channel = per_group * grid.entries(0)
     columns = geometry.shape[0] if transposed else geometry.shape[1]
-    csr = _allocate(len(bases), grid, per_channel, columns, values.dtype)
-    starts = csr.indptr[:-1].reshape(len(bases), -1)
-    tables = (csr.indices.reshape(len(bases), -1), csr.data.reshape(len(bases), -1))
     outer = np.arange(per_group) * plane
-    tasks: list[Callable[[], None]]
-    tasks = [partial(_write_indptr, starts, grid, per_group, per_channel)]
+    tasks: list[Callable[[], None]] = []
+    if pattern is None:
+        csr = _allocate(len(bases), grid, per_channel, columns, values.dtype)
+        starts = csr.indptr[:-1].reshape(len(bases), -1)
+        tasks.append(partial(_write_indptr, starts, grid, per_group, per_channel))
+        indices = csr.indices.reshape(len(bases), -1)
+    else:
+        csr = pattern._replace(data=np.empty(len(pattern.indices), values.dtype))
+        indices = None
+    tables = (indices, csr.data.reshape(len(bases), -1))
     tasks += _tasks(tables, grid, values, bases, outer)
     _arrays.run_all(tasks, _arrays.workers(csr.data.size, _GRAIN))
     return csr
+
+
+def arranged(geometry: Geometry, kernel: np.ndarray, transposed: bool) -> np.ndarray:
+    """Return the taps as (rows' channels, columns' channels of a group, k1..kd), unflipped."""
+    per_group = geometry.c_in // geometry.groups
+    values = kernel.reshape(geometry.c_out, per_group, *(axis.k for axis in geometry.axes))
+    if geometry.flip:
+        values = np.flip(values, tuple(range(2, values.ndim)))
+    if transposed:
+        values = values.reshape(geometry.groups, -1, *values.shape[1:]).swapaxes(1, 2)
+        values = values.reshape(geometry.c_in, -1, *values.shape[3:])
+    return values
 
 
 def unfold_csr(geometry: Geometry, dtype: Any, rows: tuple[int, int] | None = None) -> Csr:
@@ -173,7 +187,7 @@ def varying_csr(
     `kernels` has shape ``(o1..od, k1..kd)``; one channel.
     """
     _check_edges(geometry)
-    grid, _ = _grid(geometry, False)
+    grid, _ = grid_of(geometry, False)
     start, stop = _check_rows(rows, grid.lengths[0])
     grid, kernels = grid.clip(start, stop), kernels[start:stop]
     d = len(grid.axes)
@@ -185,7 +199,7 @@ def varying_csr(
     pattern = (csr.indices.reshape(1, -1), None)
     for task in _tasks(pattern, grid, values, np.zeros(1, np.int64), np.zeros(1, np.int64)):
         task()
-    for places in itertools.product(*(_places(runs, 0) for runs in grid.axes)):
+    for places in itertools.product(*(places_of(runs, 0) for runs in grid.axes)):
         offset, distances, entries = _address(grid, places, 1, d)
         counts = tuple(place.count for place in places)
         part = kernels[tuple(slice(p.start, p.stop, p.step) for p in places)]
@@ -233,17 +247,17 @@ def _remembered_runs(axis: Axis, transposed: bool) -> tuple[Segment, ...]:
     return tuple(segments(axis, transposed=transposed))
 
 
-def _grid(geometry: Geometry, transposed: bool) -> tuple[_Grid, int]:
+def grid_of(geometry: Geometry, transposed: bool) -> tuple[Grid, int]:
     """Return the rows of one channel, and the columns of one channel."""
     axes = tuple(_runs(axis, transposed) for axis in geometry.axes)
     sizes = [axis.out if transposed else axis.n for axis in geometry.axes]
-    return _Grid(axes, _strides(sizes)), math.prod(sizes)
+    return Grid(axes, _strides(sizes)), math.prod(sizes)
 
 
-def _tap_grid(geometry: Geometry, taps: tuple[int, ...]) -> _Grid:
+def _tap_grid(geometry: Geometry, taps: tuple[int, ...]) -> Grid:
     """Return the rows that read one tap only."""
     axes = [axis.only_tap(t) for axis, t in zip(geometry.axes, taps, strict=True)]
-    return _Grid(
+    return Grid(
         tuple(_runs(axis, False) for axis in axes), _strides([axis.n for axis in axes])
     )
 
@@ -253,7 +267,7 @@ def _strides(sizes: list[int]) -> tuple[int, ...]:
 
 
 def _allocate(
-    channels: int, grid: _Grid, per_channel: int, columns: int, dtype: np.dtype
+    channels: int, grid: Grid, per_channel: int, columns: int, dtype: np.dtype
 ) -> Csr:
     shape = (channels * math.prod(grid.lengths), columns)
     return _empty(shape, channels * per_channel, dtype)
@@ -273,7 +287,7 @@ def _empty(shape: tuple[int, int], nnz: int, dtype: np.dtype) -> Csr:
 
 
 def _write_indptr(
-    table: np.ndarray, grid: _Grid, per_group: int, pitch: int, begin: int = 0
+    table: np.ndarray, grid: Grid, per_group: int, pitch: int, begin: int = 0
 ) -> None:
     """Write where rows begin: (channels, positions), channels `pitch` entries apart.
 
@@ -285,7 +299,7 @@ def _write_indptr(
         after = per_group * grid.entries(level + 1)
         shape = (grid.lengths[level], len(starts))
         out = table[0].reshape(shape) if level == 0 else np.empty(shape, table.dtype)
-        for place in _places(runs, runs[0].start):
+        for place in places_of(runs, runs[0].start):
             rows = out[place.start : place.stop : place.step]
             step, first = place.distance * after, place.offset * after
             first += begin if level == 0 else 0
@@ -300,7 +314,7 @@ def _write_indptr(
 
 
 @dataclass(frozen=True)
-class _Place:
+class Place:
     """All positions of one stencil along one axis: count of them, step apart."""
 
     start: int
@@ -316,18 +330,18 @@ class _Place:
         return self.start + self.step * (self.count - 1) + 1
 
 
-def _places(runs: tuple[Segment, ...], origin: int) -> Iterator[_Place]:
+def places_of(runs: tuple[Segment, ...], origin: int) -> Iterator[Place]:
     total = 0
     for run in runs:
         period = len(run.stencils)
         for r, (before, count, stencil) in enumerate(run.runs):
             at, offset = run.start - origin + r, total + before
-            yield _Place(at, period, count, offset, run.width, run.advance, stencil)
+            yield Place(at, period, count, offset, run.width, run.advance, stencil)
         total += run.nnz
 
 
 def _address(
-    grid: _Grid, places: tuple[_Place, ...], per_group: int, outer: int
+    grid: Grid, places: tuple[Place, ...], per_group: int, outer: int
 ) -> tuple[int, list[int], int]:
     """Return where the lines of a combination of outer places are.
 
@@ -349,14 +363,15 @@ def _window(array: np.ndarray, offset: int, shape: tuple, distances: tuple) -> n
     return as_strided(array[..., offset:], shape, tuple(size * step for step in distances))
 
 
-_Tables = tuple[np.ndarray, np.ndarray | None]  # indices and data, (channels, entries)
+# Indices and data, (channels, entries); None for what is not wanted.
+_Tables = tuple[np.ndarray | None, np.ndarray | None]
 
 
 def _tasks(
-    tables: _Tables, grid: _Grid, values: np.ndarray, bases: np.ndarray, outer: np.ndarray
+    tables: _Tables, grid: Grid, values: np.ndarray, bases: np.ndarray, outer: np.ndarray
 ) -> Iterator[Callable[[], None]]:
     """Cut the work into pieces along the channels and the first axis."""
-    channels, entries = tables[0].shape
+    channels, entries = next(table.shape for table in tables if table is not None)
     if not entries:
         return
     threads = _arrays.workers(channels * entries, _GRAIN)
@@ -372,20 +387,19 @@ def _tasks(
         for c in range(0, channels, by):
             cut = (slice(c, c + by), slice(done, done + size))
             indices, data = (t if t is None else t[cut] for t in tables)
-            assert indices is not None
             part = values[c : c + by]
             yield partial(_fill, (indices, data), piece, part, bases[c : c + by], outer)
         done += size
 
 
 def _fill(
-    tables: _Tables, grid: _Grid, values: np.ndarray, bases: np.ndarray, outer: np.ndarray
+    tables: _Tables, grid: Grid, values: np.ndarray, bases: np.ndarray, outer: np.ndarray
 ) -> None:
     """Write all rows of some channels: a line per combination of outer stencils."""
     depth = max(0, len(grid.axes) - 2)
     while depth and len(outer) * grid.entries(depth + 1) < _BLOCK // 8:
         depth -= 1  # a line should not be short
-    for places in itertools.product(*(tuple(_places(runs, 0)) for runs in grid.axes[:depth])):
+    for places in itertools.product(*(tuple(places_of(runs, 0)) for runs in grid.axes[:depth])):
         offset, distances, entries = _address(grid, places, len(outer), depth)
         columns, part, shift = outer, values, bases
         for level, place in enumerate(places):
@@ -401,13 +415,12 @@ def _fill(
             else _window(t, offset, shape, (t.strides[0] // t.itemsize, *distances, 1))
             for t in tables
         )
-        assert indices is not None
         _line((indices, data), grid, depth, columns, part, shift)
 
 
 def _line(
     tables: _Tables,
-    grid: _Grid,
+    grid: Grid,
     level: int,
     outer: np.ndarray,
     values: np.ndarray,
@@ -427,9 +440,9 @@ def _line(
         indices, data = (t if t is None else t[..., done : done + size] for t in tables)
         stencils = run.stencils[: run.count]
         period = [_rows(tables, grid, level, outer, values, stencil) for stencil in stencils]
-        columns = np.concatenate([columns for columns, _ in period])
-        assert indices is not None
-        _repeat_columns(indices, columns, run.advance * grid.strides[level], shift)
+        if indices is not None:
+            columns = np.concatenate([columns for columns, _ in period])
+            _repeat_columns(indices, columns, run.advance * grid.strides[level], shift)
         if data is not None:
             _repeat_values(data, np.concatenate([rows for _, rows in period], axis=1))
         done += size
@@ -437,7 +450,7 @@ def _line(
 
 def _rows(
     tables: _Tables,
-    grid: _Grid,
+    grid: Grid,
     level: int,
     outer: np.ndarray,
     values: np.ndarray,
@@ -450,7 +463,7 @@ def _rows(
     if level == len(grid.axes) - 1:
         return columns, part
     entries = len(columns) * grid.entries(level + 1)
-    indices = np.empty((1, entries), tables[0].dtype)
+    indices = np.empty((1, entries), np.int64 if tables[0] is None else tables[0].dtype)
     data = None if tables[1] is None else np.empty((len(values), entries), values.dtype)
     _line((indices, data), grid, level + 1, columns, part, np.zeros(1, np.int64))
     return indices[0], data if data is not None else part

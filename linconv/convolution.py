@@ -198,7 +198,8 @@ class Conv(LinearOperator):
     kernel, in_shape, stride, padding, dilation, groups, boundary, flip, dtype
         See `conv_matrix`.  The kernel is copied.
     method : str
-        How products are computed: "sparse" keeps the matrix; "auto" chooses.
+        How products are computed: "sparse" keeps the matrix, "direct" gathers by its
+        stencils (Numba), "fft" transforms, "torch" asks PyTorch; "auto" chooses.
 
     Attributes
     ----------
@@ -265,28 +266,93 @@ class Conv(LinearOperator):
         ValueError
             If `kernel` does not have shape ``geometry.kernel_shape``.
         """
+        conv = cls.__new__(cls)
+        conv._build(geometry, cls._fitting(geometry, kernel), method)
+        return conv
+
+    @staticmethod
+    def _fitting(geometry: Geometry, kernel: Any) -> np.ndarray:
+        """Return a private copy of a kernel of the right shape."""
         values = _arrays.as_values(kernel, None, "kernel")
         if values.shape != geometry.kernel_shape:
             raise ValueError(
                 f"kernel has shape {values.shape}, but the geometry needs "
                 f"{geometry.kernel_shape}"
             )
-        conv = cls.__new__(cls)
-        conv._build(geometry, values, method)
-        return conv
+        return values
 
     def _build(self, geometry: Geometry, values: np.ndarray, method: str) -> None:
         """Fill in an operator; `values` is a private copy."""
+        choice = methods.choose(method, geometry, values.dtype)
+        self._describe(geometry, values, choice)
+        self._engine = choice.make(geometry, values)
+
+    def _describe(self, geometry: Geometry, values: np.ndarray, choice: methods.Choice) -> None:
         LinearOperator.__init__(self, values.dtype, geometry.in_shape, geometry.out_shape)
         values.setflags(write=False)
-        self.geometry, self.kernel, self.method = geometry, values, methods.choose(method)
-        self._engine = methods.METHODS[self.method](geometry, values)
+        self.geometry, self.kernel, self.method = geometry, values, choice.name
+        self._choice = choice
+        self._engine: Any = None
+        self._matrix: methods.Method | None = None
+
+    def with_kernel(self, kernel: Any) -> Conv:
+        """Return the operator of the same geometry and method with other taps.
+
+        What depends on the geometry alone, such as the matrix' indices, is shared.
+
+        Parameters
+        ----------
+        kernel : array_like, ``geometry.kernel_shape``
+            The taps.
+
+        Raises
+        ------
+        ValueError
+            If the kernel has another shape, or a dtype the method cannot represent.
+
+        Examples
+        --------
+        >>> Conv([1, 2], 3).with_kernel([3, 4]).toarray()
+        array([[3, 4, 0],
+               [0, 3, 4]])
+        """
+        values = self._fitting(self.geometry, kernel)
+        methods.choose(self.method, self.geometry, values.dtype)
+        conv = type(self).__new__(type(self))
+        conv._describe(self.geometry, values, self._choice)
+        conv._engine = self._engine.with_kernel(values)
+        return conv
+
+    def explain(self) -> str:
+        """Return why this method computes the products, and what others would cost.
+
+        Examples
+        --------
+        >>> print(Conv([1, 2], 3).explain())  # doctest: +ELLIPSIS
+        method 'sparse', chosen by 'auto'; one product would take about
+          sparse   ... ms, ... MB for the matrix
+          direct   -: not considered for so few nonzeros
+          fft      -: not considered for so few nonzeros
+          torch    -: not considered for so few nonzeros
+        """
+        return self._choice.explain(self.geometry, self.dtype)
 
     def _matmat(self, X: np.ndarray) -> np.ndarray:
-        return self._engine.forward(X)
+        return self._able(X).forward(X)
 
     def _rmatmat(self, X: np.ndarray) -> np.ndarray:
-        return self._engine.adjoint(X)
+        return self._able(X).adjoint(X)
+
+    def _able(self, X: np.ndarray) -> methods.Method:
+        """Return the method, or the matrix for a product of a dtype that it lacks."""
+        known = self._engine.dtypes
+        if not known or np.result_type(self.dtype, X.dtype).name in known:
+            return self._engine
+        if self._matrix is None:
+            self._matrix = methods.choose("sparse", self.geometry, self.dtype).make(
+                self.geometry, self.kernel
+            )
+        return self._matrix
 
     def _tosparse(self) -> csr_array:
         return _arrays.sparse_array(*assembly.conv_csr(self.geometry, self.kernel))
@@ -300,7 +366,7 @@ class Conv(LinearOperator):
         return f"{taps}, {self.in_shape} -> {self.out_shape}, method={self.method!r}"
 
     def __getstate__(self) -> dict[str, Any]:
-        return {"geometry": self.geometry, "kernel": self.kernel, "method": self.method}
+        return {"geometry": self.geometry, "kernel": self.kernel, "method": self._choice.asked}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self._build(state["geometry"], state["kernel"].copy(), state["method"])

@@ -401,7 +401,7 @@ def test_a_matrix_that_cannot_fit_is_refused_before_anything_is_allocated():
     ):
         linconv.conv_matrix(np.ones((9, 9)), (200_000, 200_000))
     with pytest.raises(MemoryError, match="blocks"):
-        linconv.Conv(np.ones((9, 9)), (200_000, 200_000))
+        linconv.Conv(np.ones((9, 9)), (200_000, 200_000), method="sparse")
     with pytest.raises(MemoryError, match="blocks"):
         linconv.unfold_matrix((200_000, 200_000), 3)
     block = linconv.conv_matrix(np.ones((3, 3)), (200_000, 200), rows=(77, 79))

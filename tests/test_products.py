@@ -14,7 +14,7 @@ from linconv import _arrays, _products
 def large():
     """An operator large enough for several threads, with its matrix."""
     taps = np.random.default_rng(611).standard_normal((7, 7))
-    A = linconv.Conv(taps, (600, 601), padding=3, boundary="reflect")
+    A = linconv.Conv(taps, (600, 601), padding=3, boundary="reflect", method="sparse")
     assert A.geometry.nnz > 4 * _products._GRAIN
     return A, A.tosparse()
 
@@ -106,7 +106,7 @@ def test_a_small_operator_is_bitwise_repeatable_over_threads():
 def test_mixed_dtypes_are_as_accurate_as_the_result_promises(matrix_dtype, vector_dtype):
     rng = np.random.default_rng(1234567)
     taps = (100 * rng.standard_normal((5, 5))).astype(matrix_dtype)
-    A = linconv.Conv(taps, (150, 150), padding=2, boundary="circular")
+    A = linconv.Conv(taps, (150, 150), padding=2, boundary="circular", method="sparse")
     assert A.geometry.nnz > 2 * _products._CAST
     x = (100 * rng.standard_normal(A.shape[1])).astype(vector_dtype)
     wide = np.result_type(A.dtype, x.dtype)

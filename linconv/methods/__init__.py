@@ -6,18 +6,26 @@ needs.  Every method must agree with the matrix: the matrix is the truth.
 
 from __future__ import annotations
 
-from typing import Protocol
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib import import_module
+from typing import Any, Protocol
 
 import numpy as np
 
 from linconv.geometry import Geometry
-from linconv.methods.sparse import Sparse
+from linconv.methods import cost
 
-__all__ = ["METHODS", "Method", "choose"]
+__all__ = ["METHODS", "Choice", "Method", "choose"]
 
 
 class Method(Protocol):
-    """Products with ``C`` and its adjoint, of columns; their dtype is result_type's."""
+    """Products with ``C`` and its adjoint, of columns; their dtype is result_type's.
+
+    `dtypes` are those that products can have; empty for all.
+    """
+
+    dtypes: tuple[str, ...]
 
     def __init__(self, geometry: Geometry, kernel: np.ndarray) -> None: ...
 
@@ -29,15 +37,77 @@ class Method(Protocol):
         """Return C^H y; (m, b) -> (n, b)."""
         ...
 
+    def with_kernel(self, kernel: np.ndarray) -> Method:
+        """Return the same with another kernel; what the geometry decides is shared."""
+        ...
 
-METHODS: dict[str, type[Method]] = {"sparse": Sparse}
+
+# Where each method lives, its class, and whether "auto" may choose it.
+METHODS: dict[str, tuple[str, str, bool]] = {
+    "sparse": ("sparse", "Sparse", True),
+    "direct": ("direct", "Direct", True),
+    "fft": ("fft", "Fft", True),
+    "torch": ("torch", "Torch", False),
+}
 
 
-def choose(name: str) -> str:
-    """Return the name of the method to use for `name`, which may be "auto"."""
-    if name == "auto":
-        return "sparse"
-    if name not in METHODS:
+@dataclass(frozen=True)
+class Choice:
+    """The method for a convolution, and whether "auto" chose it."""
+
+    name: str
+    asked: str
+
+    def make(self, geometry: Geometry, kernel: np.ndarray) -> Method:
+        """Return the chosen method for a kernel."""
+        module, kind, _ = METHODS[self.name]
+        return getattr(import_module(f"{__name__}.{module}"), kind)(geometry, kernel)
+
+    def explain(self, geometry: Geometry, dtype: np.dtype) -> str:
+        """Return in words what was chosen, and what every method would cost."""
+        how = "chosen by 'auto'" if self.asked == "auto" else "as asked"
+        lines = [f"method {self.name!r}, {how}; one product would take about"]
+        return "\n".join(lines + [f"  {found}" for found in estimates(geometry, dtype)])
+
+
+def choose(name: str, geometry: Geometry, dtype: np.dtype) -> Choice:
+    """Return the method to use for `name`, which may be "auto".
+
+    Raises
+    ------
+    ValueError
+        If there is no such method, or it cannot represent the convolution.
+    """
+    if name != "auto" and name not in METHODS:
         known = ", ".join(map(repr, ("auto", *METHODS)))
         raise ValueError(f"unknown method {name!r}: the methods are {known}")
-    return name
+    if name != "auto":
+        reason = _why_not(name)(geometry, dtype)
+        if reason:
+            raise ValueError(
+                f"method {name!r} cannot represent this convolution: {reason}; "
+                "method='sparse' represents them all"
+            )
+        return Choice(name, name)
+    best = cost.cheapest(estimates(geometry, dtype))
+    return Choice(best, name)
+
+
+def estimates(geometry: Geometry, dtype: np.dtype) -> list[cost.Estimate]:
+    """Return what every method would cost, or why it cannot be used."""
+    found = []
+    for name, (_, _, automatic) in METHODS.items():
+        if name != "sparse" and cost.small(geometry):
+            # Products of microseconds are not worth the start of another library.
+            found.append(cost.Estimate(name, reason="not considered for so few nonzeros"))
+            continue
+        reason = _why_not(name)(geometry, dtype)
+        if not automatic:
+            reason = reason or "only when it is asked for"
+        found.append(cost.estimate(name, geometry, dtype, reason))
+    return found
+
+
+def _why_not(name: str) -> Callable[[Geometry, np.dtype], str]:
+    module: Any = import_module(f"{__name__}.{METHODS[name][0]}")
+    return module.why_not

@@ -8,12 +8,28 @@ from linconv import _arrays, _products, assembly
 from linconv.geometry import Geometry
 
 
+def why_not(geometry: Geometry, dtype: np.dtype) -> str:
+    """Return an empty string: the matrix represents every convolution."""
+    return ""
+
+
 class Sparse:
     """Products with the stored matrix of a convolution."""
 
-    def __init__(self, geometry: Geometry, kernel: np.ndarray) -> None:
-        csr = _arrays.sparse_array(*assembly.conv_csr(geometry, kernel))
-        self._csr = _products.read_only(csr)
+    dtypes = ()
+
+    def __init__(
+        self, geometry: Geometry, kernel: np.ndarray, pattern: assembly.Csr | None = None
+    ) -> None:
+        self._geometry = geometry
+        arrays = assembly.conv_csr(geometry, kernel, pattern=pattern)
+        self._csr = _products.read_only(_arrays.sparse_array(*arrays))
+
+    def with_kernel(self, kernel: np.ndarray) -> Sparse:
+        """Return the products with another kernel; the indices are shared."""
+        csr = self._csr
+        pattern = assembly.Csr(csr.data, csr.indices, csr.indptr, csr.shape)
+        return Sparse(self._geometry, kernel, pattern)
 
     def forward(self, x: np.ndarray) -> np.ndarray:
         """Return C x; (n, b) -> (m, b)."""

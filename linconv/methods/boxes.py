@@ -1,0 +1,163 @@
+"""Geometry -> boxes of results that share a stencil: what matrix-free products loop over.
+
+Positions along the last axis come in *runs*, one per stencil; a *combo* is one
+combination of the outer axes' stencils, with all the lines of results it has and the
+runs in each.  The integers depend on the geometry alone; `Plan.values` adds a kernel.
+"""
+
+from __future__ import annotations
+
+import functools
+import itertools
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from linconv.assembly import Grid, Place, arranged, grid_of, places_of
+from linconv.geometry import Geometry
+
+# Outer axes a plan can have.
+OUTER = 3
+# Runs of fewer results are computed one by one.
+SHORT = 6
+# Lines that are enough for any number of threads: fewer are cut into pieces.
+_LINES = 64
+# Results that lines computed together have between them.
+_TOGETHER = 1 << 11
+# Results of a piece of a line.
+_PIECE = 1 << 13
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How to compute C x, or C^T y, line by line.
+
+    Attributes
+    ----------
+    combos : ndarray of uint64, (combos, 16)
+        First line; first sample read; first result; (positions, samples moved on,
+        results moved on) of three outer axes, the last one first; first run, last + 1;
+        whether lines may be joined; how many are computed together.
+    runs : ndarray of uint64, (runs, 7)
+        Results; first sample; samples moved on; first result; results moved on; first
+        tap, last + 1.
+    offsets : ndarray of uint64
+        Of every tap, in samples.
+    sizes : tuple of uint64
+        Lines of a channel, channels of the result, channels of the result in a group,
+        samples of an input group, results of a channel.
+    """
+
+    geometry: Geometry
+    transposed: bool
+    grid: Grid
+    combos: np.ndarray
+    runs: np.ndarray
+    offsets: np.ndarray
+    sizes: tuple[np.uint64, ...]
+
+    def values(self, kernel: np.ndarray) -> np.ndarray:
+        """Return the weight of every tap, (channels, taps); real or not conjugated."""
+        taps = arranged(self.geometry, kernel, self.transposed)
+        result = np.empty((len(taps), len(self.offsets)), kernel.dtype)
+        done = 0
+        for piece, outer in itertools.product(_pieces(self.grid), _outer(self.grid)):
+            part = taps
+            for level, place in enumerate(outer):
+                part = place.stencil.contract(part, 2 + level)
+            for inner in piece:
+                weights = inner.stencil.contract(part, 1 + len(self.grid.axes))
+                size = math.prod(weights.shape[1:])
+                result[:, done : done + size] = weights.reshape(len(taps), size)
+                done += size
+        return result
+
+
+@functools.lru_cache(maxsize=64)
+def plan(geometry: Geometry, transposed: bool) -> Plan:
+    """Return the plan of ``C``, or of ``C^T``; remembered."""
+    grid, plane = grid_of(geometry, transposed)
+    groups = geometry.groups
+    c_in, c_out = geometry.c_in, geometry.c_out
+    if transposed:
+        c_in, c_out = c_out, c_in
+    steps = [math.prod(grid.lengths[a + 1 :]) for a in range(len(grid.lengths))]
+    channels = np.arange(c_in // groups) * plane
+    combos: list[list[int]] = []
+    runs: list[list[int]] = []
+    offsets: list[np.ndarray] = []
+    lines = taps = 0
+    pieces = _pieces(grid)
+    for piece, outer in itertools.product(pieces, _outer(grid)):
+        combo, count = _combo(outer, grid.strides, steps)
+        columns = channels
+        for level, place in enumerate(outer):
+            columns = np.add.outer(columns, place.stencil.columns * grid.strides[level]).ravel()
+        begin = len(runs)
+        for inner in piece:
+            reads = np.add.outer(columns, inner.stencil.columns * grid.strides[-1]).ravel()
+            stride = grid.strides[-1]
+            runs.append(
+                [inner.count, 0, inner.advance * stride, inner.start * steps[-1],
+                 inner.step * steps[-1], taps, taps + len(reads)]
+            )
+            offsets.append(reads)
+            taps += len(reads)
+        joined = len(pieces) == 1 and _joined(combo, runs[begin:], grid.lengths[-1])
+        together = max(_TOGETHER // max(1, combo[4]), 8) if joined else 8
+        combos.append([lines, *combo, begin, len(runs), int(joined), together])
+        lines += count
+    sizes = lines, c_out, c_out // groups, c_in // groups * plane, math.prod(grid.lengths)
+    return Plan(
+        geometry,
+        transposed,
+        grid,
+        np.array(combos, np.uint64),
+        np.array(runs, np.uint64).reshape(-1, 7),
+        np.concatenate(offsets).astype(np.uint64),
+        tuple(np.uint64(size) for size in sizes),
+    )
+
+
+def _outer(grid: Grid) -> Iterator[tuple[Place, ...]]:
+    """Yield the combinations of all axes but the last."""
+    return itertools.product(*(tuple(places_of(runs, 0)) for runs in grid.axes[:-1]))
+
+
+def _pieces(grid: Grid) -> list[list[Place]]:
+    """Return the runs of the last axis; in several pieces where there are few lines."""
+    runs, length = grid.axes[-1], grid.lengths[-1]
+    lines = math.prod(grid.lengths[:-1])
+    parts = 1 if lines >= _LINES else max(1, min(_LINES // lines, length // _PIECE))
+    edges = [length * part // parts for part in range(parts + 1)]
+    found = []
+    for start, stop in itertools.pairwise(edges):
+        clipped = (run.clip(start, stop) for run in runs)
+        found.append(list(places_of(tuple(run for run in clipped if run), 0)))
+    return found
+
+
+def _joined(combo: list[int], runs: list[list[int]], length: int) -> bool:
+    """Whether a long run may go on from one line to the next, over the edges between.
+
+    Lines of y are neighbours, as far apart in x, and one run only is no edge: what it
+    writes over the edges of a line is written again before anybody reads it.
+    """
+    long = [run for run in runs if run[0] >= SHORT]
+    same = combo[2] > 1 and combo[3] == combo[4] == length
+    return same and len(long) == 1 and long[0][2] == long[0][4] == 1
+
+
+def _combo(outer: tuple[Place, ...], strides: Any, steps: list[int]) -> tuple[list[int], int]:
+    """Return the first sample and result and the outer axes, last first; and the lines."""
+    at = sum(place.start * step for place, step in zip(outer, steps, strict=False))
+    axes = [
+        (place.count, place.advance * stride, place.step * step)
+        for place, stride, step in zip(outer, strides, steps, strict=False)
+    ]
+    filled = [*reversed(axes), *[(1, 0, 0)] * (OUTER - len(axes))]
+    lines = math.prod(place.count for place in outer)
+    return [0, at, *itertools.chain.from_iterable(filled)], lines

@@ -1,0 +1,93 @@
+"""What a product costs by each method: the model behind ``method="auto"``.
+
+Rough figures for one product of one vector on one core, all in nanoseconds, measured
+on the workloads of tests/benchmarks/products.py.  Only their ratios matter.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+
+from linconv import _arrays
+from linconv.geometry import Boundary, Geometry
+
+# The matrix of fewer nonzeros costs microseconds per product.
+SMALL = 1 << 17
+# A share of the available memory that a matrix may take unasked.
+_SHARE = 0.25
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """Seconds of one product, or why there is none."""
+
+    method: str
+    seconds: float = math.inf
+    nbytes: int = 0
+    reason: str = ""
+
+    def __str__(self) -> str:
+        name = f"{self.method:<8}"
+        memory = f", {self.nbytes / 1e6:,.1f} MB for the matrix" if self.nbytes else ""
+        if self.reason:
+            return f"{name} -: {self.reason}"
+        return f"{name} {1e3 * self.seconds:.3g} ms{memory}"
+
+
+def small(geometry: Geometry) -> bool:
+    """Whether the matrix is so small that no other method is considered."""
+    return geometry.nnz < SMALL
+
+
+def cheapest(estimates: list[Estimate]) -> str:
+    """Return the method of the lowest estimate; the matrix where there is none."""
+    best = min(estimates, key=lambda estimate: estimate.seconds)
+    return best.method if best.seconds < math.inf else "sparse"
+
+
+def estimate(method: str, geometry: Geometry, dtype: np.dtype, reason: str) -> Estimate:
+    """Return what one product costs."""
+    if reason:
+        return Estimate(method, reason=reason)
+    dtype = np.dtype(dtype)
+    if method == "sparse":
+        nbytes = geometry.nbytes(dtype)
+        available = _arrays.available_memory() if nbytes > 1 << 24 else None
+        if available is not None and nbytes > _SHARE * available:
+            gigabytes = f"{nbytes / 1e9:.3g} of {available / 1e9:.3g} GB available"
+            return Estimate(method, reason=f"the matrix would take {gigabytes}")
+        return Estimate(method, 1e-9 * _sparse(geometry, dtype), nbytes)
+    model = {"direct": _direct, "fft": _fft}[method]
+    return Estimate(method, 1e-9 * model(geometry, dtype))
+
+
+def _sparse(geometry: Geometry, dtype: np.dtype) -> float:
+    """Every nonzero is read once, with its index."""
+    return geometry.nnz * (0.5 + 0.06 * (dtype.itemsize + 4)) + sum(geometry.shape)
+
+
+def _direct(geometry: Geometry, dtype: np.dtype) -> float:
+    """Multiplications in vector registers, and what every line takes besides."""
+    rate = 0.015 * dtype.itemsize * (2 if dtype.kind == "c" else 1)
+    if any(axis.stride > 1 for axis in geometry.axes[-1:]):
+        rate *= 3
+    last = geometry.axes[-1]
+    edges = 2 + last.out - len(last.interior)
+    lines = math.prod(geometry.out_shape) // last.out
+    taps = math.prod(axis.k for axis in geometry.axes) * geometry.c_in // geometry.groups
+    return 20_000 + geometry.nnz * rate + lines * (300 + edges * (20 + taps) + 30 * taps / 8)
+
+
+def _fft(geometry: Geometry, dtype: np.dtype) -> float:
+    """Transforms of all channels there and back, and a product for every pair of them."""
+    size = 1.0
+    for axis in geometry.axes:
+        circular = axis.boundary == (Boundary.CIRCULAR, Boundary.CIRCULAR)
+        size *= axis.n if circular else axis.n + max(0, sum(axis.padding))
+    transforms = geometry.c_in + geometry.c_out
+    rate = 0.12 * dtype.itemsize * (1 if dtype.kind == "c" else 1)
+    pairs = geometry.c_out * geometry.c_in / geometry.groups
+    return 50_000 + size * rate * (transforms * math.log2(size + 1) + 2 * pairs)

@@ -1,0 +1,140 @@
+"""The method "direct": products without the matrix, gathered by its stencils.
+
+Forward and adjoint both gather: each result is added up by one thread, in a fixed
+order, so nothing races and every run gives the same bits.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import itertools
+from functools import partial
+
+import numpy as np
+
+from linconv import _arrays
+from linconv.geometry import Geometry
+from linconv.methods import boxes
+
+# Multiplications worth a thread.
+_GRAIN = 1 << 19
+# Channels of a group from which on a matrix product is faster, and samples of its patches.
+_CHANNELS = 8
+_PATCHES = 1 << 19
+
+
+def why_not(geometry: Geometry, dtype: np.dtype) -> str:
+    """Return why this method cannot represent a convolution, or an empty string."""
+    if importlib.util.find_spec("numba") is None:
+        return "it needs Numba: pip install linconv[fast]"
+    if len(geometry.axes) > boxes.OUTER + 1:
+        return f"it has at most {boxes.OUTER + 1} axes, got {len(geometry.axes)}"
+    if np.dtype(dtype).name not in Direct.dtypes:
+        return f"it has loops for {', '.join(Direct.dtypes)}, got {np.dtype(dtype).name}"
+    return ""
+
+
+class Direct:
+    """Products of a convolution by its stencils."""
+
+    dtypes = ("float32", "float64", "complex64", "complex128", "int64")
+
+    def __init__(self, geometry: Geometry, kernel: np.ndarray) -> None:
+        self._geometry, self._kernel = geometry, kernel
+        self._values: dict[tuple[bool, np.dtype], np.ndarray] = {}
+
+    def with_kernel(self, kernel: np.ndarray) -> Direct:
+        """Return the products with another kernel; the plans are shared."""
+        return Direct(self._geometry, kernel)
+
+    def forward(self, x: np.ndarray) -> np.ndarray:
+        """Return C x; (n, b) -> (m, b)."""
+        return self._product(x, transposed=False)
+
+    def adjoint(self, y: np.ndarray) -> np.ndarray:
+        """Return C^H y; (m, b) -> (n, b)."""
+        return self._product(y, transposed=True)
+
+    def _product(self, x: np.ndarray, *, transposed: bool) -> np.ndarray:
+        dtype = np.result_type(self._kernel.dtype, x.dtype)
+        if dtype.kind == "c" and self._kernel.dtype.kind != "c":
+            return self._complex_as_two(x, dtype, transposed)
+        rows = np.ascontiguousarray(x.T, dtype)
+        plan = boxes.plan(self._geometry, transposed)
+        compute = _multiplied if plan.sizes[2] >= _CHANNELS else _gathered
+        return compute(plan, self._taps(plan, dtype), rows).T
+
+    def _complex_as_two(self, x: np.ndarray, dtype: np.dtype, transposed: bool) -> np.ndarray:
+        """Multiply a real operator with real and imaginary parts as two vectors."""
+        b = x.shape[1]
+        parts = self._product(np.concatenate((x.real, x.imag), axis=1), transposed=transposed)
+        result = np.empty((b, len(parts)), dtype)
+        result.real, result.imag = parts.T[:b], parts.T[b:]
+        return result.T
+
+    def _taps(self, plan: boxes.Plan, dtype: np.dtype) -> np.ndarray:
+        """Return the values of a plan, conjugated for the adjoint; remembered."""
+        key = plan.transposed, dtype
+        if key not in self._values:
+            values = plan.values(self._kernel).astype(dtype, copy=False)
+            self._values[key] = values.conj() if plan.transposed else values
+        return self._values[key]
+
+
+def _gathered(plan: boxes.Plan, values: np.ndarray, rows: np.ndarray) -> np.ndarray:
+    """Return the results of all rows, each added up by its taps: (b, n) -> (b, m)."""
+    from linconv.methods import _loops  # it imports Numba, which takes a while
+
+    lines, channels, *_, plane = map(int, plan.sizes)
+    results = np.empty((len(rows), channels * plane), rows.dtype)
+    total = len(rows) * channels * lines
+    if not total:
+        return results
+    work = results.size * (values.shape[1] // max(1, len(plan.runs)))
+    threads = min(total, _arrays.workers(work, _GRAIN))
+    edges = [np.uint64(total * part // threads) for part in range(threads + 1)]
+    tables = plan.combos, plan.runs, plan.offsets, values.ravel(), plan.sizes
+    flat = rows.ravel(), results.ravel(), *tables
+    tasks = [partial(_loops.gather, *flat, *pair) for pair in itertools.pairwise(edges)]
+    _arrays.run_all(tasks, threads)
+    return results
+
+
+def _multiplied(plan: boxes.Plan, values: np.ndarray, rows: np.ndarray) -> np.ndarray:
+    """Return the same by matrix products: for many channels that read the same samples."""
+    _, channels, group, _, plane_out = map(int, plan.sizes)
+    results = np.empty((len(rows), channels * plane_out), rows.dtype)
+    for x, y in zip(rows, results, strict=True):
+        for g in range(channels // group):
+            taps = values[g * group : (g + 1) * group]
+            for combo in plan.combos:
+                for run in plan.runs[combo[12] : combo[13]]:
+                    _multiply(plan, x, y, g, taps, combo, run)
+    return results
+
+
+def _multiply(
+    plan: boxes.Plan,
+    x: np.ndarray,
+    y: np.ndarray,
+    g: int,
+    taps: np.ndarray,
+    combo: np.ndarray,
+    run: np.ndarray,
+) -> None:
+    """Compute one run of one group: collect a block of patches, multiply, write."""
+    from linconv.methods import _loops
+
+    *_, group, plane_in, plane_out = map(int, plan.sizes)
+    base, to = np.uint64(g * plane_in), np.uint64(g * group * plane_out)
+    count, first, last = int(run[0]), int(run[5]), int(run[6])
+    lines = int(combo[3] * combo[6] * combo[9])
+    weights = taps[:, first:last]
+    by = max(1, _PATCHES // max(1, (last - first) * count))
+    for start in range(0, lines, by):
+        stop = min(lines, start + by)
+        patches = np.empty((last - first, count * (stop - start)), x.dtype)
+        block = np.uint64(start), np.uint64(stop)
+        _loops.collect(x, base, combo, run, plan.offsets, *block, patches)
+        plane = plan.sizes[-1]
+        _loops.distribute(weights @ patches, y, to, plane, combo, run, *block)

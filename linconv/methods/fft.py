@@ -1,0 +1,194 @@
+"""The method "fft": products through the discrete Fourier transform of SciPy.
+
+Along a circular axis the transform is of the input's own length and exact for any
+padding; along one of zeros it is long enough for nothing to wrap round; otherwise the
+input is padded by its rule first.  The adjoint does the same backwards.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import scipy.fft
+
+from linconv import _arrays
+from linconv.assembly import arranged
+from linconv.geometry import Axis, Boundary, Geometry
+from linconv.methods import padding
+
+# Samples of a transform that are worth a thread.
+_GRAIN = 1 << 15
+
+
+def why_not(geometry: Geometry, dtype: np.dtype) -> str:
+    """Return why this method cannot represent a convolution, or an empty string."""
+    if np.dtype(dtype).kind not in "fc":
+        return f"it rounds, and a matrix of {np.dtype(dtype).name} must not: pass dtype=float"
+    return ""
+
+
+@dataclass(frozen=True)
+class Line:
+    """One axis: `length` of its transform, results at `places`, tap 0 at `shift`."""
+
+    axis: Axis
+    pads: bool  # by its rule, beforehand
+    length: int
+    shift: int
+
+    @property
+    def places(self) -> slice | np.ndarray:
+        """Where the results are: a slice unless they go round more than once."""
+        s, out = self.axis.stride, self.axis.out
+        if s * (out - 1) < self.length:
+            return slice(0, s * (out - 1) + 1, s)
+        return np.arange(out) * s % self.length
+
+    @property
+    def samples(self) -> int:
+        """How many samples come in, padded ones included."""
+        return padding.padded_length(self.axis) if self.pads else self.axis.n
+
+
+def line(axis: Axis) -> Line:
+    """Return how to transform along an axis."""
+    lo, hi = axis.padding
+    if padding.both(axis, Boundary.CIRCULAR):
+        return Line(axis, False, axis.n, lo)
+    reach = axis.stride * (axis.out - 1) + 1
+    if padding.both(axis, Boundary.ZEROS):
+        least = max(axis.n + max(lo, hi, 0), reach)
+        return Line(axis, False, scipy.fft.next_fast_len(least, real=True), lo)
+    least = max(padding.padded_length(axis), reach)
+    return Line(axis, True, scipy.fft.next_fast_len(least, real=True), 0)
+
+
+class Fft:
+    """Products of a convolution by the transforms of its kernel and of the vector."""
+
+    dtypes = ("float32", "float64", "longdouble", "complex64", "complex128", "clongdouble")
+
+    def __init__(self, geometry: Geometry, kernel: np.ndarray) -> None:
+        self._geometry, self._kernel = geometry, kernel
+        self._lines = [line(axis) for axis in geometry.axes]
+        self._padded = [
+            each.axis if each.pads else Axis(each.axis.n, 1) for each in self._lines
+        ]
+        self._lengths = [each.length for each in self._lines]
+        self._axes = tuple(range(-len(self._lines), 0))
+        # The real transform's saving is of no use to a complex kernel.
+        self._real = kernel.dtype.kind != "c"
+        self._spectra: dict[tuple[np.dtype, bool], np.ndarray] = {}
+
+    def _spectrum(self, dtype: np.dtype, conjugate: bool) -> np.ndarray:
+        """Return the transforms of the taps in the precision of `dtype`; remembered."""
+        key = np.finfo(dtype).dtype, conjugate
+        if key not in self._spectra:
+            self._spectra[key] = (
+                self._spectrum(dtype, False).conj() if conjugate else self._placed(dtype)
+            )
+        return self._spectra[key]
+
+    def _placed(self, dtype: np.dtype) -> np.ndarray:
+        """Transform the taps, placed so that results begin at 0: (groups, o, i, ...)."""
+        g = self._geometry
+        taps = arranged(g, self._kernel, False)
+        taps = taps.astype(np.result_type(taps, np.finfo(dtype).dtype))
+        placed = np.zeros((*taps.shape[:2], *self._lengths), taps.dtype)
+        where = [
+            (each.shift - each.axis.dilation * np.arange(each.axis.k)) % each.length
+            for each in self._lines
+        ]
+        np.add.at(placed, (slice(None), slice(None), *np.ix_(*where)), taps)
+        spectrum = self._transform(placed)
+        return spectrum.reshape(g.groups, -1, *spectrum.shape[1:])
+
+    def with_kernel(self, kernel: np.ndarray) -> Fft:
+        """Return the products with another kernel."""
+        return Fft(self._geometry, kernel)
+
+    def forward(self, x: np.ndarray) -> np.ndarray:
+        """Return C x; (n, b) -> (m, b)."""
+        g = self._geometry
+        return self._product(x, g.c_in, g.c_out, adjoint=False)
+
+    def adjoint(self, y: np.ndarray) -> np.ndarray:
+        """Return C^H y; (m, b) -> (n, b)."""
+        g = self._geometry
+        return self._product(y, g.c_out, g.c_in, adjoint=True)
+
+    def _product(self, x: np.ndarray, given: int, wanted: int, *, adjoint: bool) -> np.ndarray:
+        dtype = np.result_type(self._kernel.dtype, x.dtype)
+        if x.shape[1] == 0:
+            m, n = self._geometry.shape
+            return np.empty((n if adjoint else m, 0), dtype)
+        if self._real and dtype.kind == "c":
+            parts = np.concatenate((x.real, x.imag), axis=1)
+            both = self._product(parts, given, wanted, adjoint=adjoint)
+            return (both[:, : x.shape[1]] + 1j * both[:, x.shape[1] :]).astype(dtype)
+        field = "out" if adjoint else "n"
+        sizes = [getattr(axis, field) for axis in self._geometry.axes]
+        rows = x.T.astype(dtype, copy=False).reshape(x.shape[1], given, *sizes)
+        product = self._gather(rows) if adjoint else self._spread(rows)
+        rows = product.astype(dtype, copy=False).reshape(x.shape[1], -1)
+        return rows.T
+
+    def _spread(self, x: np.ndarray) -> np.ndarray:
+        """Pad, convolve, crop: (b, c_in, n1..nd) -> (b, c_out, o1..od)."""
+        spectrum = self._transform(padding.pad(x, self._padded))
+        z = self._back(self._mixed(spectrum, self._spectrum(x.dtype, False), "bgi...,goi...->bgo..."))
+        for a, each in zip(self._axes, self._lines, strict=True):
+            z = z[_at(z, a, each.places)]
+        return z
+
+    def _gather(self, y: np.ndarray) -> np.ndarray:
+        """Spread out, convolve with the conjugate, crop, fold: the adjoint of `_spread`."""
+        for a, each in zip(self._axes, self._lines, strict=True):
+            y = _put(y, a, each)
+        spectrum = self._transform(y)
+        x = self._back(self._mixed(spectrum, self._spectrum(y.dtype, True), "bgo...,goi...->bgi..."))
+        for a, each in zip(self._axes, self._lines, strict=True):
+            x = x[_at(x, a, slice(0, each.samples))]
+        return padding.pad_adjoint(x, self._padded)
+
+    def _mixed(self, x: np.ndarray, spectrum: np.ndarray, how: str) -> np.ndarray:
+        """Multiply transforms, over the channels of each group."""
+        if spectrum.shape[:3] == (1, 1, 1):
+            x *= spectrum[0, 0, 0]
+            return x
+        parts = x.reshape(len(x), self._geometry.groups, -1, *x.shape[2:])
+        mixed = np.einsum(how, parts, spectrum)
+        return mixed.reshape(len(x), -1, *x.shape[2:])
+
+    def _transform(self, x: np.ndarray) -> np.ndarray:
+        transform = scipy.fft.rfftn if self._real else scipy.fft.fftn
+        return transform(x, self._lengths, self._axes, workers=self._workers(x))
+
+    def _back(self, x: np.ndarray) -> np.ndarray:
+        transform = scipy.fft.irfftn if self._real else scipy.fft.ifftn
+        return transform(
+            x, self._lengths, self._axes, overwrite_x=True, workers=self._workers(x)
+        )
+
+    def _workers(self, x: np.ndarray) -> int:
+        return _arrays.workers(x.size, _GRAIN)
+
+
+def _at(x: np.ndarray, axis: int, places: slice | np.ndarray) -> tuple:
+    return (slice(None),) * (x.ndim + axis) + (places,)
+
+
+def _put(y: np.ndarray, axis: int, each: Line) -> np.ndarray:
+    """Put results where they come from along one axis, zeros between them."""
+    places = each.places
+    if isinstance(places, slice) and (places.step, places.stop) == (1, each.length):
+        return y
+    shape = list(y.shape)
+    shape[axis] = each.length
+    z = np.zeros(shape, y.dtype)
+    if isinstance(places, slice):
+        z[_at(z, axis, places)] = y
+    else:
+        np.add.at(z, _at(z, axis, places), y)
+    return z
