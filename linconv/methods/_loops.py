@@ -10,15 +10,19 @@ from the end, and loops over them are not vectorised.
 
 from __future__ import annotations
 
+import contextlib
 from typing import Any
 
 import numba
 import numpy as np
+from numba import types
+from numba.extending import intrinsic
 
 from linconv.methods.boxes import SHORT
 
 # Results that are added up together: they and what they read stay in the fastest cache.
-_CHUNK = np.uint64(1024)
+_CHUNK = np.uint64(2048)
+_QUARTER = np.uint64(512)  # as many when four channels are
 # Runs of fewer results are not worth the start of a vector loop.
 _SHORT = np.uint64(SHORT)
 _0, _1, _2, _3, _4, _5, _6, _7, _8 = (np.uint64(i) for i in range(9))
@@ -26,19 +30,43 @@ _0, _1, _2, _3, _4, _5, _6, _7, _8 = (np.uint64(i) for i in range(9))
 _compile: Any = numba.njit(nogil=True, cache=True, fastmath={"contract"}, error_model="numpy")
 
 
+@intrinsic
+def _widest(typing: Any) -> Any:
+    """Ask LLVM for vectors of 512 bits where the processor has them; it prefers 256.
+
+    These loops do little but multiply and add, and are half as fast again.  Numba has no
+    option for it, and llvmlite knows few attributes: without them, 256 bits will do.
+    """
+
+    def add_attribute(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        with contextlib.suppress(AttributeError, TypeError):
+            set.add(builder.function.attributes, '"prefer-vector-width"="512"')
+        return context.get_dummy_value()
+
+    return types.void(), add_attribute
+
+
 @_compile
 def _add8(x, a, b, c, d, e, f, g, h, y, at, n, v, t):
+    _widest()
     v0, v1, v2, v3 = v[t], v[t + _1], v[t + _2], v[t + _3]
     v4, v5, v6, v7 = v[t + _4], v[t + _5], v[t + _6], v[t + _7]
     for i in range(n):
         y[at + i] += (
-            v0 * x[a + i] + v1 * x[b + i] + v2 * x[c + i] + v3 * x[d + i]
-            + v4 * x[e + i] + v5 * x[f + i] + v6 * x[g + i] + v7 * x[h + i]
+            v0 * x[a + i]
+            + v1 * x[b + i]
+            + v2 * x[c + i]
+            + v3 * x[d + i]
+            + v4 * x[e + i]
+            + v5 * x[f + i]
+            + v6 * x[g + i]
+            + v7 * x[h + i]
         )
 
 
 @_compile
 def _add1(x, a, y, at, n, v, t):
+    _widest()
     v0 = v[t]
     for i in range(n):
         y[at + i] += v0 * x[a + i]
@@ -47,15 +75,25 @@ def _add1(x, a, y, at, n, v, t):
 @_compile
 def _unit_line(x, s, y, at, n, offsets, values, row, t, stop):
     """y[at + i] = sum_t values[row + t] x[s + offsets[t] + i]."""
+    _widest()
     for i in range(n):
         y[at + i] = 0
     while t + _8 <= stop:
         _add8(
             x,
-            s + offsets[t], s + offsets[t + _1], s + offsets[t + _2], s + offsets[t + _3],
-            s + offsets[t + _4], s + offsets[t + _5],
-            s + offsets[t + _6], s + offsets[t + _7],
-            y, at, n, values, row + t,
+            s + offsets[t],
+            s + offsets[t + _1],
+            s + offsets[t + _2],
+            s + offsets[t + _3],
+            s + offsets[t + _4],
+            s + offsets[t + _5],
+            s + offsets[t + _6],
+            s + offsets[t + _7],
+            y,
+            at,
+            n,
+            values,
+            row + t,
         )
         t += _8
     while t < stop:
@@ -66,6 +104,7 @@ def _unit_line(x, s, y, at, n, offsets, values, row, t, stop):
 @_compile
 def _even_line(x, s, y, at, n, offsets, values, row, t, stop):
     """y[at + i] = sum_t values[row + t] x[s + offsets[t] + 2 i]."""
+    _widest()
     for i in range(n):
         y[at + i] = 0
     while t + _2 <= stop:
@@ -83,6 +122,7 @@ def _even_line(x, s, y, at, n, offsets, values, row, t, stop):
 @_compile
 def _strided_line(x, s, advance, y, at, n, offsets, values, row, t, stop):
     """y[at + i] = sum_t values[row + t] x[s + offsets[t] + advance i]."""
+    _widest()
     for i in range(n):
         y[at + i] = 0
     for tap in range(t, stop):
@@ -93,6 +133,7 @@ def _strided_line(x, s, advance, y, at, n, offsets, values, row, t, stop):
 
 @_compile
 def _line(x, s, advance, y, at, n, offsets, values, row, t, stop):
+    _widest()
     if advance == _1:
         _unit_line(x, s, y, at, n, offsets, values, row, t, stop)
     elif advance == _2:
@@ -104,6 +145,7 @@ def _line(x, s, advance, y, at, n, offsets, values, row, t, stop):
 @_compile
 def _run(x, start, advance, y, at, step, count, offsets, values, row, t, stop, scratch):
     """Compute `count` results of one stencil on one line."""
+    _widest()
     done = _0
     while done < count:
         n = min(_CHUNK, count - done)
@@ -118,8 +160,104 @@ def _run(x, start, advance, y, at, step, count, offsets, values, row, t, stop, s
 
 
 @_compile
+def _four_by_four(x, a, b, c, d, sums, n, v, t, pitch):
+    """Add four taps to four channels: every sample that is loaded is used four times."""
+    _widest()
+    p, q, r = t + pitch, t + _2 * pitch, t + _3 * pitch
+    v00, v01, v02, v03 = v[t], v[t + _1], v[t + _2], v[t + _3]
+    v10, v11, v12, v13 = v[p], v[p + _1], v[p + _2], v[p + _3]
+    v20, v21, v22, v23 = v[q], v[q + _1], v[q + _2], v[q + _3]
+    v30, v31, v32, v33 = v[r], v[r + _1], v[r + _2], v[r + _3]
+    for i in range(n):
+        x0, x1, x2, x3 = x[a + i], x[b + i], x[c + i], x[d + i]
+        sums[i] += v00 * x0 + v01 * x1 + v02 * x2 + v03 * x3
+        sums[_QUARTER + i] += v10 * x0 + v11 * x1 + v12 * x2 + v13 * x3
+        sums[_2 * _QUARTER + i] += v20 * x0 + v21 * x1 + v22 * x2 + v23 * x3
+        sums[_3 * _QUARTER + i] += v30 * x0 + v31 * x1 + v32 * x2 + v33 * x3
+
+
+@_compile
+def _even_by_four(x, a, b, sums, n, v, t, pitch):
+    """The same for two taps of every second sample."""
+    _widest()
+    p, q, r = t + pitch, t + _2 * pitch, t + _3 * pitch
+    v00, v01, v10, v11 = v[t], v[t + _1], v[p], v[p + _1]
+    v20, v21, v30, v31 = v[q], v[q + _1], v[r], v[r + _1]
+    for i in range(n):
+        x0, x1 = x[a + _2 * i], x[b + _2 * i]
+        sums[i] += v00 * x0 + v01 * x1
+        sums[_QUARTER + i] += v10 * x0 + v11 * x1
+        sums[_2 * _QUARTER + i] += v20 * x0 + v21 * x1
+        sums[_3 * _QUARTER + i] += v30 * x0 + v31 * x1
+
+
+@_compile
+def _one_by_four(x, a, advance, sums, n, v, t, pitch):
+    _widest()
+    v0, v1, v2, v3 = v[t], v[t + pitch], v[t + _2 * pitch], v[t + _3 * pitch]
+    for i in range(n):
+        x0 = x[a + advance * i]
+        sums[i] += v0 * x0
+        sums[_QUARTER + i] += v1 * x0
+        sums[_2 * _QUARTER + i] += v2 * x0
+        sums[_3 * _QUARTER + i] += v3 * x0
+
+
+@_compile
+def _line_of_four(x, s, advance, sums, n, offsets, values, row, t, stop):
+    """sums[channel, i] = sum_t values[channel, t] x[s + offsets[t] + advance i]."""
+    _widest()
+    pitch = np.uint64(len(offsets))
+    for i in range(_4 * _QUARTER):
+        sums[i] = 0
+    if advance == _1:
+        while t + _4 <= stop:
+            _four_by_four(
+                x,
+                s + offsets[t],
+                s + offsets[t + _1],
+                s + offsets[t + _2],
+                s + offsets[t + _3],
+                sums,
+                n,
+                values,
+                row + t,
+                pitch,
+            )
+            t += _4
+    if advance == _2:
+        while t + _2 <= stop:
+            a, b = s + offsets[t], s + offsets[t + _1]
+            _even_by_four(x, a, b, sums, n, values, row + t, pitch)
+            t += _2
+    while t < stop:
+        _one_by_four(x, s + offsets[t], advance, sums, n, values, row + t, pitch)
+        t += _1
+
+
+@_compile
+def _run_of_four(
+    x, start, advance, y, at, plane, step, count, offsets, values, row, t, stop, sums
+):
+    """Compute `count` results of one stencil on one line, for four channels."""
+    _widest()
+    done = _0
+    while done < count:
+        n = min(_QUARTER, count - done)
+        _line_of_four(
+            x, start + advance * done, advance, sums, n, offsets, values, row, t, stop
+        )
+        to = at + step * done
+        for channel in range(_4):
+            for i in range(n):
+                y[to + channel * plane + step * i] = sums[channel * _QUARTER + i]
+        done += n
+
+
+@_compile
 def _columns(x, start, pitch, y, at, spacing, q, run, offsets, values, row):
     """Compute the few results of a run on q lines, result by result."""
+    _widest()
     count, advance, step, t, stop = run[0], run[2], run[4], run[5], run[6]
     for i in range(count):
         begin, to = start + run[1] + advance * i, at + run[3] + step * i
@@ -132,36 +270,59 @@ def _columns(x, start, pitch, y, at, spacing, q, run, offsets, values, row):
 
 
 @_compile
-def _block(x, start, y, at, combo, q, runs, offsets, values, row, scratch):
+def _block(x, start, y, at, plane, four, combo, q, runs, offsets, values, row, scratch):
     """Compute q neighbouring lines: the long runs first, then those at the edges.
 
     Where lines are as far apart in x as in y, a long run goes on from line to line;
     what it writes between them is written again.
     """
+    _widest()
     pitch, spacing = combo[4], combo[5]
+    joined = combo[14] == _1
     for r in range(combo[12], combo[13]):
         run = runs[r]
         count, advance, step, t, stop = run[0], run[2], run[4], run[5], run[6]
         if count < _SHORT:
             continue
         begin, to = start + run[1], at + run[3]
-        if combo[14] == _1:
-            whole = (q - _1) * pitch + count
-            _run(x, begin, _1, y, to, _1, whole, offsets, values, row, t, stop, scratch)
-            continue
-        for line in range(q):
-            _run(
-                x, begin + line * pitch, advance, y, to + line * spacing, step, count,
-                offsets, values, row, t, stop, scratch,
-            )
+        times = q
+        if joined:
+            times, count = _1, (q - _1) * pitch + count
+        for line in range(times):
+            a, b = begin + line * pitch, to + line * spacing
+            if four:
+                _run_of_four(
+                    x,
+                    a,
+                    advance,
+                    y,
+                    b,
+                    plane,
+                    step,
+                    count,
+                    offsets,
+                    values,
+                    row,
+                    t,
+                    stop,
+                    scratch,
+                )
+            else:
+                _run(x, a, advance, y, b, step, count, offsets, values, row, t, stop, scratch)
     for r in range(combo[12], combo[13]):
         if runs[r, 0] < _SHORT:
-            _columns(x, start, pitch, y, at, spacing, q, runs[r], offsets, values, row)
+            for channel in range(_4 if four else _1):
+                weights = row + channel * np.uint64(len(offsets))
+                to = at + channel * plane
+                _columns(x, start, pitch, y, to, spacing, q, runs[r], offsets, values, weights)
 
 
 @_compile
-def _lines(x, start, y, at, combo, first, last, runs, offsets, values, row, scratch):
+def _lines(
+    x, start, y, at, plane, four, combo, first, last, runs, offsets, values, row, scratch
+):
     """Compute lines first..last-1 of one combo of one image, several at a time."""
+    _widest()
     length, middle = combo[3], combo[6]
     while first < last:
         inner, outer = first % length, first // length
@@ -170,7 +331,7 @@ def _lines(x, start, y, at, combo, first, last, runs, offsets, values, row, scra
         to = at + combo[2] + inner * combo[5] + outer % middle * combo[8]
         begin += outer // middle * combo[10]
         to += outer // middle * combo[11]
-        _block(x, begin, y, to, combo, q, runs, offsets, values, row, scratch)
+        _block(x, begin, y, to, plane, four, combo, q, runs, offsets, values, row, scratch)
         first += q
 
 
@@ -178,13 +339,17 @@ def _lines(x, start, y, at, combo, first, last, runs, offsets, values, row, scra
 def gather(x, y, combos, runs, offsets, values, sizes, first, last):
     """Compute lines first..last-1 of all batches and channels; see `boxes.Plan`.
 
+    Where a group has four channels or a multiple, a line is one of four channels.
     x, y and values are flat: a view of a row would be counted by all threads at once.
     """
+    _widest()
     lines, channels, group, plane_in, plane_out = sizes
+    four = group % _4 == _0
+    width = _4 if four else _1
     scratch = np.empty(_CHUNK, y.dtype)
     while first < last:
         image, place = first // lines, first % lines
-        channel = image % channels
+        batch, channel = image // (channels // width), image % (channels // width) * width
         which = _0
         while which + _1 < np.uint64(len(combos)) and combos[which + _1, _0] <= place:
             which += _1
@@ -192,57 +357,23 @@ def gather(x, y, combos, runs, offsets, values, sizes, first, last):
         if which + _1 < np.uint64(len(combos)):
             end = combos[which + _1, _0]
         count = min(end - place, last - first)
-        read = (image // channels * (channels // group) + channel // group) * plane_in
+        read = (batch * (channels // group) + channel // group) * plane_in
+        write = (batch * channels + channel) * plane_out
         row = channel * np.uint64(len(offsets))
         _lines(
-            x, read, y, image * plane_out, combos[which],
-            place - begin, place - begin + count, runs, offsets, values, row, scratch,
+            x,
+            read,
+            y,
+            write,
+            plane_out,
+            four,
+            combos[which],
+            place - begin,
+            place - begin + count,
+            runs,
+            offsets,
+            values,
+            row,
+            scratch,
         )
         first += count
-
-
-@_compile
-def _starts(combo, first, last, base, moves):
-    """Return where lines first..last-1 of a combo start, by the moves of its outer axes."""
-    starts = np.empty(last - first, np.uint64)
-    for line in range(first, last):
-        place, start = line, base
-        for axis in range(_3):
-            length = combo[_3 + _3 * axis]
-            place, position = place // length, place % length
-            start += position * combo[_3 + _3 * axis + moves]
-        starts[line - first] = start
-    return starts
-
-
-@_compile
-def collect(x, base, combo, run, offsets, first, last, patches):
-    """Write what lines first..last-1 of a run read: patches[tap, line and result]."""
-    count, advance = run[0], run[2]
-    starts = _starts(combo, first, last, base + combo[1] + run[1], _1)
-    for t in range(run[5], run[6]):
-        row = patches[t - run[5]]
-        for line in range(last - first):
-            a, to = starts[line] + offsets[t], count * line
-            if advance == _1:
-                for i in range(count):
-                    row[to + i] = x[a + i]
-            elif advance == _2:
-                for i in range(count):
-                    row[to + i] = x[a + _2 * i]
-            else:
-                for i in range(count):
-                    row[to + i] = x[a + advance * i]
-
-
-@_compile
-def distribute(results, y, base, plane, combo, run, first, last):
-    """Write results[channel, line and result] of lines first..last-1 of a run to y."""
-    count, step = run[0], run[4]
-    starts = _starts(combo, first, last, base + combo[2] + run[3], _2)
-    for channel in range(np.uint64(len(results))):
-        row = results[channel]
-        for line in range(last - first):
-            at, place = starts[line] + channel * plane, count * line
-            for i in range(count):
-                y[at + step * i] = row[place + i]

@@ -19,6 +19,8 @@ import numpy as np
 from linconv.assembly import Grid, Place, arranged, grid_of, places_of
 from linconv.geometry import Geometry
 
+# Channels of the result that are computed together, if there are as many.
+FOUR = 4
 # Outer axes a plan can have.
 OUTER = 3
 # Runs of fewer results are computed one by one.
@@ -32,11 +34,60 @@ _PIECE = 1 << 13
 
 
 @dataclass(frozen=True)
+class Layout:
+    """How x lies in memory: each axis in `split` parts of every split-th sample.
+
+    With the samples of a stride side by side, strided products run like others; that is
+    worth a copy where several channels read them.  All parts of the last axis come
+    first, then those of the axis before.
+    """
+
+    lengths: tuple[int, ...]
+    split: tuple[int, ...]
+
+    @property
+    def parts(self) -> tuple[int, ...]:
+        """Length of a part along each axis."""
+        return tuple(-(-n // s) for n, s in zip(self.lengths, self.split, strict=True))
+
+    @property
+    def plane(self) -> int:
+        """Samples of a channel, with those that fill up parts."""
+        return math.prod(self.parts) * math.prod(self.split)
+
+    def places(self, a: int, samples: np.ndarray) -> np.ndarray:
+        """Return where samples along axis `a` lie."""
+        apart = math.prod(self.parts) * math.prod(self.split[a + 1 :])
+        return samples % self.split[a] * apart + samples // self.split[a] * self._stride(a)
+
+    def move(self, a: int, advance: int) -> int:
+        """Return how far a step of so many samples along axis `a` goes."""
+        return advance // self.split[a] * self._stride(a)
+
+    def _stride(self, a: int) -> int:
+        return math.prod(self.parts[a + 1 :])
+
+    def arrange(self, rows: np.ndarray) -> np.ndarray:
+        """Return rows of plain arrays, (b, n), laid out like this."""
+        if max(self.split) == 1:
+            return rows
+        planes = rows.reshape(len(rows), rows.shape[1] // math.prod(self.lengths), *self.lengths)
+        result = np.zeros((*planes.shape[:2], *self.split, *self.parts), rows.dtype)
+        for part in np.ndindex(*self.split):
+            places = (slice(p, None, s) for p, s in zip(part, self.split, strict=True))
+            samples = planes[(..., *places)]
+            result[(slice(None), slice(None), *part, *map(slice, samples.shape[2:]))] = samples
+        return result.reshape(len(rows), planes.shape[1] * self.plane)
+
+
+@dataclass(frozen=True)
 class Plan:
     """How to compute C x, or C^T y, line by line.
 
     Attributes
     ----------
+    layout : Layout
+        How x has to lie in memory.
     combos : ndarray of uint64, (combos, 16)
         First line; first sample read; first result; (positions, samples moved on,
         results moved on) of three outer axes, the last one first; first run, last + 1;
@@ -54,6 +105,7 @@ class Plan:
     geometry: Geometry
     transposed: bool
     grid: Grid
+    layout: Layout
     combos: np.ndarray
     runs: np.ndarray
     offsets: np.ndarray
@@ -79,33 +131,36 @@ class Plan:
 @functools.lru_cache(maxsize=64)
 def plan(geometry: Geometry, transposed: bool) -> Plan:
     """Return the plan of ``C``, or of ``C^T``; remembered."""
-    grid, plane = grid_of(geometry, transposed)
+    grid, _ = grid_of(geometry, transposed)
     groups = geometry.groups
     c_in, c_out = geometry.c_in, geometry.c_out
     if transposed:
         c_in, c_out = c_out, c_in
+    whole = transposed or bool(c_out // groups % FOUR)
+    split = tuple(1 if whole else axis.stride for axis in geometry.axes)
+    lengths = [axis.out if transposed else axis.n for axis in geometry.axes]
+    layout = Layout(tuple(lengths), split)
+    plane = layout.plane
     steps = [math.prod(grid.lengths[a + 1 :]) for a in range(len(grid.lengths))]
     channels = np.arange(c_in // groups) * plane
     combos: list[list[int]] = []
     runs: list[list[int]] = []
     offsets: list[np.ndarray] = []
-    lines = taps = 0
+    lines = 0
     pieces = _pieces(grid)
     for piece, outer in itertools.product(pieces, _outer(grid)):
-        combo, count = _combo(outer, grid.strides, steps)
+        combo, count = _combo(outer, layout, steps)
         columns = channels
-        for level, place in enumerate(outer):
-            columns = np.add.outer(columns, place.stencil.columns * grid.strides[level]).ravel()
+        for a, place in enumerate(outer):
+            columns = np.add.outer(columns, layout.places(a, place.stencil.columns)).ravel()
         begin = len(runs)
         for inner in piece:
-            reads = np.add.outer(columns, inner.stencil.columns * grid.strides[-1]).ravel()
-            stride = grid.strides[-1]
-            runs.append(
-                [inner.count, 0, inner.advance * stride, inner.start * steps[-1],
-                 inner.step * steps[-1], taps, taps + len(reads)]
-            )
-            offsets.append(reads)
-            taps += len(reads)
+            reads = layout.places(len(grid.axes) - 1, inner.stencil.columns)
+            offsets.append(np.add.outer(columns, reads).ravel())
+            first = runs[-1][-1] if runs else 0
+            move = layout.move(len(grid.axes) - 1, inner.advance)
+            taps = [first, first + offsets[-1].size]
+            runs.append([inner.count, 0, move, inner.start, inner.step, *taps])
         joined = len(pieces) == 1 and _joined(combo, runs[begin:], grid.lengths[-1])
         together = max(_TOGETHER // max(1, combo[4]), 8) if joined else 8
         combos.append([lines, *combo, begin, len(runs), int(joined), together])
@@ -115,6 +170,7 @@ def plan(geometry: Geometry, transposed: bool) -> Plan:
         geometry,
         transposed,
         grid,
+        layout,
         np.array(combos, np.uint64),
         np.array(runs, np.uint64).reshape(-1, 7),
         np.concatenate(offsets).astype(np.uint64),
@@ -151,12 +207,14 @@ def _joined(combo: list[int], runs: list[list[int]], length: int) -> bool:
     return same and len(long) == 1 and long[0][2] == long[0][4] == 1
 
 
-def _combo(outer: tuple[Place, ...], strides: Any, steps: list[int]) -> tuple[list[int], int]:
+def _combo(
+    outer: tuple[Place, ...], layout: Layout, steps: list[int]
+) -> tuple[list[int], int]:
     """Return the first sample and result and the outer axes, last first; and the lines."""
     at = sum(place.start * step for place, step in zip(outer, steps, strict=False))
     axes = [
-        (place.count, place.advance * stride, place.step * step)
-        for place, stride, step in zip(outer, strides, steps, strict=False)
+        (place.count, layout.move(a, place.advance), place.step * steps[a])
+        for a, place in enumerate(outer)
     ]
     filled = [*reversed(axes), *[(1, 0, 0)] * (OUTER - len(axes))]
     lines = math.prod(place.count for place in outer)

@@ -18,9 +18,6 @@ from linconv.methods import boxes
 
 # Multiplications worth a thread.
 _GRAIN = 1 << 19
-# Channels of a group from which on a matrix product is faster, and samples of its patches.
-_CHANNELS = 8
-_PATCHES = 1 << 19
 
 
 def why_not(geometry: Geometry, dtype: np.dtype) -> str:
@@ -59,10 +56,9 @@ class Direct:
         dtype = np.result_type(self._kernel.dtype, x.dtype)
         if dtype.kind == "c" and self._kernel.dtype.kind != "c":
             return self._complex_as_two(x, dtype, transposed)
-        rows = np.ascontiguousarray(x.T, dtype)
         plan = boxes.plan(self._geometry, transposed)
-        compute = _multiplied if plan.sizes[2] >= _CHANNELS else _gathered
-        return compute(plan, self._taps(plan, dtype), rows).T
+        rows = plan.layout.arrange(np.ascontiguousarray(x.T, dtype))
+        return _gathered(plan, self._taps(plan, dtype), rows).T
 
     def _complex_as_two(self, x: np.ndarray, dtype: np.dtype, transposed: bool) -> np.ndarray:
         """Multiply a real operator with real and imaginary parts as two vectors."""
@@ -85,9 +81,9 @@ def _gathered(plan: boxes.Plan, values: np.ndarray, rows: np.ndarray) -> np.ndar
     """Return the results of all rows, each added up by its taps: (b, n) -> (b, m)."""
     from linconv.methods import _loops  # it imports Numba, which takes a while
 
-    lines, channels, *_, plane = map(int, plan.sizes)
+    lines, channels, group, _, plane = map(int, plan.sizes)
     results = np.empty((len(rows), channels * plane), rows.dtype)
-    total = len(rows) * channels * lines
+    total = len(rows) * channels * lines // (1 if group % boxes.FOUR else boxes.FOUR)
     if not total:
         return results
     work = results.size * (values.shape[1] // max(1, len(plan.runs)))
@@ -98,43 +94,3 @@ def _gathered(plan: boxes.Plan, values: np.ndarray, rows: np.ndarray) -> np.ndar
     tasks = [partial(_loops.gather, *flat, *pair) for pair in itertools.pairwise(edges)]
     _arrays.run_all(tasks, threads)
     return results
-
-
-def _multiplied(plan: boxes.Plan, values: np.ndarray, rows: np.ndarray) -> np.ndarray:
-    """Return the same by matrix products: for many channels that read the same samples."""
-    _, channels, group, _, plane_out = map(int, plan.sizes)
-    results = np.empty((len(rows), channels * plane_out), rows.dtype)
-    for x, y in zip(rows, results, strict=True):
-        for g in range(channels // group):
-            taps = values[g * group : (g + 1) * group]
-            for combo in plan.combos:
-                for run in plan.runs[combo[12] : combo[13]]:
-                    _multiply(plan, x, y, g, taps, combo, run)
-    return results
-
-
-def _multiply(
-    plan: boxes.Plan,
-    x: np.ndarray,
-    y: np.ndarray,
-    g: int,
-    taps: np.ndarray,
-    combo: np.ndarray,
-    run: np.ndarray,
-) -> None:
-    """Compute one run of one group: collect a block of patches, multiply, write."""
-    from linconv.methods import _loops
-
-    *_, group, plane_in, plane_out = map(int, plan.sizes)
-    base, to = np.uint64(g * plane_in), np.uint64(g * group * plane_out)
-    count, first, last = int(run[0]), int(run[5]), int(run[6])
-    lines = int(combo[3] * combo[6] * combo[9])
-    weights = taps[:, first:last]
-    by = max(1, _PATCHES // max(1, (last - first) * count))
-    for start in range(0, lines, by):
-        stop = min(lines, start + by)
-        patches = np.empty((last - first, count * (stop - start)), x.dtype)
-        block = np.uint64(start), np.uint64(stop)
-        _loops.collect(x, base, combo, run, plan.offsets, *block, patches)
-        plane = plan.sizes[-1]
-        _loops.distribute(weights @ patches, y, to, plane, combo, run, *block)

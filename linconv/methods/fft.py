@@ -137,7 +137,9 @@ class Fft:
     def _spread(self, x: np.ndarray) -> np.ndarray:
         """Pad, convolve, crop: (b, c_in, n1..nd) -> (b, c_out, o1..od)."""
         spectrum = self._transform(padding.pad(x, self._padded))
-        z = self._back(self._mixed(spectrum, self._spectrum(x.dtype, False), "bgi...,goi...->bgo..."))
+        z = self._back(
+            self._mixed(spectrum, self._spectrum(x.dtype, False), "bgi...,goi...->bgo...")
+        )
         for a, each in zip(self._axes, self._lines, strict=True):
             z = z[_at(z, a, each.places)]
         return z
@@ -147,7 +149,9 @@ class Fft:
         for a, each in zip(self._axes, self._lines, strict=True):
             y = _put(y, a, each)
         spectrum = self._transform(y)
-        x = self._back(self._mixed(spectrum, self._spectrum(y.dtype, True), "bgo...,goi...->bgi..."))
+        x = self._back(
+            self._mixed(spectrum, self._spectrum(y.dtype, True), "bgo...,goi...->bgi...")
+        )
         for a, each in zip(self._axes, self._lines, strict=True):
             x = x[_at(x, a, slice(0, each.samples))]
         return padding.pad_adjoint(x, self._padded)

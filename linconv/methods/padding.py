@@ -57,7 +57,9 @@ def _padded(x: np.ndarray, a: int, axis: Axis) -> np.ndarray:
     y[_at(a, core)] = x[_at(a, inside)]
     for place, sources in _edges(axis):
         for sample, weight in sources:
-            y[_at(a, place)] += x[_at(a, sample)] if weight == 1 else weight * x[_at(a, sample)]
+            y[_at(a, place)] += (
+                x[_at(a, sample)] if weight == 1 else weight * x[_at(a, sample)]
+            )
     return y
 
 

@@ -259,7 +259,9 @@ def check(w: Workload, taps: np.ndarray, x: np.ndarray, y: np.ndarray, found: di
 
     mode = {"zeros": "constant", "circular": "wrap", "reflect": "reflect"}[w.boundary]
     wide = np.pad(x.astype(float), [(0, 0)] * w.channels + [(w.pad,) * 2] * w.d, mode=mode)
-    weight = torch.from_numpy(taps.astype(float) if w.channels else taps[None, None].astype(float))
+    weight = torch.from_numpy(
+        taps.astype(float) if w.channels else taps[None, None].astype(float)
+    )
     conv = getattr(torch.nn.functional, f"conv{w.d}d")
     image = torch.from_numpy(wide if w.channels else wide[None])[None]
     right = conv(image, weight, stride=w.stride, dilation=w.dilation, groups=w.groups)
@@ -271,7 +273,9 @@ def check(w: Workload, taps: np.ndarray, x: np.ndarray, y: np.ndarray, found: di
             assert error < 200 * u, (w.name, name, error)
         if adjoint is not None:
             got = np.ravel(adjoint(y)).astype(float)
-            gap = abs(np.dot(right, y.ravel().astype(float)) - np.dot(x.ravel().astype(float), got))
+            gap = abs(
+                np.dot(right, y.ravel().astype(float)) - np.dot(x.ravel().astype(float), got)
+            )
             scale = np.linalg.norm(right) * np.linalg.norm(y)
             assert gap / scale < 200 * u, (w.name, name, gap / scale)
 
@@ -334,7 +338,9 @@ def main() -> None:
             best = min(peers, key=peers.__getitem__)
             row = ", ".join(f"{name} {1e3 * t:.2f}" for name, t in times.items())
             ratio = peers[best] / times["linconv auto"]
-            print(f"{w.name:18} {side}: auto={chosen}, {ratio:.2f} x {best} | {row}", flush=True)
+            print(
+                f"{w.name:18} {side}: auto={chosen}, {ratio:.2f} x {best} | {row}", flush=True
+            )
 
 
 if __name__ == "__main__":
