@@ -327,10 +327,12 @@ class Place:
 
     @property
     def stop(self) -> int:
+        """One position after the last."""
         return self.start + self.step * (self.count - 1) + 1
 
 
 def places_of(runs: tuple[Segment, ...], origin: int) -> Iterator[Place]:
+    """Yield the places of all runs of an axis, its positions counted from `origin`."""
     total = 0
     for run in runs:
         period = len(run.stencils)
@@ -399,7 +401,9 @@ def _fill(
     depth = max(0, len(grid.axes) - 2)
     while depth and len(outer) * grid.entries(depth + 1) < _BLOCK // 8:
         depth -= 1  # a line should not be short
-    for places in itertools.product(*(tuple(places_of(runs, 0)) for runs in grid.axes[:depth])):
+    for places in itertools.product(
+        *(tuple(places_of(runs, 0)) for runs in grid.axes[:depth])
+    ):
         offset, distances, entries = _address(grid, places, len(outer), depth)
         columns, part, shift = outer, values, bases
         for level, place in enumerate(places):

@@ -287,7 +287,9 @@ class Conv(LinearOperator):
         self._describe(geometry, values, choice)
         self._engine = choice.make(geometry, values)
 
-    def _describe(self, geometry: Geometry, values: np.ndarray, choice: methods.Choice) -> None:
+    def _describe(
+        self, geometry: Geometry, values: np.ndarray, choice: methods.Choice
+    ) -> None:
         LinearOperator.__init__(self, values.dtype, geometry.in_shape, geometry.out_shape)
         values.setflags(write=False)
         self.geometry, self.kernel, self.method = geometry, values, choice.name
@@ -346,7 +348,7 @@ class Conv(LinearOperator):
     def _able(self, X: np.ndarray) -> methods.Method:
         """Return the method, or the matrix for a product of a dtype that it lacks."""
         known = self._engine.dtypes
-        if not known or np.result_type(self.dtype, X.dtype).name in known:
+        if not known or np.result_type(self.dtype, X.dtype) in known:
             return self._engine
         if self._matrix is None:
             self._matrix = methods.choose("sparse", self.geometry, self.dtype).make(

@@ -337,16 +337,13 @@ class View(LinearOperator):
             np.conjugate(matrix.data, out=matrix.data)
         return matrix
 
-    def _with_kernel(self, kernel: Any) -> LinearOperator:
-        base: Any = self.base
-        return base.with_kernel(kernel)._view(self._transposes, self._conjugates)
-
     def __getattr__(self, name: str) -> Any:
         # What describes a convolution describes its transpose: kernel, geometry, method.
         if name in ("kernel", "geometry", "method", "explain") and "base" in self.__dict__:
             return getattr(self.base, name)
         if name == "with_kernel" and hasattr(self.__dict__.get("base"), name):
-            return self._with_kernel
+            make: Any = getattr(self.base, name)
+            return lambda w: make(w)._view(self._transposes, self._conjugates)
         raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
 
     def __repr__(self) -> str:

@@ -94,7 +94,7 @@ def test_kernels_that_cannot_be_a_matrix_say_so():
     with pytest.raises(ValueError, match=r"kernel of shape .* does not fit"):
         Conv(3.0, 4)
     with pytest.raises(
-        ValueError, match=r"unknown method 'gpu': the methods are 'auto', 'sparse'"
+        ValueError, match=r"unknown method 'gpu': the methods are 'auto', 'sparse', 'direct'"
     ):
         Conv([1, 2], 4, method="gpu")
 

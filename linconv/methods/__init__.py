@@ -25,7 +25,7 @@ class Method(Protocol):
     `dtypes` are those that products can have; empty for all.
     """
 
-    dtypes: tuple[str, ...]
+    dtypes: tuple[np.dtype, ...]
 
     def __init__(self, geometry: Geometry, kernel: np.ndarray) -> None: ...
 

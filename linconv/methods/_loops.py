@@ -30,8 +30,7 @@ _0, _1, _2, _3, _4, _5, _6, _7, _8 = (np.uint64(i) for i in range(9))
 _compile: Any = numba.njit(nogil=True, cache=True, fastmath={"contract"}, error_model="numpy")
 
 
-@intrinsic
-def _widest(typing: Any) -> Any:
+def _widest_vectors(typing: Any) -> Any:
     """Ask LLVM for vectors of 512 bits where the processor has them; it prefers 256.
 
     These loops do little but multiply and add, and are half as fast again.  Numba has no
@@ -44,6 +43,9 @@ def _widest(typing: Any) -> Any:
         return context.get_dummy_value()
 
     return types.void(), add_attribute
+
+
+_widest: Any = intrinsic(_widest_vectors)
 
 
 @_compile

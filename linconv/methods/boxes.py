@@ -12,7 +12,6 @@ import itertools
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
@@ -71,7 +70,9 @@ class Layout:
         """Return rows of plain arrays, (b, n), laid out like this."""
         if max(self.split) == 1:
             return rows
-        planes = rows.reshape(len(rows), rows.shape[1] // math.prod(self.lengths), *self.lengths)
+        planes = rows.reshape(
+            len(rows), rows.shape[1] // math.prod(self.lengths), *self.lengths
+        )
         result = np.zeros((*planes.shape[:2], *self.split, *self.parts), rows.dtype)
         for part in np.ndindex(*self.split):
             places = (slice(p, None, s) for p, s in zip(part, self.split, strict=True))
@@ -132,50 +133,60 @@ class Plan:
 def plan(geometry: Geometry, transposed: bool) -> Plan:
     """Return the plan of ``C``, or of ``C^T``; remembered."""
     grid, _ = grid_of(geometry, transposed)
-    groups = geometry.groups
     c_in, c_out = geometry.c_in, geometry.c_out
     if transposed:
         c_in, c_out = c_out, c_in
-    whole = transposed or bool(c_out // groups % FOUR)
-    split = tuple(1 if whole else axis.stride for axis in geometry.axes)
-    lengths = [axis.out if transposed else axis.n for axis in geometry.axes]
-    layout = Layout(tuple(lengths), split)
-    plane = layout.plane
-    steps = [math.prod(grid.lengths[a + 1 :]) for a in range(len(grid.lengths))]
-    channels = np.arange(c_in // groups) * plane
-    combos: list[list[int]] = []
-    runs: list[list[int]] = []
-    offsets: list[np.ndarray] = []
-    lines = 0
-    pieces = _pieces(grid)
-    for piece, outer in itertools.product(pieces, _outer(grid)):
-        combo, count = _combo(outer, layout, steps)
-        columns = channels
-        for a, place in enumerate(outer):
-            columns = np.add.outer(columns, layout.places(a, place.stencil.columns)).ravel()
-        begin = len(runs)
-        for inner in piece:
-            reads = layout.places(len(grid.axes) - 1, inner.stencil.columns)
-            offsets.append(np.add.outer(columns, reads).ravel())
-            first = runs[-1][-1] if runs else 0
-            move = layout.move(len(grid.axes) - 1, inner.advance)
-            taps = [first, first + offsets[-1].size]
-            runs.append([inner.count, 0, move, inner.start, inner.step, *taps])
-        joined = len(pieces) == 1 and _joined(combo, runs[begin:], grid.lengths[-1])
-        together = max(_TOGETHER // max(1, combo[4]), 8) if joined else 8
-        combos.append([lines, *combo, begin, len(runs), int(joined), together])
-        lines += count
-    sizes = lines, c_out, c_out // groups, c_in // groups * plane, math.prod(grid.lengths)
+    group, per_group = c_out // geometry.groups, c_in // geometry.groups
+    layout = _layout(geometry, transposed, group)
+    combos, runs, offsets = _tables(grid, layout, per_group)
+    lines = math.prod(grid.lengths[:-1]) * len(_pieces(grid))
+    sizes = lines, c_out, group, per_group * layout.plane, math.prod(grid.lengths)
     return Plan(
         geometry,
         transposed,
         grid,
         layout,
         np.array(combos, np.uint64),
-        np.array(runs, np.uint64).reshape(-1, 7),
+        np.array(runs, np.uint64),
         np.concatenate(offsets).astype(np.uint64),
         tuple(np.uint64(size) for size in sizes),
     )
+
+
+def _layout(geometry: Geometry, transposed: bool, group: int) -> Layout:
+    """Return how x shall lie: split by the strides where four channels read each sample."""
+    lengths = tuple(axis.out if transposed else axis.n for axis in geometry.axes)
+    whole = transposed or group % FOUR
+    return Layout(lengths, tuple(1 if whole else axis.stride for axis in geometry.axes))
+
+
+def _tables(
+    grid: Grid, layout: Layout, per_group: int
+) -> tuple[list[list[int]], list[list[int]], list[np.ndarray]]:
+    """Return the rows of a plan's combos, runs and offsets."""
+    steps = [math.prod(grid.lengths[a + 1 :]) for a in range(len(grid.lengths))]
+    combos: list[list[int]] = []
+    runs: list[list[int]] = []
+    offsets: list[np.ndarray] = []
+    last, pieces, lines = len(grid.axes) - 1, _pieces(grid), 0
+    for piece, outer in itertools.product(pieces, _outer(grid)):
+        combo, count = _combo(outer, layout, steps)
+        columns = np.arange(per_group) * layout.plane
+        for a, place in enumerate(outer):
+            columns = np.add.outer(columns, layout.places(a, place.stencil.columns)).ravel()
+        begin = len(runs)
+        for inner in piece:
+            reads = layout.places(last, inner.stencil.columns)
+            offsets.append(np.add.outer(columns, reads).ravel())
+            first = runs[-1][-1] if runs else 0
+            taps = [first, first + offsets[-1].size]
+            move = layout.move(last, inner.advance)
+            runs.append([inner.count, 0, move, inner.start, inner.step, *taps])
+        joined = len(pieces) == 1 and _joined(combo, runs[begin:], grid.lengths[-1])
+        together = max(_TOGETHER // max(1, combo[4]), 8) if joined else 8
+        combos.append([lines, *combo, begin, len(runs), int(joined), together])
+        lines += count
+    return combos, runs, offsets
 
 
 def _outer(grid: Grid) -> Iterator[tuple[Place, ...]]:

@@ -1,7 +1,7 @@
 """What a product costs by each method: the model behind ``method="auto"``.
 
-Rough figures for one product of one vector on one core, all in nanoseconds, measured
-on the workloads of tests/benchmarks/products.py.  Only their ratios matter.
+Rough figures for one product of one vector, in nanoseconds, measured on two threads and
+the workloads of tests/benchmarks/products.py.  Only their ratios matter.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import numpy as np
 
 from linconv import _arrays
 from linconv.geometry import Boundary, Geometry
+from linconv.methods.boxes import FOUR
 
 # The matrix of fewer nonzeros costs microseconds per product.
 SMALL = 1 << 17
@@ -66,19 +67,15 @@ def estimate(method: str, geometry: Geometry, dtype: np.dtype, reason: str) -> E
 
 def _sparse(geometry: Geometry, dtype: np.dtype) -> float:
     """Every nonzero is read once, with its index."""
-    return geometry.nnz * (0.5 + 0.06 * (dtype.itemsize + 4)) + sum(geometry.shape)
+    return geometry.nnz * 0.09 * (dtype.itemsize + 4) + sum(geometry.shape)
 
 
 def _direct(geometry: Geometry, dtype: np.dtype) -> float:
-    """Multiplications in vector registers, and what every line takes besides."""
-    rate = 0.015 * dtype.itemsize * (2 if dtype.kind == "c" else 1)
-    if any(axis.stride > 1 for axis in geometry.axes[-1:]):
+    """Multiplications in vector registers; strided ones are not, unless channels share."""
+    rate = 0.012 * dtype.itemsize * (2 if dtype.kind == "c" else 1)
+    if geometry.axes[-1].stride > 1 and geometry.c_out // geometry.groups % FOUR:
         rate *= 3
-    last = geometry.axes[-1]
-    edges = 2 + last.out - len(last.interior)
-    lines = math.prod(geometry.out_shape) // last.out
-    taps = math.prod(axis.k for axis in geometry.axes) * geometry.c_in // geometry.groups
-    return 20_000 + geometry.nnz * rate + lines * (300 + edges * (20 + taps) + 30 * taps / 8)
+    return 20_000 + geometry.nnz * rate + 0.12 * dtype.itemsize * sum(geometry.shape)
 
 
 def _fft(geometry: Geometry, dtype: np.dtype) -> float:
@@ -88,6 +85,6 @@ def _fft(geometry: Geometry, dtype: np.dtype) -> float:
         circular = axis.boundary == (Boundary.CIRCULAR, Boundary.CIRCULAR)
         size *= axis.n if circular else axis.n + max(0, sum(axis.padding))
     transforms = geometry.c_in + geometry.c_out
-    rate = 0.12 * dtype.itemsize * (1 if dtype.kind == "c" else 1)
     pairs = geometry.c_out * geometry.c_in / geometry.groups
-    return 50_000 + size * rate * (transforms * math.log2(size + 1) + 2 * pairs)
+    work = 0.1 * transforms * math.log2(size + 1) + 0.5 * pairs
+    return 50_000 + size * dtype.itemsize * work

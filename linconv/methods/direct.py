@@ -15,6 +15,7 @@ import numpy as np
 from linconv import _arrays
 from linconv.geometry import Geometry
 from linconv.methods import boxes
+from linconv.methods.columns import complex_as_two
 
 # Multiplications worth a thread.
 _GRAIN = 1 << 19
@@ -26,15 +27,16 @@ def why_not(geometry: Geometry, dtype: np.dtype) -> str:
         return "it needs Numba: pip install linconv[fast]"
     if len(geometry.axes) > boxes.OUTER + 1:
         return f"it has at most {boxes.OUTER + 1} axes, got {len(geometry.axes)}"
-    if np.dtype(dtype).name not in Direct.dtypes:
-        return f"it has loops for {', '.join(Direct.dtypes)}, got {np.dtype(dtype).name}"
+    if np.dtype(dtype) not in Direct.dtypes:
+        known = ", ".join(each.name for each in Direct.dtypes)
+        return f"it has loops for {known}, got {np.dtype(dtype).name}"
     return ""
 
 
 class Direct:
     """Products of a convolution by its stencils."""
 
-    dtypes = ("float32", "float64", "complex64", "complex128", "int64")
+    dtypes = tuple(map(np.dtype, ("float32", "float64", "complex64", "complex128", "int64")))
 
     def __init__(self, geometry: Geometry, kernel: np.ndarray) -> None:
         self._geometry, self._kernel = geometry, kernel
@@ -55,18 +57,10 @@ class Direct:
     def _product(self, x: np.ndarray, *, transposed: bool) -> np.ndarray:
         dtype = np.result_type(self._kernel.dtype, x.dtype)
         if dtype.kind == "c" and self._kernel.dtype.kind != "c":
-            return self._complex_as_two(x, dtype, transposed)
+            return complex_as_two(partial(self._product, transposed=transposed), x, dtype)
         plan = boxes.plan(self._geometry, transposed)
         rows = plan.layout.arrange(np.ascontiguousarray(x.T, dtype))
         return _gathered(plan, self._taps(plan, dtype), rows).T
-
-    def _complex_as_two(self, x: np.ndarray, dtype: np.dtype, transposed: bool) -> np.ndarray:
-        """Multiply a real operator with real and imaginary parts as two vectors."""
-        b = x.shape[1]
-        parts = self._product(np.concatenate((x.real, x.imag), axis=1), transposed=transposed)
-        result = np.empty((b, len(parts)), dtype)
-        result.real, result.imag = parts.T[:b], parts.T[b:]
-        return result.T
 
     def _taps(self, plan: boxes.Plan, dtype: np.dtype) -> np.ndarray:
         """Return the values of a plan, conjugated for the adjoint; remembered."""

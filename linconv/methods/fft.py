@@ -8,6 +8,8 @@ input is padded by its rule first.  The adjoint does the same backwards.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
+from typing import Any
 
 import numpy as np
 import scipy.fft
@@ -16,6 +18,7 @@ from linconv import _arrays
 from linconv.assembly import arranged
 from linconv.geometry import Axis, Boundary, Geometry
 from linconv.methods import padding
+from linconv.methods.columns import complex_as_two
 
 # Samples of a transform that are worth a thread.
 _GRAIN = 1 << 15
@@ -59,15 +62,25 @@ def line(axis: Axis) -> Line:
     reach = axis.stride * (axis.out - 1) + 1
     if padding.both(axis, Boundary.ZEROS):
         least = max(axis.n + max(lo, hi, 0), reach)
-        return Line(axis, False, scipy.fft.next_fast_len(least, real=True), lo)
+        return Line(axis, False, _fast(least), lo)
     least = max(padding.padded_length(axis), reach)
-    return Line(axis, True, scipy.fft.next_fast_len(least, real=True), 0)
+    return Line(axis, True, _fast(least), 0)
+
+
+def _fast(least: int) -> int:
+    length: Any = scipy.fft.next_fast_len(least, real=True)
+    return length
 
 
 class Fft:
     """Products of a convolution by the transforms of its kernel and of the vector."""
 
-    dtypes = ("float32", "float64", "longdouble", "complex64", "complex128", "clongdouble")
+    dtypes = tuple(
+        map(
+            np.dtype,
+            ("float32", "float64", "longdouble", "complex64", "complex128", "clongdouble"),
+        )
+    )
 
     def __init__(self, geometry: Geometry, kernel: np.ndarray) -> None:
         self._geometry, self._kernel = geometry, kernel
@@ -96,11 +109,12 @@ class Fft:
         taps = arranged(g, self._kernel, False)
         taps = taps.astype(np.result_type(taps, np.finfo(dtype).dtype))
         placed = np.zeros((*taps.shape[:2], *self._lengths), taps.dtype)
-        where = [
+        where: Any = [
             (each.shift - each.axis.dilation * np.arange(each.axis.k)) % each.length
             for each in self._lines
         ]
-        np.add.at(placed, (slice(None), slice(None), *np.ix_(*where)), taps)
+        at: Any = (slice(None), slice(None), *np.ix_(*where))
+        np.add.at(placed, at, taps)
         spectrum = self._transform(placed)
         return spectrum.reshape(g.groups, -1, *spectrum.shape[1:])
 
@@ -110,29 +124,23 @@ class Fft:
 
     def forward(self, x: np.ndarray) -> np.ndarray:
         """Return C x; (n, b) -> (m, b)."""
-        g = self._geometry
-        return self._product(x, g.c_in, g.c_out, adjoint=False)
+        return self._product(x, adjoint=False)
 
     def adjoint(self, y: np.ndarray) -> np.ndarray:
         """Return C^H y; (m, b) -> (n, b)."""
-        g = self._geometry
-        return self._product(y, g.c_out, g.c_in, adjoint=True)
+        return self._product(y, adjoint=True)
 
-    def _product(self, x: np.ndarray, given: int, wanted: int, *, adjoint: bool) -> np.ndarray:
-        dtype = np.result_type(self._kernel.dtype, x.dtype)
+    def _product(self, x: np.ndarray, *, adjoint: bool) -> np.ndarray:
+        g, dtype = self._geometry, np.result_type(self._kernel.dtype, x.dtype)
         if x.shape[1] == 0:
-            m, n = self._geometry.shape
-            return np.empty((n if adjoint else m, 0), dtype)
+            return np.empty((g.shape[adjoint], 0), dtype)
         if self._real and dtype.kind == "c":
-            parts = np.concatenate((x.real, x.imag), axis=1)
-            both = self._product(parts, given, wanted, adjoint=adjoint)
-            return (both[:, : x.shape[1]] + 1j * both[:, x.shape[1] :]).astype(dtype)
-        field = "out" if adjoint else "n"
-        sizes = [getattr(axis, field) for axis in self._geometry.axes]
-        rows = x.T.astype(dtype, copy=False).reshape(x.shape[1], given, *sizes)
+            return complex_as_two(partial(self._product, adjoint=adjoint), x, dtype)
+        shape = g.out_shape if adjoint else g.in_shape
+        lead = (x.shape[1],) if g.channels else (x.shape[1], 1)
+        rows = x.T.astype(dtype, copy=False).reshape(*lead, *shape)
         product = self._gather(rows) if adjoint else self._spread(rows)
-        rows = product.astype(dtype, copy=False).reshape(x.shape[1], -1)
-        return rows.T
+        return product.astype(dtype, copy=False).reshape(x.shape[1], -1).T
 
     def _spread(self, x: np.ndarray) -> np.ndarray:
         """Pad, convolve, crop: (b, c_in, n1..nd) -> (b, c_out, o1..od)."""
@@ -166,11 +174,11 @@ class Fft:
         return mixed.reshape(len(x), -1, *x.shape[2:])
 
     def _transform(self, x: np.ndarray) -> np.ndarray:
-        transform = scipy.fft.rfftn if self._real else scipy.fft.fftn
+        transform: Any = scipy.fft.rfftn if self._real else scipy.fft.fftn
         return transform(x, self._lengths, self._axes, workers=self._workers(x))
 
     def _back(self, x: np.ndarray) -> np.ndarray:
-        transform = scipy.fft.irfftn if self._real else scipy.fft.ifftn
+        transform: Any = scipy.fft.irfftn if self._real else scipy.fft.ifftn
         return transform(
             x, self._lengths, self._axes, overwrite_x=True, workers=self._workers(x)
         )

@@ -1,0 +1,412 @@
+"""Methods compute the products of the matrix: every method, geometry, dtype and batch."""
+
+import importlib.util
+import math
+import multiprocessing
+import os
+import pickle
+import threading
+import tracemalloc
+
+import numpy as np
+import pytest
+
+import linconv
+from linconv import _arrays, methods
+from linconv.geometry import Axis, Boundary, Geometry
+from linconv.methods import boxes, cost, padding
+from linconv.testing import assert_adjoint
+
+METHODS = ("direct", "fft", "torch")
+DTYPES = ("float32", "float64", "complex64", "complex128")
+
+
+def needs(method):
+    if method == "torch":
+        pytest.importorskip("torch")
+
+
+def values(rng, shape, dtype):
+    """Random numbers of a dtype."""
+    real = rng.standard_normal(shape)
+    if np.dtype(dtype).kind == "c":
+        real = real + 1j * rng.standard_normal(shape)
+    return real.astype(dtype)
+
+
+def random_geometry(seed, most=3):
+    """Return (kernel, in_shape, options) of an awkward convolution that exists."""
+    rng = np.random.default_rng([4711, seed])
+    while True:
+        d = int(rng.integers(1, most + 1))
+        n, k = rng.integers(1, 9, d).tolist(), rng.integers(1, 5, d).tolist()
+        rules = [str(rule) for rule in Boundary]
+        options = {
+            "stride": rng.integers(1, 4, d).tolist(),
+            "dilation": rng.integers(1, 3, d).tolist(),
+            "padding": rng.integers(-1, 6, (d, 2)).tolist(),
+            "boundary": [rng.choice(rules, 2).tolist() for _ in range(d)],
+            "flip": bool(rng.random() < 0.5),
+        }
+        if rng.random() < 0.4:  # rules that FFT and torch know themselves
+            options["boundary"] = str(rng.choice(["zeros", "circular"]))
+        if rng.random() < 0.6:
+            groups = int(rng.integers(1, 3))
+            c_out, per_group = int(rng.choice([1, 2, 4, 8])), int(rng.integers(1, 4))
+            k, n = [c_out * groups, per_group, *k], [per_group * groups, *n]
+            options["groups"] = groups
+        try:
+            Geometry.conv(tuple(k), tuple(n), **options)
+        except ValueError:
+            continue
+        return values(rng, k, DTYPES[seed % 4]), tuple(n), options
+
+
+def close(got, right, weight, dtypes):
+    """Whether results agree up to the rounding of the coarsest dtype."""
+    assert got.shape == right.shape
+    assert got.dtype == right.dtype
+    eps = max(np.finfo(dtype).eps for dtype in (*dtypes, got.dtype))
+    assert np.max(np.abs(got - right), initial=0) <= 200 * eps * weight
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("seed", range(120))
+def test_products_are_those_of_the_matrix(seed, method):
+    needs(method)
+    kernel, in_shape, options = random_geometry(seed)
+    A = linconv.Conv(kernel, in_shape, method=method, **options)
+    matrix = linconv.conv_matrix(kernel, in_shape, **options)
+    adjoint = matrix.conj().T.tocsr()
+    assert A.method == method
+    assert (A.tosparse() != matrix).nnz == 0
+    rng = np.random.default_rng(seed)
+    weight = 20 * float(np.abs(kernel).sum())  # antireflect takes up to five times a tap
+    for dtype in DTYPES:
+        x, y = values(rng, A.shape[1], dtype), values(rng, A.shape[0], dtype)
+        dtypes = kernel.dtype, dtype
+        close(A @ x, matrix @ x, weight * np.abs(x).max(), dtypes)
+        close(A.rmatvec(y), adjoint @ y, weight * np.abs(y).max(), dtypes)
+        close(A.T @ y, matrix.T @ y, weight * np.abs(y).max(), dtypes)
+    X, Y = values(rng, (3, *A.in_shape), "f8"), values(rng, (3, *A.out_shape), "f8")
+    right = (matrix @ X.reshape(3, -1).T).T.reshape(Y.shape)
+    close(A(X), right, weight * np.abs(X).max(), (kernel.dtype,))
+    right = (adjoint @ Y.reshape(3, -1).T).T.reshape(X.shape)
+    close(A.H(Y), right, weight * np.abs(Y).max(), (kernel.dtype,))
+    assert A(X[:0]).shape == Y[:0].shape
+    assert A.H(Y[:0]).shape == X[:0].shape
+
+
+LAWFUL = [
+    ((3, 3), (9, 8), {"padding": 1, "boundary": "reflect"}),
+    ((4, 2, 3), (4, 11), {"stride": 2, "padding": [(2, 1)], "groups": 2}),
+    ((2, 5), (6, 7), {"padding": "same", "boundary": "circular", "dilation": (3, 1)}),
+    ((3, 2, 2), (5, 4, 5), {"padding": 2, "boundary": "antireflect", "flip": True}),
+    ((7,), (3,), {"padding": "full"}),
+    ((1,), (1,), {}),
+]
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize(("k", "n", "options"), LAWFUL)
+def test_the_harness_finds_nothing_wrong(k, n, options, dtype, method):
+    needs(method)
+    kernel = values(np.random.default_rng(5), k, dtype)
+    A = linconv.Conv(kernel, n, method=method, **options)
+    for B in (A, A.T, A.H, A.conj()):
+        assert_adjoint(B, matrix=B.tosparse())
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_transposed_convolutions_take_a_method(method):
+    needs(method)
+    kernel = np.random.default_rng(8).standard_normal((3, 2, 3, 3))
+    options = {"stride": 2, "padding": 1, "output_padding": 1}
+    A = linconv.conv_transpose(kernel, (3, 5, 6), method=method, **options)
+    matrix = linconv.conv_transpose_matrix(kernel, (3, 5, 6), **options)
+    x = np.random.default_rng(9).standard_normal(A.shape[1])
+    assert A.method == method
+    np.testing.assert_allclose(A @ x, matrix @ x, atol=1e-12)
+    assert repr(A).endswith(f"method={method!r}).T")
+
+
+def test_four_axes_and_not_five():
+    rng = np.random.default_rng(6)
+    kernel = rng.standard_normal((2, 3, 2, 2))
+    A = linconv.Conv(kernel, (4, 5, 6, 3), padding=1, boundary="symmetric", method="direct")
+    x = rng.standard_normal(A.shape[1])
+    np.testing.assert_allclose(A @ x, A.tosparse() @ x, atol=1e-12)
+    np.testing.assert_allclose(A.rmatvec(A @ x), A.tosparse().T @ (A @ x), atol=1e-11)
+    with pytest.raises(ValueError, match=r"'direct' cannot .*: it has at most 4 axes, got 5"):
+        linconv.Conv(np.ones((1,) * 5), (2,) * 5, method="direct")
+    pytest.importorskip("torch")
+    with pytest.raises(ValueError, match=r"'torch' cannot .*: torch has at most 3 axes"):
+        linconv.Conv(kernel, (4, 5, 6, 3), method="torch")
+
+
+# Direct
+
+
+def test_whole_numbers_stay_exact_and_wider_vectors_go_through_the_matrix():
+    kernel = np.array([[2**40, 3], [5, -7]])
+    A = linconv.Conv(kernel, (5, 6), padding=1, boundary="circular", method="direct")
+    x = np.arange(30) - 11
+    assert (A @ x).dtype == np.int64
+    np.testing.assert_array_equal(A @ x, A.tosparse() @ x)
+    wide = x.astype(np.longdouble)
+    assert (A @ wide).dtype == np.longdouble
+    np.testing.assert_array_equal(A @ wide, A.tosparse() @ x)
+    y = np.arange(A.shape[0]) - 17
+    np.testing.assert_array_equal(A.rmatvec(y.astype("longdouble")), A.tosparse().T @ y)
+
+
+@pytest.mark.parametrize("channels", [False, True])
+def test_any_number_of_threads_gives_the_same_bits(monkeypatch, channels):
+    rng = np.random.default_rng(3)
+    k, n = ((8, 4, 3, 3), (4, 70, 66)) if channels else ((5, 5), (201, 130))
+    A = linconv.Conv(rng.standard_normal(k), n, padding=2, boundary="reflect", method="direct")
+    x, y = rng.standard_normal(A.shape[1]), rng.standard_normal(A.shape[0])
+    found = set()
+    for threads in (1, 2, 3, 7):
+        monkeypatch.setattr(_arrays, "workers", lambda work, grain, t=threads: t)
+        found.add(((A @ x).tobytes(), A.rmatvec(y).tobytes()))
+    assert len(found) == 1
+
+
+def test_many_threads_may_call_at_once():
+    A = linconv.Conv(np.ones((5, 5)), (300, 400), padding=2, method="direct")
+    x = np.random.default_rng(3).standard_normal(A.shape[1])
+    right, wrong = A @ x, []
+
+    def work():
+        for _ in range(5):
+            if (A @ x).tobytes() != right.tobytes():
+                wrong.append(1)
+
+    crew = [threading.Thread(target=work) for _ in range(6)]
+    for thread in crew:
+        thread.start()
+    for thread in crew:
+        thread.join()
+    assert not wrong
+
+
+def _in_a_child(queue):
+    A = linconv.Conv(np.ones((5, 5)), (600, 700), padding=2, method="direct")
+    queue.put(float((A @ np.ones(A.shape[1])).max()))
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork on this system")
+@pytest.mark.filterwarnings("ignore:.*use of fork.*:DeprecationWarning")
+def test_a_forked_process_has_threads_of_its_own():
+    A = linconv.Conv(np.ones((5, 5)), (600, 700), padding=2, method="direct")
+    assert (A @ np.ones(A.shape[1])).max() == 25
+    context = multiprocessing.get_context("fork")
+    queue = context.Queue()
+    child = context.Process(target=_in_a_child, args=(queue,))
+    child.start()
+    assert queue.get(timeout=60) == 25
+    child.join()
+
+
+@pytest.mark.parametrize("pad", [0, 1, 2])
+def test_a_nan_reaches_those_results_only_that_read_it(pad):
+    """Joined lines compute values between lines; none of them may stay."""
+    A = linconv.Conv(np.ones((3, 3)), (40, 50), padding=pad, method="direct")
+    x = np.zeros((40, 50))
+    x[[0, 17, 17, 39], [49, 0, 25, 0]] = np.nan
+    got = np.isnan(A @ x.ravel())
+    np.testing.assert_array_equal(got, (A.tosparse() @ np.isnan(x).ravel()) > 0)
+
+
+@pytest.mark.parametrize("method", ["direct", "fft"])
+def test_a_product_takes_little_memory(method):
+    A = linconv.Conv(np.ones((5, 5)), (700, 800), padding=2, method=method)
+    x = np.ones(A.in_shape)
+    A(x), A.H(x)
+    for product in (A, A.H):
+        tracemalloc.start()
+        product(x)
+        peak = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        assert peak <= 3 * 2 * x.nbytes
+
+
+def test_a_plan_covers_every_result_once():
+    geometry = Geometry.conv((3, 4), (200_000, 9), padding=(3, 2), boundary="symmetric")
+    for transposed in (False, True):
+        plan = boxes.plan(geometry, transposed)
+        lines = [math.prod(combo[[3, 6, 9]].tolist()) for combo in plan.combos]
+        assert sum(lines) == int(plan.sizes[0])
+        counts = [int(plan.runs[int(c[12]) : int(c[13]), 0].sum()) for c in plan.combos]
+        results = sum(n * count for n, count in zip(lines, counts, strict=True))
+        assert results == geometry.shape[1 if transposed else 0]
+    line = boxes.plan(Geometry.conv((9,), (1_000_000,), padding=4), False)
+    assert len(line.combos) == boxes._LINES, "a single line is cut for several threads"
+
+
+# Padding
+
+
+NUMPY = {
+    "zeros": "constant",
+    "circular": "wrap",
+    "reflect": "reflect",
+    "symmetric": "symmetric",
+    "replicate": "edge",
+}
+
+
+@pytest.mark.parametrize("rule", NUMPY)
+@pytest.mark.parametrize("widths", [(2, 3), (0, 4), (9, 11), (-2, 3), (2, -3), (-1, -1)])
+def test_padding_is_numpys_and_its_adjoint_exact(rule, widths):
+    axes = [Axis(5, 1, padding=widths, boundary=(rule, rule)), Axis(4, 1)]
+    rng = np.random.default_rng(12)
+    x = rng.integers(-9, 10, (2, 5, 4))
+    lo, hi = max(0, widths[0]), max(0, widths[1])
+    right = np.pad(x, [(0, 0), (lo, hi), (0, 0)], mode=NUMPY[rule])
+    right = right[:, lo - widths[0] : right.shape[1] - (hi - widths[1])]
+    got = padding.pad(x, axes)
+    np.testing.assert_array_equal(got, right)
+    y = rng.integers(-9, 10, right.shape)
+    assert np.sum(y * got) == np.sum(padding.pad_adjoint(y, axes) * x)
+
+
+def test_antireflect_padding_goes_through_the_edge():
+    axes = [Axis(3, 1, padding=(2, 2), boundary=("antireflect", "antireflect"))]
+    assert padding.pad(np.array([1, 2, 4]), axes).tolist() == [-2, 0, 1, 2, 4, 6, 7]
+
+
+# What a method cannot do
+
+
+def test_a_method_says_why_it_cannot(monkeypatch):
+    match = r"'fft' cannot .*: it rounds, and a matrix of int64 must not: pass dtype=float"
+    with pytest.raises(ValueError, match=match):
+        linconv.Conv([1, 2], 5, method="fft")
+    with pytest.raises(
+        ValueError, match=r"'direct' cannot .*: it has loops for float32, .*got"
+    ):
+        linconv.Conv(np.ones(3, "longdouble"), 5, method="direct")
+    with pytest.raises(ValueError, match=r"method='sparse' represents them all"):
+        linconv.Conv(np.ones(3, "longdouble"), 5, method="direct")
+    with pytest.raises(
+        ValueError, match=r"methods are 'auto', 'sparse', 'direct', 'fft', 'torch'"
+    ):
+        linconv.Conv([1, 2], 5, method="cuda")
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(ValueError, match=r"it needs Numba: pip install linconv\[fast\]"):
+        linconv.Conv([1.0, 2], 5, method="direct")
+    with pytest.raises(ValueError, match=r"it needs PyTorch: pip install torch"):
+        linconv.Conv([1.0, 2], 5, method="torch")
+
+
+def test_torch_says_which_dtypes_it_has():
+    pytest.importorskip("torch")
+    with pytest.raises(ValueError, match=r"torch convolves float32, .*, got int64"):
+        linconv.Conv([1, 2], 5, method="torch")
+
+
+# The choice
+
+
+def chosen(k, n, **options):
+    dtype = np.dtype(options.pop("dtype", "f8"))
+    return methods.choose("auto", Geometry.conv(k, n, **options), dtype).name
+
+
+def test_auto_takes_the_matrix_where_it_is_small_and_loops_where_it_is_not():
+    assert chosen((3, 3), (50, 50)) == "sparse"
+    assert chosen((5, 5), (1024, 1024), padding=2) == "direct"
+    assert chosen((31, 31), (512, 512), padding=15, boundary="circular") == "fft"
+    assert chosen((9, 9), (1024, 1024), padding=4, dtype="i8") == "direct"
+    assert chosen((64, 64, 3, 3), (64, 56, 56), padding=1, dtype="f4") == "direct"
+
+
+def test_auto_without_numba(monkeypatch):
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    assert chosen((5, 5), (256, 256)) == "sparse"
+    assert chosen((9, 9), (1024, 1024)) == "fft"
+    assert chosen((31, 31), (512, 512), dtype="i8") == "sparse"
+
+
+def test_auto_never_builds_a_matrix_that_does_not_fit(monkeypatch):
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setattr(_arrays, "available_memory", lambda: 200_000_000)
+    assert chosen((5, 5), (600, 600)) == "fft"
+    geometry = Geometry.conv((5, 5), (600, 600))
+    text = methods.Choice("fft", "auto").explain(geometry, np.dtype("f8"))
+    assert "the matrix would take 0.108 of 0.2 GB available" in text
+    assert "it needs Numba" in text
+    monkeypatch.setattr(_arrays, "available_memory", lambda: None)
+    assert "108.0 MB" in str(cost.estimate("sparse", geometry, np.dtype("f8"), ""))
+
+
+def test_what_was_chosen_is_shown_and_explained():
+    A = linconv.Conv(np.ones((5, 5)), (600, 600), padding=2)
+    assert A.method == A.H.method == "direct"
+    assert repr(A) == "Conv(float64[5, 5], (600, 600) -> (600, 600), method='direct')"
+    lines = A.explain().splitlines()
+    assert lines[0] == "method 'direct', chosen by 'auto'; one product would take about"
+    assert [line.split()[0] for line in lines[1:]] == list(methods.METHODS)
+    assert "MB for the matrix" in lines[1]
+    assert A.T.explain() == A.explain()
+    B = linconv.Conv(np.ones((5, 5)), (600, 600), method="sparse")
+    assert B.explain().startswith("method 'sparse', as asked; ")
+
+
+@pytest.mark.parametrize("method", ["auto", "sparse", *METHODS])
+def test_pickles_keep_what_was_asked(method):
+    needs(method)
+    A = linconv.Conv(np.ones((5, 5)), (200, 210), method=method)
+    B = pickle.loads(pickle.dumps(A))
+    x = np.random.default_rng(1).standard_normal(A.shape[1])
+    assert B.method == A.method
+    assert B._choice == A._choice
+    np.testing.assert_array_equal(B @ x, A @ x)
+
+
+# with_kernel
+
+
+@pytest.mark.parametrize("method", ["sparse", *METHODS])
+@pytest.mark.parametrize("seed", range(0, 40, 4))
+def test_with_kernel_is_a_new_operator_of_the_same_geometry(seed, method):
+    needs(method)
+    kernel, in_shape, options = random_geometry(seed)
+    rng = np.random.default_rng(seed + 1)
+    A = linconv.Conv(kernel, in_shape, method=method, **options)
+    other = values(rng, kernel.shape, "complex128" if seed % 8 else "float64")
+    B = A.with_kernel(other)
+    fresh = linconv.Conv(other, in_shape, method=method, **options)
+    x, y = rng.standard_normal(A.shape[1]), rng.standard_normal(A.shape[0])
+    np.testing.assert_array_equal(B @ x, fresh @ x)
+    np.testing.assert_array_equal(B.rmatvec(y), fresh.rmatvec(y))
+    np.testing.assert_array_equal(A.T.with_kernel(other) @ y, fresh.T @ y)
+    assert (B.geometry, B.method, repr(B)) == (A.geometry, method, repr(fresh))
+    np.testing.assert_array_equal(B.tosparse().toarray(), fresh.tosparse().toarray())
+
+
+def test_with_kernel_shares_the_indices_and_computes_values_alone():
+    A = linconv.Conv(np.ones((5, 5)), (300, 300), padding=2, method="sparse")
+    B = A.with_kernel(2 * np.ones((5, 5)))
+    for name in ("indices", "indptr"):
+        ours, theirs = getattr(A._engine._csr, name), getattr(B._engine._csr, name)
+        assert np.shares_memory(ours, theirs)
+        assert not ours.flags.writeable
+    tracemalloc.start()
+    A.with_kernel(np.ones((5, 5)))
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 1.2 * A.geometry.nnz * 8
+
+
+def test_with_kernel_refuses_what_does_not_fit():
+    A = linconv.Conv(np.ones((3, 3)), (9, 9), method="fft")
+    with pytest.raises(ValueError, match=r"kernel has shape \(2, 2\), but .* needs \(3, 3\)"):
+        A.with_kernel(np.ones((2, 2)))
+    with pytest.raises(ValueError, match=r"'fft' cannot .*: it rounds"):
+        A.with_kernel(np.ones((3, 3), int))
+    with pytest.raises(AttributeError, match="with_kernel"):
+        linconv.Identity(3).T.with_kernel  # noqa: B018
