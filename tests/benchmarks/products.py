@@ -237,6 +237,7 @@ PEERS = {
     "scipy.fft": with_fft,
     "pylops": with_pylops,
 }
+COLUMNS = (*OURS, *PEERS)
 
 
 def contestants(w: Workload, taps: np.ndarray) -> dict[str, Pair]:
@@ -320,6 +321,9 @@ def main() -> None:
         with contextlib.suppress(ImportError):
             print(f"{name} {importlib.import_module(name).__version__}", end="  ")
     print("\n")
+    if not options.memory:
+        print(f"| workload | auto | {' | '.join(COLUMNS)} | best peer | its time / auto's |")
+        print("|---" * (len(COLUMNS) + 4) + "|")
     for w in WORKLOADS:
         if options.workloads and not any(part in w.name for part in options.workloads):
             continue
@@ -333,14 +337,15 @@ def main() -> None:
             continue
         for side, v, which in (("forward", x, 0), ("adjoint", y, 1)):
             calls = {name: pair[which] for name, pair in found.items() if pair[which]}
-            times = race(calls, v, options.rounds)
-            peers = {name: t for name, t in times.items() if name in PEERS}
-            best = min(peers, key=peers.__getitem__)
-            row = ", ".join(f"{name} {1e3 * t:.2f}" for name, t in times.items())
-            ratio = peers[best] / times["linconv auto"]
-            print(
-                f"{w.name:18} {side}: auto={chosen}, {ratio:.2f} x {best} | {row}", flush=True
-            )
+            print(row(f"{w.name}, {side}", chosen, race(calls, v, options.rounds)), flush=True)
+
+
+def row(name: str, chosen: str, times: dict[str, float]) -> str:
+    """Return a line of the table, in milliseconds; the last number is peer over auto."""
+    best = min((each for each in times if each in PEERS), key=times.__getitem__)
+    auto, peer = times["linconv auto"], times[best]
+    shown = (f"{1e3 * times[each]:.2f}" if each in times else "-" for each in COLUMNS)
+    return f"| {name} | {chosen} | {' | '.join(shown)} | {best} | {peer / auto:.2f} |"
 
 
 if __name__ == "__main__":
