@@ -17,7 +17,7 @@ FLOORS = {
     "methods": 2,
     "methods._loops": 2,
     "methods.boxes": 2,
-    "methods.columns": 0,
+    "methods.columns": 2,
     "methods.cost": 2,
     "methods.direct": 2,
     "methods.fft": 2,

@@ -139,9 +139,9 @@ def test_seeds_depend_on_the_tests_name_alone(run):
 
 def test_the_fixture_explains_itself(run):
     result = run("", "--fixtures")
-    result.stdout.fnmatch_lines(
-        ["adjoint -- *", "*Test that an operator's rmatvec is the adjoint of its matvec."]
-    )
+    first, after = result.stdout.str().partition("adjoint -- ")[1:]
+    assert first
+    assert "Test that an operator's rmatvec is the adjoint of its matvec." in after
 
 
 def test_pytest_finds_the_plugin_by_its_entry_point(run, pytester):

@@ -238,22 +238,47 @@ def _line_of_four(x, s, advance, sums, n, offsets, values, row, t, stop):
 
 
 @_compile
-def _run_of_four(
-    x, start, advance, y, at, plane, step, count, offsets, values, row, t, stop, sums
-):
-    """Compute `count` results of one stencil on one line, for four channels."""
+def _write_four(sums, n, y, at, plane, spacing, step, line, column, pitch, count):
+    """Write what lies in columns 0..count-1 of its line, for four channels."""
     _widest()
-    done = _0
-    while done < count:
-        n = min(_QUARTER, count - done)
-        _line_of_four(
-            x, start + advance * done, advance, sums, n, offsets, values, row, t, stop
-        )
-        to = at + step * done
-        for channel in range(_4):
-            for i in range(n):
-                y[to + channel * plane + step * i] = sums[channel * _QUARTER + i]
-        done += n
+    for channel in range(_4):
+        done, row, place = _0, line, column
+        while done < n:
+            part = min(n - done, pitch - place)
+            used = min(part, count - place) if place < count else _0
+            to = at + channel * plane + row * spacing + step * place
+            begin = channel * _QUARTER + done
+            for i in range(used):
+                y[to + step * i] = sums[begin + i]
+            done += part
+            place += part
+            if place == pitch:
+                row += _1
+                place = _0
+
+
+@_compile
+def _run_of_four(x, start, pitch, y, at, plane, spacing, q, run, offsets, values, row, sums):
+    """Compute a long run on q lines for four channels.
+
+    Lines follow each other where that is possible; what falls between them is dropped.
+    """
+    _widest()
+    count, advance, step, t, stop = run[0], run[2], run[4], run[5], run[6]
+    joined = advance == _1 and count <= pitch and pitch <= _2 * count
+    whole = (q - _1) * pitch + count if joined else count
+    period = pitch if joined else count
+    for first in range(_1 if joined else q):
+        begin, to = start + run[1] + first * pitch, at + run[3] + first * spacing
+        done = _0
+        while done < whole:
+            n = min(_QUARTER, whole - done)
+            _line_of_four(
+                x, begin + advance * done, advance, sums, n, offsets, values, row, t, stop
+            )
+            line, column = done // period, done % period
+            _write_four(sums, n, y, to, plane, spacing, step, line, column, period, count)
+            done += n
 
 
 @_compile
@@ -280,37 +305,22 @@ def _block(x, start, y, at, plane, four, combo, q, runs, offsets, values, row, s
     """
     _widest()
     pitch, spacing = combo[4], combo[5]
-    joined = combo[14] == _1
     for r in range(combo[12], combo[13]):
         run = runs[r]
         count, advance, step, t, stop = run[0], run[2], run[4], run[5], run[6]
         if count < _SHORT:
             continue
-        begin, to = start + run[1], at + run[3]
-        times = q
-        if joined:
+        if four:
+            _run_of_four(
+                x, start, pitch, y, at, plane, spacing, q, run, offsets, values, row, scratch
+            )
+            continue
+        begin, to, times = start + run[1], at + run[3], q
+        if combo[14] == _1:
             times, count = _1, (q - _1) * pitch + count
         for line in range(times):
             a, b = begin + line * pitch, to + line * spacing
-            if four:
-                _run_of_four(
-                    x,
-                    a,
-                    advance,
-                    y,
-                    b,
-                    plane,
-                    step,
-                    count,
-                    offsets,
-                    values,
-                    row,
-                    t,
-                    stop,
-                    scratch,
-                )
-            else:
-                _run(x, a, advance, y, b, step, count, offsets, values, row, t, stop, scratch)
+            _run(x, a, advance, y, b, step, count, offsets, values, row, t, stop, scratch)
     for r in range(combo[12], combo[13]):
         if runs[r, 0] < _SHORT:
             for channel in range(_4 if four else _1):

@@ -8,14 +8,16 @@ from __future__ import annotations
 
 import importlib.util
 import itertools
-from functools import partial
+from collections.abc import Sequence
+from functools import cached_property, partial
 
 import numpy as np
 
 from linconv import _arrays
-from linconv.geometry import Geometry
-from linconv.methods import boxes
-from linconv.methods.columns import complex_as_two
+from linconv.assembly import arranged
+from linconv.geometry import Axis, Geometry
+from linconv.methods import boxes, padding
+from linconv.methods.columns import Rows
 
 # Multiplications worth a thread.
 _GRAIN = 1 << 19
@@ -33,53 +35,103 @@ def why_not(geometry: Geometry, dtype: np.dtype) -> str:
     return ""
 
 
-class Direct:
+class Direct(Rows):
     """Products of a convolution by its stencils."""
 
     dtypes = tuple(map(np.dtype, ("float32", "float64", "complex64", "complex128", "int64")))
 
     def __init__(self, geometry: Geometry, kernel: np.ndarray) -> None:
-        self._geometry, self._kernel = geometry, kernel
+        super().__init__(geometry, kernel)
         self._values: dict[tuple[bool, np.dtype], np.ndarray] = {}
 
-    def with_kernel(self, kernel: np.ndarray) -> Direct:
-        """Return the products with another kernel; the plans are shared."""
-        return Direct(self._geometry, kernel)
+    def _rows(self, x: np.ndarray, adjoint: bool) -> np.ndarray:
+        padded = self._padded[adjoint]
+        if padded is not None:
+            return padded.product(x, self._taps(padded.plan, x.dtype, adjoint))
+        plan = boxes.plan(self._geometry, adjoint)
+        return _gathered(plan, self._taps(plan, x.dtype, adjoint), x)
 
-    def forward(self, x: np.ndarray) -> np.ndarray:
-        """Return C x; (n, b) -> (m, b)."""
-        return self._product(x, transposed=False)
-
-    def adjoint(self, y: np.ndarray) -> np.ndarray:
-        """Return C^H y; (m, b) -> (n, b)."""
-        return self._product(y, transposed=True)
-
-    def _product(self, x: np.ndarray, *, transposed: bool) -> np.ndarray:
-        dtype = np.result_type(self._kernel.dtype, x.dtype)
-        if dtype.kind == "c" and self._kernel.dtype.kind != "c":
-            return complex_as_two(partial(self._product, transposed=transposed), x, dtype)
-        plan = boxes.plan(self._geometry, transposed)
-        rows = plan.layout.arrange(np.ascontiguousarray(x.T, dtype))
-        return _gathered(plan, self._taps(plan, dtype), rows).T
-
-    def _taps(self, plan: boxes.Plan, dtype: np.dtype) -> np.ndarray:
+    def _taps(self, plan: boxes.Plan, dtype: np.dtype, transposed: bool) -> np.ndarray:
         """Return the values of a plan, conjugated for the adjoint; remembered."""
-        key = plan.transposed, dtype
+        key = transposed, dtype
         if key not in self._values:
-            values = plan.values(self._kernel).astype(dtype, copy=False)
-            self._values[key] = values.conj() if plan.transposed else values
+            kernel = self._kernel
+            if transposed and not plan.transposed:
+                kernel = arranged(self._geometry, kernel, True)
+            values = plan.values(kernel).astype(dtype, copy=False)
+            self._values[key] = values.conj() if transposed else values
         return self._values[key]
+
+    @cached_property
+    def _padded(self) -> tuple[Padded | None, Padded | None]:
+        """Forward and adjoint by padding first, where that is worth it."""
+        g = self._geometry
+        forward = g.c_out // g.groups % boxes.FOUR == 0
+        back = g.c_in // g.groups % boxes.FOUR == 0 and all(a.stride == 1 for a in g.axes)
+        return (
+            Padded(g, transposed=False) if forward else None,
+            Padded(g, transposed=True) if back else None,
+        )
+
+
+class Padded:
+    """A product of many channels as one without edges, of a vector that is padded first.
+
+    Each sample is read by so many channels that a copy costs nothing, while edges cost
+    as much as a few lines each.
+    """
+
+    def __init__(self, geometry: Geometry, *, transposed: bool) -> None:
+        self._geometry, self._transposed = geometry, transposed
+        g = geometry
+        if not transposed:
+            axes = [
+                Axis(padding.padded_length(a), a.k, a.stride, a.dilation, out=a.out)
+                for a in g.axes
+            ]
+            self._pads: Sequence[Axis] = g.axes
+            inner = Geometry(tuple(axes), (g.c_out, g.c_in), g.groups, g.flip)
+        else:
+            reach = [a.extent - 1 for a in g.axes]
+            self._pads = [
+                Axis(a.out, 1, padding=(r, r)) for a, r in zip(g.axes, reach, strict=True)
+            ]
+            axes = [
+                Axis(a.out + 2 * r, a.k, dilation=a.dilation)
+                for a, r in zip(g.axes, reach, strict=True)
+            ]
+            inner = Geometry(tuple(axes), (g.c_in, g.c_out), g.groups, flip=True)
+        self.plan = boxes.plan(inner, False)
+
+    def product(self, rows: np.ndarray, values: np.ndarray) -> np.ndarray:
+        """Return the results of all rows: (b, n) -> (b, m)."""
+        g = self._geometry
+        channels = g.c_out if self._transposed else g.c_in
+        given = rows.reshape(len(rows), channels, *(axis.n for axis in self._pads))
+        given = padding.pad(given, self._pads).reshape(len(rows), -1)
+        results = _gathered(self.plan, values, given)
+        return self._folded(results) if self._transposed else results
+
+    def _folded(self, results: np.ndarray) -> np.ndarray:
+        """Return what the samples of a padded array give back to the input's."""
+        axes = self._geometry.axes
+        found = results.reshape(len(results), -1, *(a.out for a in self.plan.geometry.axes))
+        missing = [
+            padding.padded_length(a) - n for a, n in zip(axes, found.shape[2:], strict=True)
+        ]
+        if any(missing):
+            found = np.pad(found, [(0, 0), (0, 0), *((0, n) for n in missing)])
+        return padding.pad_adjoint(found, axes).reshape(len(results), -1)
 
 
 def _gathered(plan: boxes.Plan, values: np.ndarray, rows: np.ndarray) -> np.ndarray:
     """Return the results of all rows, each added up by its taps: (b, n) -> (b, m)."""
     from linconv.methods import _loops  # it imports Numba, which takes a while
 
+    rows = plan.layout.arrange(rows)
     lines, channels, group, _, plane = map(int, plan.sizes)
     results = np.empty((len(rows), channels * plane), rows.dtype)
     total = len(rows) * channels * lines // (1 if group % boxes.FOUR else boxes.FOUR)
-    if not total:
-        return results
     work = results.size * (values.shape[1] // max(1, len(plan.runs)))
     threads = min(total, _arrays.workers(work, _GRAIN))
     edges = [np.uint64(total * part // threads) for part in range(threads + 1)]

@@ -8,7 +8,6 @@ input is padded by its rule first.  The adjoint does the same backwards.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
 import numpy as np
@@ -18,7 +17,7 @@ from linconv import _arrays
 from linconv.assembly import arranged
 from linconv.geometry import Axis, Boundary, Geometry
 from linconv.methods import padding
-from linconv.methods.columns import complex_as_two
+from linconv.methods.columns import Rows
 
 # Samples of a transform that are worth a thread.
 _GRAIN = 1 << 15
@@ -72,7 +71,7 @@ def _fast(least: int) -> int:
     return length
 
 
-class Fft:
+class Fft(Rows):
     """Products of a convolution by the transforms of its kernel and of the vector."""
 
     dtypes = tuple(
@@ -83,7 +82,7 @@ class Fft:
     )
 
     def __init__(self, geometry: Geometry, kernel: np.ndarray) -> None:
-        self._geometry, self._kernel = geometry, kernel
+        super().__init__(geometry, kernel)
         self._lines = [line(axis) for axis in geometry.axes]
         self._padded = [
             each.axis if each.pads else Axis(each.axis.n, 1) for each in self._lines
@@ -118,29 +117,12 @@ class Fft:
         spectrum = self._transform(placed)
         return spectrum.reshape(g.groups, -1, *spectrum.shape[1:])
 
-    def with_kernel(self, kernel: np.ndarray) -> Fft:
-        """Return the products with another kernel."""
-        return Fft(self._geometry, kernel)
-
-    def forward(self, x: np.ndarray) -> np.ndarray:
-        """Return C x; (n, b) -> (m, b)."""
-        return self._product(x, adjoint=False)
-
-    def adjoint(self, y: np.ndarray) -> np.ndarray:
-        """Return C^H y; (m, b) -> (n, b)."""
-        return self._product(y, adjoint=True)
-
-    def _product(self, x: np.ndarray, *, adjoint: bool) -> np.ndarray:
-        g, dtype = self._geometry, np.result_type(self._kernel.dtype, x.dtype)
-        if x.shape[1] == 0:
-            return np.empty((g.shape[adjoint], 0), dtype)
-        if self._real and dtype.kind == "c":
-            return complex_as_two(partial(self._product, adjoint=adjoint), x, dtype)
-        shape = g.out_shape if adjoint else g.in_shape
-        lead = (x.shape[1],) if g.channels else (x.shape[1], 1)
-        rows = x.T.astype(dtype, copy=False).reshape(*lead, *shape)
-        product = self._gather(rows) if adjoint else self._spread(rows)
-        return product.astype(dtype, copy=False).reshape(x.shape[1], -1).T
+    def _rows(self, x: np.ndarray, adjoint: bool) -> np.ndarray:
+        g = self._geometry
+        lead = (len(x),) if g.channels else (len(x), 1)
+        shaped = x.reshape(*lead, *(g.out_shape if adjoint else g.in_shape))
+        product = self._gather(shaped) if adjoint else self._spread(shaped)
+        return product.astype(x.dtype, copy=False).reshape(len(x), -1)
 
     def _spread(self, x: np.ndarray) -> np.ndarray:
         """Pad, convolve, crop: (b, c_in, n1..nd) -> (b, c_out, o1..od)."""

@@ -7,7 +7,6 @@ folded afterwards.
 from __future__ import annotations
 
 import importlib.util
-from functools import partial
 from typing import Any
 
 import numpy as np
@@ -15,7 +14,7 @@ import numpy as np
 from linconv.assembly import arranged
 from linconv.geometry import Axis, Boundary, Geometry
 from linconv.methods import padding
-from linconv.methods.columns import complex_as_two
+from linconv.methods.columns import Rows
 
 
 def why_not(geometry: Geometry, dtype: np.dtype) -> str:
@@ -30,7 +29,7 @@ def why_not(geometry: Geometry, dtype: np.dtype) -> str:
     return ""
 
 
-class Torch:
+class Torch(Rows):
     """Products of a convolution by torch.nn.functional.conv1d to conv3d."""
 
     dtypes = tuple(map(np.dtype, ("float32", "float64", "complex64", "complex128")))
@@ -38,7 +37,8 @@ class Torch:
     def __init__(self, geometry: Geometry, kernel: np.ndarray) -> None:
         import torch
 
-        self._geometry, self._kernel, self._torch = geometry, kernel, torch
+        super().__init__(geometry, kernel)
+        self._torch = torch
         d = len(geometry.axes)
         self._conv: Any = getattr(torch.nn.functional, f"conv{d}d")
         self._back: Any = getattr(torch.nn.functional, f"conv_transpose{d}d")
@@ -63,28 +63,10 @@ class Torch:
         self._shapes = geometry.in_shape, geometry.out_shape
         self._weights: dict[tuple[np.dtype, bool], Any] = {}
 
-    def with_kernel(self, kernel: np.ndarray) -> Torch:
-        """Return the products with another kernel."""
-        return Torch(self._geometry, kernel)
-
-    def forward(self, x: np.ndarray) -> np.ndarray:
-        """Return C x; (n, b) -> (m, b)."""
-        return self._product(x, adjoint=False)
-
-    def adjoint(self, y: np.ndarray) -> np.ndarray:
-        """Return C^H y; (m, b) -> (n, b)."""
-        return self._product(y, adjoint=True)
-
-    def _product(self, x: np.ndarray, *, adjoint: bool) -> np.ndarray:
-        dtype = np.result_type(self._kernel.dtype, x.dtype)
-        if x.shape[1] == 0:
-            return np.empty((self._geometry.shape[adjoint], 0), dtype)
-        if dtype.kind == "c" and self._kernel.dtype.kind != "c":
-            return complex_as_two(partial(self._product, adjoint=adjoint), x, dtype)
-        lead = (x.shape[1],) if self._geometry.channels else (x.shape[1], 1)
-        rows = np.ascontiguousarray(x.T, dtype).reshape(*lead, *self._shapes[adjoint])
-        product = self._gather(rows) if adjoint else self._spread(rows)
-        return product.reshape(x.shape[1], -1).T
+    def _rows(self, x: np.ndarray, adjoint: bool) -> np.ndarray:
+        lead = (len(x),) if self._geometry.channels else (len(x), 1)
+        shaped = x.reshape(*lead, *self._shapes[adjoint])
+        return (self._gather(shaped) if adjoint else self._spread(shaped)).reshape(len(x), -1)
 
     def _spread(self, x: np.ndarray) -> np.ndarray:
         if not self._native:
