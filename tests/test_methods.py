@@ -350,6 +350,12 @@ def test_auto_takes_the_matrix_where_it_is_small_and_loops_where_it_is_not():
     assert chosen((64, 64, 3, 3), (64, 56, 56), padding=1, dtype="f4") == "direct"
 
 
+def test_auto_knows_that_a_rule_far_outside_has_many_stencils():
+    assert chosen((3, 3), (1000, 1000), padding=200, boundary="reflect") == "fft"
+    assert chosen((3, 3), (1000, 1000), padding=200) == "direct"
+    assert chosen((3, 3), (1000, 1000), padding=4, boundary="reflect") == "direct"
+
+
 def test_auto_without_numba(monkeypatch):
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     assert chosen((5, 5), (256, 256)) == "sparse"

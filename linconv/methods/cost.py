@@ -12,11 +12,13 @@ from dataclasses import dataclass
 import numpy as np
 
 from linconv import _arrays
-from linconv.geometry import Boundary, Geometry
+from linconv.geometry import Axis, Boundary, Geometry
 from linconv.methods.boxes import FOUR
 
 # The matrix of fewer nonzeros costs microseconds per product.
 SMALL = 1 << 17
+# Nanoseconds that a combination of stencils costs each of some dozens of products.
+_COMBINED = 800
 # A share of the available memory that a matrix may take unasked.
 _SHARE = 0.25
 
@@ -75,7 +77,18 @@ def _direct(geometry: Geometry, dtype: np.dtype) -> float:
     rate = 0.012 * dtype.itemsize * (2 if dtype.kind == "c" else 1)
     if geometry.axes[-1].stride > 1 and geometry.c_out // geometry.groups % FOUR:
         rate *= 3
-    return 20_000 + geometry.nnz * rate + 0.12 * dtype.itemsize * sum(geometry.shape)
+    # Stencils are combined once, for many products; a rule far outside has many.
+    combined = _COMBINED * math.prod(_stencils(axis) for axis in geometry.axes)
+    samples = 0.12 * dtype.itemsize * sum(geometry.shape)
+    return 20_000 + geometry.nnz * rate + samples + combined
+
+
+def _stencils(axis: Axis) -> int:
+    """Return about how many stencils an axis has: its interior's and those of its edges."""
+    edges = axis.out - len(axis.interior)
+    if axis.boundary == (Boundary.ZEROS, Boundary.ZEROS):
+        edges = min(edges, 2 * axis.k)
+    return 1 + edges
 
 
 def _fft(geometry: Geometry, dtype: np.dtype) -> float:
