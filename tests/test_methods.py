@@ -328,6 +328,34 @@ def test_a_method_says_why_it_cannot(monkeypatch):
         linconv.Conv([1.0, 2], 5, method="torch")
 
 
+def test_a_numba_that_cannot_be_imported_is_no_choice(monkeypatch):
+    def refuse(name, *package):
+        if name == "numba":
+            raise ImportError("Numba needs NumPy 2.4 or less")
+        return importlib_import(name, *package)
+
+    importlib_import = importlib.import_module
+    monkeypatch.setattr(importlib, "import_module", refuse)
+    assert chosen((5, 5), (256, 256)) == "sparse"
+    with pytest.raises(ValueError, match=r"Numba cannot be imported: Numba needs NumPy 2.4"):
+        linconv.Conv([1.0, 2], 5, method="direct")
+
+
+def test_loops_are_compiled_where_nothing_can_be_written(monkeypatch):
+    numba = pytest.importorskip("numba")
+    from linconv.methods import _loops
+
+    plain = numba.njit
+
+    def njit(cache=False, **options):
+        if cache:
+            raise RuntimeError("cannot cache function: no locator available")
+        return plain(**options)
+
+    monkeypatch.setattr(numba, "njit", njit)
+    assert _loops._compile(lambda x: 2 * x)(21) == 42
+
+
 def test_torch_says_which_dtypes_it_has():
     pytest.importorskip("torch")
     with pytest.raises(ValueError, match=r"torch convolves float32, .*, got int64"):

@@ -27,7 +27,14 @@ _QUARTER = np.uint64(512)  # as many when four channels are
 _SHORT = np.uint64(SHORT)
 _0, _1, _2, _3, _4, _5, _6, _7, _8 = (np.uint64(i) for i in range(9))
 
-_compile: Any = numba.njit(nogil=True, cache=True, fastmath={"contract"}, error_model="numpy")
+
+def _compile(function: Any) -> Any:
+    """Return a function to be compiled when it is first called, and kept on disk."""
+    options = {"nogil": True, "fastmath": {"contract"}, "error_model": "numpy"}
+    try:
+        return numba.njit(cache=True, **options)(function)
+    except RuntimeError:  # no directory can be written to
+        return numba.njit(**options)(function)
 
 
 def _widest_vectors(typing: Any) -> Any:
