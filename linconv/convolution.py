@@ -368,10 +368,14 @@ class Conv(LinearOperator):
         return f"{taps}, {self.in_shape} -> {self.out_shape}, method={self.method!r}"
 
     def __getstate__(self) -> dict[str, Any]:
-        return {"geometry": self.geometry, "kernel": self.kernel, "method": self._choice.asked}
+        built = ("_engine", "_matrix", "_choice")  # they are made again
+        state = {k: v for k, v in super().__getstate__().items() if k not in built}
+        return state | {"method": self._choice.asked}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self._build(state["geometry"], state["kernel"].copy(), state["method"])
+        more = {k: v for k, v in state.items() if k not in self.__dict__}
+        self.__dict__.update(more)  # of a subclass
 
 
 def conv_transpose(

@@ -423,3 +423,28 @@ def test_no_right_convolution_of_torch_fails(torch, dtype, part):
         )
         said += [] if report.passed else [str(report)]
     assert said == []
+
+
+class Doubled(linconv.Conv):
+    """A right subclass with something of its own, which no constructor of Conv makes."""
+
+    def __init__(self, *args, **options):
+        super().__init__(*args, **options)
+        self.factor = 2
+
+    def _matmat(self, X):
+        return self.factor * super()._matmat(X)
+
+    def _rmatmat(self, X):
+        return self.factor * super()._rmatmat(X)
+
+    def _tosparse(self):
+        return self.factor * super()._tosparse()
+
+
+@pytest.mark.parametrize("level", ["quick", "standard"])
+def test_a_subclass_of_conv_is_tested_as_it_is(level):
+    A = Doubled([1.0, 2.0, -1.0], 40, padding=1)
+    for B in (A, A.T):
+        report = check_adjoint(B, level=level)
+        assert report.passed, report

@@ -166,14 +166,12 @@ def rebuilt(session: Session, factory: Any, kernel_shape: Any) -> tuple[Side, Si
 
 
 def _own_factory(subject: Subject) -> tuple[Callable[[Any], Any] | None, Any]:
-    """Return what makes a linconv convolution again, with another kernel."""
+    """Return what makes a linconv convolution again, with another kernel.
+
+    Not a subclass of somebody else's: what it keeps besides the kernel would be lost.
+    """
     A, made = subject.portable, subject.geometry
-    if made is None or not hasattr(type(getattr(A, "base", A)), "from_geometry"):
+    own = type(getattr(A, "base", A)).__module__.startswith("linconv.")
+    if made is None or not own or not hasattr(A, "with_kernel"):
         return None, None
-    conv = getattr(A, "base", A)
-
-    def make(kernel: np.ndarray) -> Any:
-        other = type(conv).from_geometry(made, kernel, method=conv.method)
-        return other if conv is A else other._view(A._transposes, A._conjugates)
-
-    return make, made.kernel_shape
+    return A.with_kernel, made.kernel_shape
