@@ -441,6 +441,9 @@ class Doubled(linconv.Conv):
     def _tosparse(self):
         return self.factor * super()._tosparse()
 
+    def _tosparse_transposed(self):
+        return self.factor * super()._tosparse_transposed()
+
 
 @pytest.mark.parametrize("level", ["quick", "standard"])
 def test_a_subclass_of_conv_is_tested_as_it_is(level):
