@@ -16,8 +16,17 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from linconv import imaging as imaging
+    from linconv import solvers as solvers
+    from linconv import spectrum as spectrum
     from linconv import symbolic as symbolic
     from linconv import testing as testing
+    from linconv.blocks import Diagonal as Diagonal
+    from linconv.blocks import block as block
+    from linconv.blocks import block_diag as block_diag
+    from linconv.blocks import hstack as hstack
+    from linconv.blocks import kron as kron
+    from linconv.blocks import vstack as vstack
     from linconv.convolution import Conv as Conv
     from linconv.convolution import conv_matrix as conv_matrix
     from linconv.convolution import conv_transpose as conv_transpose
@@ -25,9 +34,19 @@ if TYPE_CHECKING:
     from linconv.geometry import Axis as Axis
     from linconv.geometry import Boundary as Boundary
     from linconv.geometry import Geometry as Geometry
+    from linconv.imaging import average_pool as average_pool
+    from linconv.imaging import crop as crop
+    from linconv.imaging import divergence as divergence
+    from linconv.imaging import downsample as downsample
+    from linconv.imaging import gradient as gradient
+    from linconv.imaging import laplacian as laplacian
+    from linconv.imaging import pad as pad
+    from linconv.imaging import resize as resize
+    from linconv.imaging import upsample as upsample
     from linconv.linop import Identity as Identity
     from linconv.linop import LinearOperator as LinearOperator
     from linconv.linop import Matrix as Matrix
+    from linconv.linop import Restriction as Restriction
     from linconv.linop import aslinearoperator as aslinearoperator
     from linconv.patches import FilterConv as FilterConv
     from linconv.patches import Unfold as Unfold
@@ -40,26 +59,58 @@ __all__ = [
     "Axis",
     "Boundary",
     "Conv",
+    "Diagonal",
     "FilterConv",
     "Geometry",
     "Identity",
     "LinearOperator",
     "Matrix",
+    "Restriction",
     "Unfold",
     "VaryingConv",
     "aslinearoperator",
+    "average_pool",
+    "block",
+    "block_diag",
     "conv_matrix",
     "conv_transpose",
     "conv_transpose_matrix",
+    "crop",
+    "divergence",
+    "downsample",
+    "gradient",
+    "hstack",
+    "imaging",
+    "kron",
+    "laplacian",
+    "pad",
+    "resize",
+    "solvers",
+    "spectrum",
     "symbolic",
     "testing",
     "unfold_matrix",
+    "upsample",
+    "vstack",
 ]
 
+_MODULES = ("imaging", "solvers", "spectrum", "symbolic", "testing")
 _NAMES = {
+    "blocks": ("Diagonal", "block", "block_diag", "hstack", "kron", "vstack"),
     "convolution": ("Conv", "conv_matrix", "conv_transpose", "conv_transpose_matrix"),
     "geometry": ("Axis", "Boundary", "Geometry"),
-    "linop": ("Identity", "LinearOperator", "Matrix", "aslinearoperator"),
+    "imaging": (
+        "average_pool",
+        "crop",
+        "divergence",
+        "downsample",
+        "gradient",
+        "laplacian",
+        "pad",
+        "resize",
+        "upsample",
+    ),
+    "linop": ("Identity", "LinearOperator", "Matrix", "Restriction", "aslinearoperator"),
     "patches": ("FilterConv", "Unfold", "VaryingConv", "unfold_matrix"),
 }
 _HOME = {name: module for module, names in _NAMES.items() for name in names}
@@ -67,7 +118,7 @@ _HOME = {name: module for module, names in _NAMES.items() for name in names}
 
 def __getattr__(name: str) -> Any:
     """Import a public name when it is first used."""
-    if name in ("symbolic", "testing", *_NAMES):
+    if name in (*_MODULES, *_NAMES):
         return import_module(f"{__name__}.{name}")
     if name not in _HOME:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -356,6 +356,9 @@ class Conv(LinearOperator):
             )
         return self._matrix
 
+    def _nnz(self) -> int:
+        return self.geometry.nnz
+
     def _tosparse(self) -> csr_array:
         return _arrays.sparse_array(*assembly.conv_csr(self.geometry, self.kernel))
 

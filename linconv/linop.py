@@ -1,19 +1,15 @@
 """LinearOperator: a map between two shaped spaces, its algebra and its views.
 
-Knows nothing of convolutions.  ``A @ v`` takes flat vectors ``(n,)`` or columns
-``(n, b)``; ``A(x)`` takes shaped arrays ``(*batch, *in_shape)``.  Public methods
-check shapes once; hooks get NumPy arrays of the right size and trust them.
-``.H`` is the adjoint, the conjugate transpose; ``.T`` is the plain transpose.
+Knows nothing of convolutions; the products are those of _map.  ``.H`` is the
+adjoint, the conjugate transpose; ``.T`` is the plain transpose.
 """
 
 from __future__ import annotations
 
 import functools
 import itertools
-import math
 import operator
 import textwrap
-import weakref
 from collections.abc import Sequence
 from typing import Any
 
@@ -22,16 +18,13 @@ import scipy.sparse
 import scipy.sparse.linalg
 from scipy.sparse import csr_array
 
-from linconv import _arrays, _products
+from linconv import _arrays, _html, _products
 from linconv._arrays import CsrArray
+from linconv._map import Base, ShapedMap, canonical
 from linconv._options import integer, sizes
 
-_Base: Any = scipy.sparse.linalg.LinearOperator  # Any: SciPy has no annotations
-# Columns of the identity pushed through an operator whose matrix is not known.
-_COLUMNS = 64
 
-
-class LinearOperator(_Base):
+class LinearOperator(ShapedMap):
     """A linear map ``A`` from arrays of `in_shape` to arrays of `out_shape`.
 
     A true subclass of `scipy.sparse.linalg.LinearOperator` with an algebra that
@@ -69,132 +62,22 @@ class LinearOperator(_Base):
            [ 0,  0,  3,  6,  9]])
     """
 
-    dtype: np.dtype[Any]
-    shape: tuple[int, int]
-
     __array_ufunc__ = None  # ndarray @ A comes here instead of asking NumPy
     __array_priority__ = 100.0
 
-    def __init__(
-        self, dtype: Any, in_shape: Sequence[int] | int, out_shape: Sequence[int] | int
-    ) -> None:
-        self.in_shape = sizes(in_shape, "in_shape")
-        self.out_shape = sizes(out_shape, "out_shape")
-        shape = (math.prod(self.out_shape), math.prod(self.in_shape))
-        super().__init__(np.dtype(dtype), shape)
-        self.dims, self.dimsd = self.in_shape, self.out_shape  # PyLops reads these
-        self._views = weakref.WeakValueDictionary()
-
-    def _matmat(self, X: np.ndarray) -> np.ndarray:
-        """Return A X; (n, b) -> (m, b)."""
-        raise NotImplementedError(f"{type(self).__name__} must implement _matmat(X)")
-
-    def _rmatmat(self, X: np.ndarray) -> np.ndarray:
-        """Return A^H X; (m, b) -> (n, b)."""
-        raise NotImplementedError(
-            f"{type(self).__name__} must implement _rmatmat(X) for its adjoint"
-        )
-
-    def _tmatmat(self, Y: np.ndarray) -> np.ndarray:
-        """Return A^T Y; (m, b) -> (n, b)."""
-        if self.dtype.kind != "c":
-            return self._rmatmat(Y)
-        return self._rmatmat(Y.conj()).conj()
-
-    def _matvec(self, x: np.ndarray) -> np.ndarray:
-        """Return A x; SciPy's composites call this."""
-        return self._matmat(x.reshape(-1, 1))[:, 0]
-
-    def _rmatvec(self, x: np.ndarray) -> np.ndarray:
-        """Return A^H x; SciPy's composites call this."""
-        return self._rmatmat(x.reshape(-1, 1))[:, 0]
-
-    def _tosparse(self) -> CsrArray:
-        """Return a fresh CSR array; by default from products with the identity."""
-        blocks = []
-        for start in range(0, self.shape[1], _COLUMNS):
-            columns = np.arange(start, min(start + _COLUMNS, self.shape[1]))
-            X = np.zeros((self.shape[1], len(columns)), self.dtype)
-            X[columns, np.arange(len(columns))] = 1
-            blocks.append(scipy.sparse.csc_array(self._matmat(X)))
-        return _canonical(scipy.sparse.hstack(blocks, format="csr"))
-
-    def _tosparse_transposed(self) -> CsrArray:
-        return _canonical(self._tosparse().T.tocsr())
-
-    def __call__(self, x: Any) -> np.ndarray:
-        """Return A(x) for shaped arrays: (*batch, *in_shape) -> (*batch, *out_shape)."""
-        x = _arrays.as_array(x, "x")
-        d = len(self.in_shape)
-        if x.shape[max(0, x.ndim - d) :] != self.in_shape:
-            flat = x.ndim <= 2 and x.shape[:1] == self.shape[1:]
-            raise ValueError(
-                f"A(x) expects shape (*batch, {str(self.in_shape)[1:-1].rstrip(',')}), "
-                f"got {x.shape}" + ("; for flat vectors write A @ x" if flat else "")
-            )
-        batch = x.shape[: x.ndim - d]
-        X = x.reshape(math.prod(batch), self.shape[1]).T
-        return self._apply(self._matmat, X).T.reshape(*batch, *self.out_shape)
-
-    def matvec(self, x: Any) -> np.ndarray:
-        """Return A x for x of shape (n,) or (n, 1)."""
-        return self._vector("matvec", self._matmat, x, self.shape[1], self.shape[0])
-
-    def rmatvec(self, x: Any) -> np.ndarray:
-        """Return A^H x, the adjoint's product, for x of shape (m,) or (m, 1)."""
-        return self._vector("rmatvec", self._rmatmat, x, self.shape[0], self.shape[1])
-
-    def matmat(self, X: Any) -> np.ndarray:
-        """Return A X for X of shape (n, b)."""
-        return self._columns("matmat", self._matmat, X, self.shape[1], self.shape[0])
-
-    def rmatmat(self, X: Any) -> np.ndarray:
-        """Return A^H X for X of shape (m, b)."""
-        return self._columns("rmatmat", self._rmatmat, X, self.shape[0], self.shape[1])
-
     def dot(self, x: Any) -> Any:
         """Return A x, A X, or the product operator, by what `x` is."""
-        if isinstance(x, _Base) or scipy.sparse.issparse(x):
+        if isinstance(x, Base) or scipy.sparse.issparse(x):
             return Product(self, aslinearoperator(x))
         if _is_scalar(x):
             raise TypeError(f"A @ x needs a vector, got the scalar {x!r}; write a * A")
         x = _arrays.as_array(x, "x")
         return self.matvec(x) if x.ndim == 1 else self.matmat(x)
 
-    def _vector(self, name: str, hook: Any, x: Any, n: int, other: int) -> np.ndarray:
-        x = _arrays.as_array(x, "x")
-        if x.shape not in ((n,), (n, 1)):
-            raise ValueError(
-                f"{name} expects shape ({n},) or ({n}, 1), got {x.shape}"
-                + self._hint(x.shape, n, other)
-            )
-        y = self._apply(hook, x.reshape(n, 1))
-        return y[:, 0] if x.ndim == 1 else y
-
-    def _columns(self, name: str, hook: Any, X: Any, n: int, other: int) -> np.ndarray:
-        X = _arrays.as_array(X, "X")
-        if X.ndim != 2 or X.shape[0] != n:
-            raise ValueError(
-                f"{name} expects shape ({n}, b), got {X.shape}" + self._hint(X.shape, n, other)
-            )
-        return self._apply(hook, X)
-
-    def _hint(self, shape: tuple[int, ...], n: int, other: int) -> str:
-        if shape in (self.in_shape, self.out_shape) and len(shape) > 1:
-            return "; for shaped arrays write A(x)"
-        if shape and shape[0] == other != n:
-            return f"; {other} is the size of the other side: is A.T or A.H meant?"
-        return ""
-
-    def _apply(self, hook: Any, X: np.ndarray) -> np.ndarray:
-        """Run a hook on columns of a native dtype and fix the dtype of the result."""
-        dtype = np.result_type(self.dtype, X.dtype)
-        if not X.dtype.isnative:
-            X = X.astype(X.dtype.newbyteorder("="))
-        return np.asarray(hook(X)).astype(dtype, copy=False)
-
     def _view(self, transpose: bool, conjugate: bool) -> LinearOperator:
         """Return a view that holds this operator; weakly known here, so B.T.T is B too."""
+        if transpose and self.hermitian:  # A^T = conj(A)
+            transpose, conjugate = False, not conjugate
         key = (transpose, conjugate and self.dtype.kind == "c")
         if not any(key):
             return self
@@ -204,34 +87,34 @@ class LinearOperator(_Base):
         return view
 
     @property
-    def T(self) -> LinearOperator:
-        """The transpose, without conjugation; ``A.T.T is A``."""
-        return self._view(True, False)
+    def real(self) -> LinearOperator:
+        """The operator of the real parts of the matrix; A itself if it is real."""
+        return Part(self, "real") if self.dtype.kind == "c" else self
 
     @property
-    def H(self) -> LinearOperator:
-        """The adjoint: the conjugate transpose; ``A.H.H is A``."""
-        return self._view(True, True)
+    def imag(self) -> LinearOperator:
+        """The operator of the imaginary parts of the matrix; ``0 * A`` if it is real."""
+        return Part(self, "imag") if self.dtype.kind == "c" else 0 * self
 
-    def conj(self) -> LinearOperator:
-        """Return the operator with conjugated entries, A itself if it is real."""
-        return self._view(False, True)
+    def __getitem__(self, key: Any) -> LinearOperator:
+        """Return some rows and columns of the matrix: ``A[rows]`` or ``A[rows, columns]``.
 
-    def transpose(self) -> LinearOperator:
-        """Return ``A.T``."""
-        return self.T
-
-    def adjoint(self) -> LinearOperator:
-        """Return ``A.H``."""
-        return self.H
-
-    conjugate = conj
+        Each is a slice, a boolean mask, an array of indices or an integer, which keeps
+        its axis; a mask may have the shape of the arrays, `out_shape` or `in_shape`.
+        """
+        rows, columns = key if isinstance(key, tuple) and len(key) == 2 else (key, slice(None))
+        parts = [self]
+        if not _is_everything(rows):
+            parts.insert(0, _selection(rows, self.out_shape, self.dtype))
+        if not _is_everything(columns):
+            parts.append(_selection(columns, self.in_shape, self.dtype).T)
+        return Product(*parts) if len(parts) > 1 else self
 
     def __matmul__(self, x: Any) -> Any:
         return self.dot(x)
 
     def __rmatmul__(self, x: Any) -> Any:
-        if isinstance(x, _Base) or scipy.sparse.issparse(x):
+        if isinstance(x, Base) or scipy.sparse.issparse(x):
             return Product(aslinearoperator(x), self)
         x = _arrays.as_array(x, "x")
         return (self.T @ x.T).T
@@ -270,41 +153,9 @@ class LinearOperator(_Base):
             return self if p else Identity(self.in_shape, self.dtype)
         return Product(*(self,) * p)
 
-    def tosparse(self, format: str = "csr") -> Any:
-        """Return the matrix of ``A`` as a fresh, canonical sparse array.
-
-        Parameters
-        ----------
-        format : str
-            One of SciPy's formats: "csr", "csc", "coo", ...
-
-        Returns
-        -------
-        sparse array, ``(prod(out_shape), prod(in_shape))``
-        """
-        return self._tosparse().asformat(format)
-
-    def toarray(self) -> np.ndarray:
-        """Return the matrix of ``A`` as a dense array; for small operators."""
-        nbytes = math.prod(self.shape) * self.dtype.itemsize
-        what = f"the dense matrix of shape {self.shape}"
-        _arrays.require_memory(nbytes, what, "use tosparse()")
-        return self._tosparse().toarray()
-
-    def _signature(self) -> str:
-        return f"{self.dtype.name}, {self.in_shape} -> {self.out_shape}"
-
-    def __repr__(self) -> str:
-        return f"{type(self).__name__}({self._signature()})"
-
-    def __getstate__(self) -> dict[str, Any]:
-        # SciPy >= 1.18 keeps a module in _xp; views are made again when asked for.
-        return {k: v for k, v in self.__dict__.items() if k not in ("_xp", "_views")}
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        _Base.__init__(self, state["dtype"], state["shape"])
-        self.__dict__.update(state)
-        self._views = weakref.WeakValueDictionary()
+    def _repr_html_(self) -> str:
+        """Return the operator as a notebook shows it: shapes, nonzeros, bytes, parts."""
+        return _html.tree(self)
 
 
 class View(LinearOperator):
@@ -317,6 +168,14 @@ class View(LinearOperator):
 
     def _view(self, transpose: bool, conjugate: bool) -> LinearOperator:
         return self.base._view(transpose ^ self._transposes, conjugate ^ self._conjugates)
+
+    @property
+    def hermitian(self) -> bool:
+        """Whether ``A.H`` is ``A``."""
+        return self.base.hermitian
+
+    def _nnz(self) -> int | None:
+        return self.base._nnz()
 
     def _matmat(self, X: np.ndarray) -> np.ndarray:
         if not self._transposes:
@@ -372,10 +231,18 @@ class Identity(LinearOperator):
     def __init__(self, in_shape: Sequence[int] | int, dtype: Any = float) -> None:
         super().__init__(dtype, in_shape, in_shape)
 
+    @property
+    def hermitian(self) -> bool:
+        """Whether ``A.H`` is ``A``: yes."""
+        return True
+
     def _matmat(self, X: np.ndarray) -> np.ndarray:
         return X.copy()
 
     _rmatmat = _matmat
+
+    def _nnz(self) -> int:
+        return self.shape[0]
 
     def _tosparse(self) -> CsrArray:
         n = self.shape[0]
@@ -404,11 +271,72 @@ class Stored(LinearOperator):
     def _rmatmat(self, X: np.ndarray) -> np.ndarray:
         return _products.adjoint(self._csr, X)
 
+    def _nnz(self) -> int:
+        return self._csr.nnz
+
     def _tosparse(self) -> CsrArray:
         return self._csr.copy()
 
     def _signature(self) -> str:
         return f"{super()._signature()}, nnz={self._csr.nnz}"
+
+
+class Restriction(Stored):
+    """Keep some samples of an array; the transpose puts them back, zeros elsewhere.
+
+    Parameters
+    ----------
+    where : bool array, or what indexes an array
+        A mask of the samples to keep, whose shape is then `in_shape`; or slices,
+        integers and index arrays, one or a tuple of them, as in ``x[where]``.
+    in_shape : int or tuple of int
+        Shape of the arrays.  A mask has it already.
+    dtype : dtype
+        Of the ones in the matrix.
+
+    Attributes
+    ----------
+    out_shape : tuple of int
+        That of ``x[where]``: flat for a mask, a box for slices.
+
+    Raises
+    ------
+    ValueError
+        If a mask has another shape than `in_shape`, or nothing is kept.
+    IndexError
+        If `where` reaches beyond `in_shape`.
+
+    Examples
+    --------
+    >>> Restriction([False, True, True], dtype=int).toarray()
+    array([[0, 1, 0],
+           [0, 0, 1]])
+    >>> Restriction((slice(1, 3), slice(0, 2)), (4, 4))
+    Restriction(float64, (4, 4) -> (2, 2), nnz=4)
+    """
+
+    def __init__(
+        self, where: Any, in_shape: Sequence[int] | int | None = None, *, dtype: Any = float
+    ) -> None:
+        if not isinstance(where, (tuple, slice, type(...))):
+            where = np.asarray(where)
+            if where.dtype == bool:
+                in_shape = where.shape if in_shape is None else in_shape
+        if in_shape is None:
+            raise ValueError(f"in_shape is needed: {where!r} does not tell it, as a mask does")
+        shape = sizes(in_shape, "in_shape")
+        if getattr(where, "dtype", None) == np.bool_ and where.shape != shape:
+            raise ValueError(
+                f"a mask needs the shape of the arrays, {shape}, got {where.shape}"
+            )
+        places = np.arange(np.prod(shape)).reshape(shape)[where]
+        if not places.size:
+            raise ValueError(f"nothing is kept of arrays of shape {shape}")
+        index = _arrays.index_dtype((places.size, np.prod(shape)), places.size)
+        indptr = np.arange(places.size + 1, dtype=index)
+        ones = np.ones(places.size, dtype)
+        csr = (ones, places.ravel().astype(index), indptr, (places.size, int(np.prod(shape))))
+        super().__init__(_arrays.sparse_array(*csr), shape, places.shape or 1)
 
 
 class Matrix(Stored):
@@ -448,7 +376,7 @@ class Matrix(Stored):
         csr: CsrArray = csr_array(matrix, dtype=_arrays.matrix_dtype(matrix.dtype), copy=True)
         m, n = csr.shape
         super().__init__(
-            _canonical(csr),
+            canonical(csr),
             n if in_shape is None else in_shape,
             m if out_shape is None else out_shape,
         )
@@ -472,17 +400,21 @@ class _Foreign(LinearOperator):
         return f"aslinearoperator({self._signature()}, {self.operator!r})"
 
 
-class _Composite(LinearOperator):
+class Composite(LinearOperator):
     """An operator made of operands, which its repr shows indented."""
 
     operands: tuple[LinearOperator, ...]
+
+    def _nnz(self) -> int | None:
+        """Return the sum over the operands, for those whose entries do not meet."""
+        return _html.total(part._nnz() for part in self.operands)
 
     def __repr__(self) -> str:
         parts = ",\n".join(textwrap.indent(repr(part), "    ") for part in self.operands)
         return f"{type(self).__name__}({self._signature()},\n{parts})"
 
 
-class Scaled(_Composite):
+class Scaled(Composite):
     """``a A`` for a scalar `a`."""
 
     def __init__(self, scalar: Any, operand: LinearOperator) -> None:
@@ -490,6 +422,11 @@ class Scaled(_Composite):
         dtype = np.result_type(operand.dtype, scalar)
         super().__init__(dtype, operand.in_shape, operand.out_shape)
         self.scalar, self.operands = dtype.type(scalar), (operand,)
+
+    @property
+    def hermitian(self) -> bool:
+        """Whether ``A.H`` is ``A``: a real multiple of such an operator."""
+        return self.scalar.imag == 0 and self.operands[0].hermitian
 
     def _matmat(self, X: np.ndarray) -> np.ndarray:
         return self.scalar * self.operands[0]._matmat(X)
@@ -504,7 +441,7 @@ class Scaled(_Composite):
         return f"{self.scalar!s} *, {super()._signature()}"
 
 
-class Sum(_Composite):
+class Sum(Composite):
     """``A + B + ...`` of operators with the same shape."""
 
     def __init__(self, *operands: LinearOperator) -> None:
@@ -521,6 +458,14 @@ class Sum(_Composite):
         flat = (part.operands if isinstance(part, Sum) else (part,) for part in operands)
         self.operands = tuple(part for parts in flat for part in parts)
 
+    @property
+    def hermitian(self) -> bool:
+        """Whether ``A.H`` is ``A``: a sum of such operators."""
+        return all(part.hermitian for part in self.operands)
+
+    def _nnz(self) -> None:
+        return None
+
     def _matmat(self, X: np.ndarray) -> np.ndarray:
         return functools.reduce(operator.add, (part._matmat(X) for part in self.operands))
 
@@ -529,10 +474,10 @@ class Sum(_Composite):
 
     def _tosparse(self) -> CsrArray:
         parts = (part._tosparse() for part in self.operands)
-        return _canonical(functools.reduce(operator.add, parts))
+        return canonical(functools.reduce(operator.add, parts))
 
 
-class Product(_Composite):
+class Product(Composite):
     """``A B ...``: the last operand is applied first."""
 
     def __init__(self, *operands: LinearOperator) -> None:
@@ -547,6 +492,16 @@ class Product(_Composite):
         flat = (part.operands if isinstance(part, Product) else (part,) for part in operands)
         self.operands = tuple(part for parts in flat for part in parts)
 
+    @property
+    def hermitian(self) -> bool:
+        """Whether ``A.H`` is ``A``: each operand the adjoint of its mirror image."""
+        parts = self.operands
+        half = (len(parts) + 1) // 2
+        return all(parts[i] is parts[-1 - i].H for i in range(half))
+
+    def _nnz(self) -> None:
+        return None
+
     def _matmat(self, X: np.ndarray) -> np.ndarray:
         for part in reversed(self.operands):
             X = part._matmat(X)
@@ -559,7 +514,43 @@ class Product(_Composite):
 
     def _tosparse(self) -> CsrArray:
         parts = (part._tosparse() for part in self.operands)
-        return _canonical(functools.reduce(operator.matmul, parts))
+        return canonical(functools.reduce(operator.matmul, parts))
+
+
+class Part(Composite):
+    """The real or the imaginary parts of the entries of a complex operator."""
+
+    def __init__(self, operand: LinearOperator, part: str) -> None:
+        super().__init__(
+            np.empty(0, operand.dtype).real.dtype, operand.in_shape, operand.out_shape
+        )
+        self.operands, self._part = (operand,), part
+
+    @property
+    def hermitian(self) -> bool:
+        """Whether ``A.H`` is ``A``: the real parts of such an operator."""
+        return self._part == "real" and self.operands[0].hermitian
+
+    def _of(self, product: Any, X: np.ndarray) -> np.ndarray:
+        """Return the part of a product: a real vector meets the matrix's parts apart."""
+        if X.dtype.kind != "c":
+            return getattr(product(X), self._part)
+        both = getattr(product(np.concatenate([X.real, X.imag], axis=1)), self._part)
+        return both[:, : X.shape[1]] + 1j * both[:, X.shape[1] :]
+
+    def _matmat(self, X: np.ndarray) -> np.ndarray:
+        return self._of(self.operands[0]._matmat, X)
+
+    def _rmatmat(self, X: np.ndarray) -> np.ndarray:
+        return self._of(self.operands[0]._tmatmat, X)
+
+    def _tosparse(self) -> CsrArray:
+        matrix = self.operands[0]._tosparse()
+        data = getattr(matrix.data, self._part).copy()
+        return _arrays.sparse_array(data, matrix.indices, matrix.indptr, self.shape)
+
+    def _signature(self) -> str:
+        return f"{self._part}, {super()._signature()}"
 
 
 def aslinearoperator(A: Any) -> LinearOperator:
@@ -588,11 +579,16 @@ def aslinearoperator(A: Any) -> LinearOperator:
     )
 
 
-def _canonical(matrix: Any) -> CsrArray:
-    matrix.sum_duplicates()  # sorts as well; nothing to do for a canonical one
-    return matrix
-
-
 def _is_scalar(x: Any) -> bool:
     number = (int, float, complex, np.number, np.bool_)
     return isinstance(x, number) or (isinstance(x, np.ndarray) and x.ndim == 0)
+
+
+def _is_everything(key: Any) -> bool:
+    return key is ... or (isinstance(key, slice) and key == slice(None))
+
+
+def _selection(key: Any, shape: tuple[int, ...], dtype: Any) -> Restriction:
+    """Return the restriction to rows or columns: flat ones, or a mask of shaped arrays."""
+    mask = getattr(key, "dtype", None) == np.bool_ and np.shape(key) == shape
+    return Restriction(key, shape if mask else int(np.prod(shape)), dtype=dtype)

@@ -284,6 +284,9 @@ class FilterConv(LinearOperator):
             w = blocks @ taps
         return w.reshape(X.shape[1], self.shape[1]).T
 
+    def _nnz(self) -> int:
+        return self.geometry.c_out * self._patches[0].size
+
     def _tosparse(self) -> csr_array:
         groups, taps, positions = self._patches.shape
         c_out = self.geometry.c_out

@@ -7,13 +7,19 @@ import pytest
 
 ROOT = Path(__file__).parent.parent / "linconv"
 FLOORS = {
+    "_html": 0,
     "_options": 0,
     "geometry": 0,
     "_arrays": 0,
     "stencils": 1,
     "assembly": 1,
     "_products": 1,
+    "_map": 1,
     "linop": 1,
+    "blocks": 2,
+    "_squares": 2,
+    "_cgls": 2,
+    "solvers": 2,
     "methods": 2,
     "methods._loops": 2,
     "methods.boxes": 2,
@@ -52,11 +58,13 @@ FLOORS = {
     "testing.subjects": 2,
     "convolution": 3,
     "patches": 3,
+    "imaging": 4,
+    "spectrum": 4,
     "symbolic": 4,
     "__main__": 5,
     "": 6,
 }
-STANDARD_ONLY = {"_options", "geometry"}
+STANDARD_ONLY = {"_html", "_options", "geometry"}
 
 
 def module(path: Path) -> str:

@@ -41,6 +41,11 @@ def taps(c: Any, values: Any) -> np.ndarray:
     return np.asarray(values, c.dtype) * c
 
 
+def real_and_imaginary(A: LinearOperator) -> LinearOperator:
+    """Take a complex operator apart and put it together again."""
+    return A.real + 1j * A.imag if A.dtype.kind == "c" else A.real
+
+
 CONV = [[1, 2, 3, 0], [0, 1, 2, 3]]
 EVEN_2D = [
     [1, 2, 0, 3, 4, 0],
@@ -263,5 +268,88 @@ ZOO = [
         lambda c: c * c * np.array([[4, 0, 0], [4, 4, 0], [1, 4, 4]]),
         (3,),
         (3,),
+    ),
+    Member(
+        "Restriction, a mask",
+        lambda c: linconv.Restriction([[False, True], [True, True]], dtype=c.dtype),
+        lambda c: np.array([[0, 1, 0, 0], [0, 0, 1, 0], [0, 0, 0, 1]]),
+        (2, 2),
+        (3,),
+    ),
+    Member(
+        "Restriction, one sample twice, transposed",
+        lambda c: linconv.Restriction([2, 0, 2], 3, dtype=c.dtype).T,
+        lambda c: np.array([[0, 1, 0], [0, 0, 0], [1, 0, 1]]),
+        (3,),
+        (3,),
+    ),
+    Member(
+        "a row and some columns",
+        lambda c: linconv.Matrix(taps(c, DENSE))[1, ::2],
+        lambda c: c * np.array([[0, 4]]),
+        (2,),
+        (1,),
+    ),
+    Member(
+        "Part, real and imaginary",
+        lambda c: real_and_imaginary(linconv.Conv(taps(c, [1, 2, 3]), 4)),
+        lambda c: c * np.array(CONV),
+        (4,),
+        (2,),
+    ),
+    Member(
+        "Diagonal",
+        lambda c: linconv.Diagonal(taps(c, [[1, 2, 3]])),
+        lambda c: c * np.diag([1, 2, 3]),
+        (1, 3),
+        (1, 3),
+    ),
+    Member(
+        "Block, vstack of one shape",
+        lambda c: linconv.vstack(
+            [linconv.Conv(taps(c, [1, 2]), 3), linconv.Conv(taps(c, [3, 4]), 3)]
+        ),
+        lambda c: c * np.array([[1, 2, 0], [0, 1, 2], [3, 4, 0], [0, 3, 4]]),
+        (3,),
+        (2, 2),
+    ),
+    Member(
+        "Block, hstack of two shapes",
+        lambda c: linconv.hstack(
+            [linconv.Conv(taps(c, [1, 2, 3]), 4), linconv.Matrix(taps(c, DENSE))]
+        ),
+        lambda c: c * np.hstack([CONV, DENSE]),
+        (7,),
+        (2,),
+    ),
+    Member(
+        "Block, a grid with gaps",
+        lambda c: linconv.block(
+            [[linconv.Matrix(taps(c, DENSE)), None], [None, linconv.Conv(taps(c, [1, 2]), 2)]]
+        ),
+        lambda c: c * np.array([[1, 0, 2, 0, 0], [0, 3, 4, 0, 0], [0, 0, 0, 1, 2]]),
+        (5,),
+        (3,),
+    ),
+    Member(
+        "Block, hermitian",
+        lambda c: (lambda A: linconv.block([[None, A], [A.H, None]]))(
+            linconv.Matrix(taps(c, [[1, 2], [3, 4]]))
+        ),
+        lambda c: np.block(
+            [
+                [np.zeros((2, 2)), c * np.array([[1, 2], [3, 4]])],
+                [np.conj(c) * np.array([[1, 3], [2, 4]]), np.zeros((2, 2))],
+            ]
+        ),
+        (2, 2),
+        (2, 2),
+    ),
+    Member(
+        "Kron",
+        lambda c: linconv.kron(taps(c, [[1, 2]]), linconv.Conv(taps(c, [1, 3]), 3)),
+        lambda c: c * c * np.array([[1, 3, 0, 2, 6, 0], [0, 1, 3, 0, 2, 6]]),
+        (2, 3),
+        (1, 2),
     ),
 ]

@@ -1,0 +1,216 @@
+"""ShapedMap: products of a map between two shaped spaces, its matrix and its views.
+
+``A @ v`` takes flat vectors ``(n,)`` or columns ``(n, b)``; ``A(x)`` takes shaped
+arrays ``(*batch, *in_shape)``.  Public methods check shapes once; hooks get NumPy
+arrays of the right size and trust them.  The algebra, and ``_view``, are in linop.
+"""
+
+from __future__ import annotations
+
+import math
+import weakref
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import scipy.sparse
+import scipy.sparse.linalg
+
+from linconv import _arrays
+from linconv._arrays import CsrArray
+from linconv._options import sizes
+
+Base: Any = scipy.sparse.linalg.LinearOperator  # Any: SciPy has no annotations
+# Columns of the identity pushed through an operator whose matrix is not known.
+_COLUMNS = 64
+
+
+class ShapedMap(Base):
+    """A linear map from arrays of `in_shape` to arrays of `out_shape`; see LinearOperator."""
+
+    dtype: np.dtype[Any]
+    shape: tuple[int, int]
+
+    def __init__(
+        self, dtype: Any, in_shape: Sequence[int] | int, out_shape: Sequence[int] | int
+    ) -> None:
+        self.in_shape = sizes(in_shape, "in_shape")
+        self.out_shape = sizes(out_shape, "out_shape")
+        shape = (math.prod(self.out_shape), math.prod(self.in_shape))
+        super().__init__(np.dtype(dtype), shape)
+        self.dims, self.dimsd = self.in_shape, self.out_shape  # PyLops reads these
+        self._views = weakref.WeakValueDictionary()
+
+    def _matmat(self, X: np.ndarray) -> np.ndarray:
+        """Return A X; (n, b) -> (m, b)."""
+        raise NotImplementedError(f"{type(self).__name__} must implement _matmat(X)")
+
+    def _rmatmat(self, X: np.ndarray) -> np.ndarray:
+        """Return A^H X; (m, b) -> (n, b)."""
+        raise NotImplementedError(
+            f"{type(self).__name__} must implement _rmatmat(X) for its adjoint"
+        )
+
+    def _tmatmat(self, Y: np.ndarray) -> np.ndarray:
+        """Return A^T Y; (m, b) -> (n, b)."""
+        if self.dtype.kind != "c":
+            return self._rmatmat(Y)
+        return self._rmatmat(Y.conj()).conj()
+
+    def _matvec(self, x: np.ndarray) -> np.ndarray:
+        """Return A x; SciPy's composites call this."""
+        return self._matmat(x.reshape(-1, 1))[:, 0]
+
+    def _rmatvec(self, x: np.ndarray) -> np.ndarray:
+        """Return A^H x; SciPy's composites call this."""
+        return self._rmatmat(x.reshape(-1, 1))[:, 0]
+
+    def _tosparse(self) -> CsrArray:
+        """Return a fresh CSR array; by default from products with the identity."""
+        blocks = []
+        for start in range(0, self.shape[1], _COLUMNS):
+            columns = np.arange(start, min(start + _COLUMNS, self.shape[1]))
+            X = np.zeros((self.shape[1], len(columns)), self.dtype)
+            X[columns, np.arange(len(columns))] = 1
+            blocks.append(scipy.sparse.csc_array(self._matmat(X)))
+        return canonical(scipy.sparse.hstack(blocks, format="csr"))
+
+    def _tosparse_transposed(self) -> CsrArray:
+        return canonical(self._tosparse().T.tocsr())
+
+    def __call__(self, x: Any) -> np.ndarray:
+        """Return A(x) for shaped arrays: (*batch, *in_shape) -> (*batch, *out_shape)."""
+        x = _arrays.as_array(x, "x")
+        d = len(self.in_shape)
+        if x.shape[max(0, x.ndim - d) :] != self.in_shape:
+            flat = x.ndim <= 2 and x.shape[:1] == self.shape[1:]
+            raise ValueError(
+                f"A(x) expects shape (*batch, {str(self.in_shape)[1:-1].rstrip(',')}), "
+                f"got {x.shape}" + ("; for flat vectors write A @ x" if flat else "")
+            )
+        batch = x.shape[: x.ndim - d]
+        X = x.reshape(math.prod(batch), self.shape[1]).T
+        return self._apply(self._matmat, X).T.reshape(*batch, *self.out_shape)
+
+    def matvec(self, x: Any) -> np.ndarray:
+        """Return A x for x of shape (n,) or (n, 1)."""
+        return self._vector("matvec", self._matmat, x, self.shape[1], self.shape[0])
+
+    def rmatvec(self, x: Any) -> np.ndarray:
+        """Return A^H x, the adjoint's product, for x of shape (m,) or (m, 1)."""
+        return self._vector("rmatvec", self._rmatmat, x, self.shape[0], self.shape[1])
+
+    def matmat(self, X: Any) -> np.ndarray:
+        """Return A X for X of shape (n, b)."""
+        return self._columns("matmat", self._matmat, X, self.shape[1], self.shape[0])
+
+    def rmatmat(self, X: Any) -> np.ndarray:
+        """Return A^H X for X of shape (m, b)."""
+        return self._columns("rmatmat", self._rmatmat, X, self.shape[0], self.shape[1])
+
+    def _vector(self, name: str, hook: Any, x: Any, n: int, other: int) -> np.ndarray:
+        x = _arrays.as_array(x, "x")
+        if x.shape not in ((n,), (n, 1)):
+            raise ValueError(
+                f"{name} expects shape ({n},) or ({n}, 1), got {x.shape}"
+                + self._hint(x.shape, n, other)
+            )
+        y = self._apply(hook, x.reshape(n, 1))
+        return y[:, 0] if x.ndim == 1 else y
+
+    def _columns(self, name: str, hook: Any, X: Any, n: int, other: int) -> np.ndarray:
+        X = _arrays.as_array(X, "X")
+        if X.ndim != 2 or X.shape[0] != n:
+            raise ValueError(
+                f"{name} expects shape ({n}, b), got {X.shape}" + self._hint(X.shape, n, other)
+            )
+        return self._apply(hook, X)
+
+    def _hint(self, shape: tuple[int, ...], n: int, other: int) -> str:
+        if shape in (self.in_shape, self.out_shape) and len(shape) > 1:
+            return "; for shaped arrays write A(x)"
+        if shape and shape[0] == other != n:
+            return f"; {other} is the size of the other side: is A.T or A.H meant?"
+        return ""
+
+    def _apply(self, hook: Any, X: np.ndarray) -> np.ndarray:
+        """Run a hook on columns of a native dtype and fix the dtype of the result."""
+        dtype = np.result_type(self.dtype, X.dtype)
+        if not X.dtype.isnative:
+            X = X.astype(X.dtype.newbyteorder("="))
+        return np.asarray(hook(X)).astype(dtype, copy=False)
+
+    @property
+    def T(self) -> Any:
+        """The transpose, without conjugation; ``A.T.T is A``."""
+        return self._view(True, False)
+
+    @property
+    def H(self) -> Any:
+        """The adjoint: the conjugate transpose; ``A.H.H is A``."""
+        return self._view(True, True)
+
+    def conj(self) -> Any:
+        """Return the operator with conjugated entries, A itself if it is real."""
+        return self._view(False, True)
+
+    def transpose(self) -> Any:
+        """Return ``A.T``."""
+        return self.T
+
+    def adjoint(self) -> Any:
+        """Return ``A.H``."""
+        return self.H
+
+    conjugate = conj
+
+    @property
+    def hermitian(self) -> bool:
+        """Whether ``A.H`` is ``A`` by its structure, as in ``A.H @ A``; then ``A.H is A``."""
+        return False
+
+    def tosparse(self, format: str = "csr") -> Any:
+        """Return the matrix of ``A`` as a fresh, canonical sparse array.
+
+        Parameters
+        ----------
+        format : str
+            One of SciPy's formats: "csr", "csc", "coo", ...
+
+        Returns
+        -------
+        sparse array, ``(prod(out_shape), prod(in_shape))``
+        """
+        return self._tosparse().asformat(format)
+
+    def toarray(self) -> np.ndarray:
+        """Return the matrix of ``A`` as a dense array; for small operators."""
+        nbytes = math.prod(self.shape) * self.dtype.itemsize
+        what = f"the dense matrix of shape {self.shape}"
+        _arrays.require_memory(nbytes, what, "use tosparse()")
+        return self._tosparse().toarray()
+
+    def _nnz(self) -> int | None:
+        """Return how many entries `tosparse` will store, None where only it can tell."""
+        return None
+
+    def _signature(self) -> str:
+        return f"{self.dtype.name}, {self.in_shape} -> {self.out_shape}"
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self._signature()})"
+
+    def __getstate__(self) -> dict[str, Any]:
+        # SciPy >= 1.18 keeps a module in _xp; views are made again when asked for.
+        return {k: v for k, v in self.__dict__.items() if k not in ("_xp", "_views")}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        Base.__init__(self, state["dtype"], state["shape"])
+        self.__dict__.update(state)
+        self._views = weakref.WeakValueDictionary()
+
+
+def canonical(matrix: Any) -> CsrArray:
+    """Sort a fresh matrix and sum its duplicates, in place."""
+    matrix.sum_duplicates()  # nothing to do for a canonical one
+    return matrix

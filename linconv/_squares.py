@@ -1,0 +1,259 @@
+"""The sum of squares that `solvers.lstsq` minimises, and vectors in columns.
+
+    |A x - b|^2 + damp^2 |x|^2 + sum_i w_i |L_i x - t_i|^2
+
+Asks of arrays only what NumPy's and CuPy's both do.  Right-hand sides are scaled to
+about 1 by powers of two, so that no square over- or underflows.
+"""
+
+from __future__ import annotations
+
+import math
+import sys
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+from scipy.linalg import get_blas_funcs
+
+from linconv import _arrays
+from linconv.linop import aslinearoperator
+
+# Entries up to which the rank is looked up in the dense matrix: milliseconds.
+_DENSE = 40_000
+# Numbers that are scaled and added at a time: they stay in the cache.
+_PIECE = 1 << 15
+
+
+class Squares:
+    """Operators, weights and targets; everything that is said of x is said in columns."""
+
+    def __init__(self, A: Any, b: Any, x0: Any, damp: Any, penalties: Any) -> None:
+        self.xp = _namespace(b)
+        operator = self._operator(A)
+        m, self.n = operator.shape
+        self.shaped, columns = _layout(operator, self._array(b, "b"), m)
+        self.k = columns.shape[1]
+        self.shift = weight(damp, "damp") ** 2  # of |x|^2
+        self.operators: list[tuple[float, Any]] = [(1.0, operator)]
+        targets = [columns]
+        for entry in penalties:
+            w, L, target = self._penalty(entry)
+            self.operators.append((w, L))
+            targets.append(target)
+        start = None if x0 is None else self._columns(x0, self.n, operator.in_shape, "x0")
+        self._scale([*targets, start])
+        self.targets = [self._scaled(t) for t in targets]
+        self.start = self._scaled(start)
+
+    def _operator(self, A: Any) -> Any:
+        return aslinearoperator(A) if self.xp is np else _Device(A)
+
+    def _array(self, value: Any, name: str) -> Any:
+        return _arrays.as_array(value, name) if self.xp is np else value
+
+    def _penalty(self, entry: Any) -> tuple[float, Any, Any]:
+        if not isinstance(entry, Sequence) or len(entry) not in (2, 3):
+            raise ValueError(
+                "a penalty must be (weight, L) or (weight, L, target), got "
+                + (f"{len(entry)} entries" if isinstance(entry, Sequence) else repr(entry))
+            )
+        L = self._operator(entry[1])
+        if L.shape[1] != self.n:
+            raise ValueError(
+                f"L of a penalty must have as many columns as A, {self.n}, got shape {L.shape}"
+            )
+        target = None
+        if len(entry) == 3:
+            target = self._columns(entry[2], L.shape[0], L.out_shape, "target")
+        return weight(entry[0], "the weight of a penalty"), L, target
+
+    def _columns(self, value: Any, rows: int, shape: tuple[int, ...], name: str) -> Any:
+        """Return x0 or a target as columns, one for every right-hand side."""
+        value = self._array(value, name)
+        d, k = len(shape), self.k
+        if value.shape == (rows, k):
+            return value
+        if value.shape in ((rows,), shape):
+            return value.reshape(rows, 1) + self.xp.zeros((1, k), value.dtype)
+        if value.ndim > d and value.shape[-d:] == shape and value.size == rows * k:
+            return value.reshape(k, rows).T
+        raise ValueError(
+            f"{name} must have shape ({rows},), {shape} or ({rows}, {k}), got {value.shape}"
+        )
+
+    def _scale(self, arrays: list[Any]) -> None:
+        """Find the dtype to compute with and the scale of every right-hand side."""
+        known = [t for t in arrays if t is not None]
+        dtypes = [L.dtype for _, L in self.operators] + [t.dtype for t in known]
+        dtype = np.result_type(*dtypes)
+        self.dtype = dtype if dtype.kind in "fc" else np.dtype(float)
+        peaks = np.array([host(abs(t).max(axis=0)) for t in known], dtype=np.longdouble)
+        self.finite = bool(np.isfinite(peaks).all())
+        peak = np.where(np.isfinite(peaks), peaks, 0).max(axis=0)
+        scale = np.exp2(np.floor(np.log2(np.where(peak > 0, peak, 1))))
+        least = np.finfo(self.dtype).tiny
+        scale = np.clip(scale, least, 1 / least).astype(np.finfo(self.dtype).dtype)
+        self.scale = self.xp.asarray(scale)
+
+    def _scaled(self, t: Any) -> Any:
+        if t is None or not self.finite:
+            return t
+        return t.astype(self.dtype) / self.scale
+
+    def zeros(self, rows: int) -> Any:
+        """Return columns of zeros."""
+        return self.xp.zeros((rows, self.k), self.dtype)
+
+    def images(self, p: Any) -> list[Any]:
+        """Return the products of all operators; (n, k) -> (rows, k) each."""
+        return [L.matmat(p) for _, L in self.operators]
+
+    def residuals(self, x: Any) -> list[Any]:
+        """Return ``t - L x`` of all operators."""
+        pairs = zip(self.targets, self.images(x), strict=True)
+        return [-image if t is None else t - image for t, image in pairs]
+
+    def first_residuals(self) -> list[Any]:
+        """Return the residuals at x = 0, without a product."""
+        return [
+            self.zeros(L.shape[0]) if t is None else t.copy()
+            for t, (_, L) in zip(self.targets, self.operators, strict=True)
+        ]
+
+    def gradient(self, residuals: list[Any], x: Any) -> Any:
+        """Return ``sum w L^H r - damp^2 x``: minus half the gradient of the sum."""
+        (_, A), *others = self.operators
+        total = A.rmatmat(residuals[0])
+        for (w, L), r in zip(others, residuals[1:], strict=True):
+            add(total, w, L.rmatmat(r))
+        if self.shift:
+            add(total, -self.shift, x)
+        return total
+
+    def energy(self, images: list[Any], length: Any) -> Any:
+        """Return ``sum w |L p|^2 + damp^2 |p|^2`` of every column; `length` is |p|^2."""
+        total = self.shift * length
+        for (w, _), q in zip(self.operators, images, strict=True):
+            total = total + w * dots(q, q)
+        return total
+
+    def rank(self) -> int | None:
+        """Return the rank of all operators above one another, of small ones only."""
+        rows = sum(L.shape[0] for _, L in self.operators)
+        if self.xp is not np or self.shift or rows * self.n > _DENSE:
+            return None
+        parts = [math.sqrt(w) * L.toarray() for w, L in self.operators]
+        matrix = np.concatenate(parts)
+        return int(np.linalg.matrix_rank(matrix)) if np.isfinite(matrix).all() else None
+
+
+class _Device:
+    """Somebody's operator for arrays that are not NumPy's."""
+
+    def __init__(self, operator: Any) -> None:
+        if not hasattr(operator, "shape") or not hasattr(operator, "__matmul__"):
+            raise TypeError(
+                "A must have a shape and multiply the arrays that b is of, as A @ x and "
+                f"A.H @ y, got {type(operator).__name__}"
+            )
+        self.operator, self.shape, self.dtype = operator, operator.shape, operator.dtype
+        self.in_shape = getattr(operator, "in_shape", operator.shape[1:])
+        self.out_shape = getattr(operator, "out_shape", operator.shape[:1])
+
+    def matmat(self, x: Any) -> Any:
+        return self.operator @ x
+
+    def rmatmat(self, y: Any) -> Any:
+        return self.operator.H @ y
+
+
+def weight(value: Any, name: str) -> float:
+    """Return a weight as a float that is finite and not negative."""
+    if isinstance(value, bool) or not isinstance(value, (int, float, np.integer, np.floating)):
+        raise TypeError(
+            f"{name} must be a number, got {type(value).__name__}; for a weight per row "
+            "use Diagonal(weights ** 0.5) @ L"
+        )
+    if not 0 <= value < math.inf:
+        raise ValueError(f"{name} must be finite and not negative, got {value}")
+    return float(value)
+
+
+def _namespace(b: Any) -> Any:
+    """Return the module of the array library that `b` belongs to."""
+    owner = type(b).__module__.partition(".")[0]
+    return sys.modules[owner] if owner == "cupy" else np
+
+
+def _layout(A: Any, b: Any, m: int) -> tuple[Callable[[Any], Any], Any]:
+    """Return what gives a solution the shape that `b` asks for, and b as columns."""
+    d = len(A.out_shape)
+    if b.size and b.shape == (m,):
+        return (lambda x: x[:, 0]), b.reshape(m, 1)
+    if b.size and d > 1 and b.shape[-d:] == tuple(A.out_shape):
+        shape = (*b.shape[: b.ndim - d], *A.in_shape)
+        return (lambda x: x.T.reshape(shape)), b.reshape(-1, m).T
+    if b.size and b.ndim == 2 and b.shape[0] == m:
+        return (lambda x: x), b
+    shaped = f" or (*batch, {str(tuple(A.out_shape))[1:]}" if d > 1 else ""
+    raise ValueError(f"b must have shape ({m},), ({m}, k){shaped} for k > 0, got {b.shape}")
+
+
+# Columns
+
+
+def host(a: Any) -> np.ndarray:
+    """Return a few numbers where Python can look at them."""
+    return a.get() if hasattr(a, "get") else np.asarray(a)
+
+
+def dots(x: Any, y: Any) -> Any:
+    """Return the real parts of <x, y> of every column."""
+    if _blas_columns(x, y):
+        pairs = zip(x.T, y.T, strict=True)
+        return np.array([np.vdot(a, b).real for a, b in pairs])
+    if isinstance(x, np.ndarray):
+        return np.einsum("ij,ij->j", x.conj(), y).real
+    return (x.conj() * y).sum(axis=0).real
+
+
+def norms(x: Any) -> np.ndarray:
+    """Return the norm of every column, on the host."""
+    return np.sqrt(host(dots(x, x)))
+
+
+def add(y: Any, a: Any, x: Any) -> None:
+    """Add ``a x`` to `y`, `a` a number or one for every column, without a copy of x."""
+    if _blas_columns(x, y):
+        axpy: Any = get_blas_funcs("axpy", (x, y))
+        factors = np.broadcast_to(a, x.shape[1:]).tolist()
+        for factor, source, target in zip(factors, x.T, y.T, strict=True):
+            axpy(source, target, a=factor)
+    elif isinstance(x, np.ndarray):
+        rows = max(1, _PIECE // x.shape[1])
+        for first in range(0, len(x), rows):
+            place = slice(first, first + rows)
+            y[place] += a * x[place]
+    else:
+        y += a * x
+
+
+def _blas_columns(x: Any, y: Any) -> bool:
+    """Whether every column of both lies in one piece, of a dtype that BLAS knows."""
+    return all(
+        isinstance(v, np.ndarray)
+        and v.dtype == x.dtype
+        and v.dtype.char in "fdFD"
+        and (v.flags.f_contiguous or v.shape[1] == 1 and v.flags.c_contiguous)
+        for v in (x, y)
+    )
+
+
+def aligned(r: Any, q: Any) -> Any:
+    """Return columns `r` in the memory order of `q`; mixed orders are slow to add."""
+    if not isinstance(r, np.ndarray) or r.flags.f_contiguous == q.flags.f_contiguous:
+        return r
+    copy = np.empty_like(q)
+    copy[...] = r
+    return copy
