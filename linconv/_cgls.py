@@ -130,7 +130,8 @@ class Run:
         else:
             text = (
                 f"not converged: stopped at maxiter after {count}; {gradient}: allow more "
-                "iterations, damp or precondition"
+                f"iterations, damp or precondition (the condition of A is at least "
+                f"{self._condition():.1g})"
             )
         return text + self._singular()
 

@@ -30,6 +30,7 @@ class ShapedMap(Base):
 
     dtype: np.dtype[Any]
     shape: tuple[int, int]
+    explicit = False  # PyLops and pyproximal read this, dims and dimsd
 
     def __init__(
         self, dtype: Any, in_shape: Sequence[int] | int, out_shape: Sequence[int] | int
@@ -38,7 +39,7 @@ class ShapedMap(Base):
         self.out_shape = sizes(out_shape, "out_shape")
         shape = (math.prod(self.out_shape), math.prod(self.in_shape))
         super().__init__(np.dtype(dtype), shape)
-        self.dims, self.dimsd = self.in_shape, self.out_shape  # PyLops reads these
+        self.dims, self.dimsd = self.in_shape, self.out_shape
         self._views = weakref.WeakValueDictionary()
 
     def _matmat(self, X: np.ndarray) -> np.ndarray:
@@ -79,14 +80,19 @@ class ShapedMap(Base):
         return canonical(self._tosparse().T.tocsr())
 
     def __call__(self, x: Any) -> np.ndarray:
-        """Return A(x) for shaped arrays: (*batch, *in_shape) -> (*batch, *out_shape)."""
+        """Return A(x) for shaped arrays: (*batch, *in_shape) -> (*batch, *out_shape).
+
+        What is not shaped so, but flat, ``(n,)`` or ``(n, b)``, gives ``A @ x``: SciPy's
+        protocol, which `scipy.sparse.linalg.lobpcg` keeps to.
+        """
         x = _arrays.as_array(x, "x")
         d = len(self.in_shape)
         if x.shape[max(0, x.ndim - d) :] != self.in_shape:
-            flat = x.ndim <= 2 and x.shape[:1] == self.shape[1:]
+            if x.ndim in (1, 2) and x.shape[0] == self.shape[1]:
+                return self.matvec(x) if x.ndim == 1 else self.matmat(x)
             raise ValueError(
                 f"A(x) expects shape (*batch, {str(self.in_shape)[1:-1].rstrip(',')}), "
-                f"got {x.shape}" + ("; for flat vectors write A @ x" if flat else "")
+                f"got {x.shape}"
             )
         batch = x.shape[: x.ndim - d]
         X = x.reshape(math.prod(batch), self.shape[1]).T
@@ -189,6 +195,36 @@ class ShapedMap(Base):
         what = f"the dense matrix of shape {self.shape}"
         _arrays.require_memory(nbytes, what, "use tosparse()")
         return self._tosparse().toarray()
+
+    def eigs(
+        self,
+        neigs: int = 1,
+        symmetric: bool = False,
+        niter: int | None = None,
+        **options: Any,
+    ) -> np.ndarray:
+        """Return the eigenvalues of largest magnitude, by SciPy; PyLops' solvers call this.
+
+        Parameters
+        ----------
+        neigs : int
+            How many, below the number of rows minus 1.
+        symmetric : bool
+            Whether the operator is Hermitian.
+        niter : int, optional
+            Most iterations.
+        **options
+            Of `scipy.sparse.linalg.eigsh` or `eigs`.
+
+        Returns
+        -------
+        ndarray, (neigs,)
+            The largest magnitude first.
+        """
+        solve = scipy.sparse.linalg.eigsh if symmetric else scipy.sparse.linalg.eigs
+        options = {"return_eigenvectors": False, "maxiter": niter} | options
+        values = solve(self, k=neigs, **options)
+        return values[np.argsort(-np.abs(values))]
 
     def _nnz(self) -> int | None:
         """Return how many entries `tosparse` will store, None where only it can tell."""

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -53,10 +53,10 @@ class Squares:
         return _arrays.as_array(value, name) if self.xp is np else value
 
     def _penalty(self, entry: Any) -> tuple[float, Any, Any]:
-        if not isinstance(entry, Sequence) or len(entry) not in (2, 3):
+        if not isinstance(entry, (tuple, list)) or len(entry) not in (2, 3):
             raise ValueError(
                 "a penalty must be (weight, L) or (weight, L, target), got "
-                + (f"{len(entry)} entries" if isinstance(entry, Sequence) else repr(entry))
+                + (f"{len(entry)} entries" if hasattr(entry, "__len__") else repr(entry))
             )
         L = self._operator(entry[1])
         if L.shape[1] != self.n:
@@ -245,7 +245,7 @@ def _blas_columns(x: Any, y: Any) -> bool:
         isinstance(v, np.ndarray)
         and v.dtype == x.dtype
         and v.dtype.char in "fdFD"
-        and (v.flags.f_contiguous or v.shape[1] == 1 and v.flags.c_contiguous)
+        and (v.flags.f_contiguous or (v.shape[1] == 1 and v.flags.c_contiguous))
         for v in (x, y)
     )
 

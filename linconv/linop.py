@@ -67,7 +67,7 @@ class LinearOperator(ShapedMap):
 
     def dot(self, x: Any) -> Any:
         """Return A x, A X, or the product operator, by what `x` is."""
-        if isinstance(x, Base) or scipy.sparse.issparse(x):
+        if _is_operator(x):
             return Product(self, aslinearoperator(x))
         if _is_scalar(x):
             raise TypeError(f"A @ x needs a vector, got the scalar {x!r}; write a * A")
@@ -114,7 +114,7 @@ class LinearOperator(ShapedMap):
         return self.dot(x)
 
     def __rmatmul__(self, x: Any) -> Any:
-        if isinstance(x, Base) or scipy.sparse.issparse(x):
+        if _is_operator(x):
             return Product(aslinearoperator(x), self)
         x = _arrays.as_array(x, "x")
         return (self.T @ x.T).T
@@ -577,6 +577,10 @@ def aslinearoperator(A: Any) -> LinearOperator:
         "expected a LinearOperator, a sparse array, a 2-d array or an object with shape and "
         f"matvec, got {type(A).__name__}"
     )
+
+
+def _is_operator(x: Any) -> bool:
+    return scipy.sparse.issparse(x) or (hasattr(x, "matvec") and hasattr(x, "shape"))
 
 
 def _is_scalar(x: Any) -> bool:

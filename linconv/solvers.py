@@ -186,11 +186,12 @@ def factorized(
     >>> A, G = linconv.Conv([1.0, 3.0], 3, padding=[(0, 1)]), linconv.gradient(3)
     >>> solve = factorized(A, penalties=[(0.5, G)])
     >>> solve([7, 11, 3]).round(3)
-    array([1.093, 1.926, 3.028])
+    array([1.524, 1.885, 2.98 ])
     """
     operator: LinearOperator = aslinearoperator(A)
-    squares = Squares(operator, np.zeros(operator.shape[0]), None, damp, penalties)
-    inverse = _factors(_normal_matrix(squares))
+    zero = np.zeros(operator.shape[0])
+    plain = [entry[:2] if isinstance(entry, tuple) else entry for entry in penalties]
+    inverse = _factors(_normal_matrix(Squares(operator, zero, None, damp, plain)))
 
     def solve(b: Any) -> Any:
         """Return the x that minimises the sum of squares for `b`."""

@@ -67,6 +67,17 @@ class ndarray:
     def __neg__(self) -> ndarray:
         return _device(-self._memory)
 
+    def __abs__(self) -> ndarray:
+        return _device(abs(self._memory))
+
+    def __iadd__(self, other: Any) -> ndarray:
+        self._memory += _operand(other)
+        return self
+
+    def __imul__(self, other: Any) -> ndarray:
+        self._memory *= _operand(other)
+        return self
+
     def __getitem__(self, key: Any) -> ndarray:
         return _device(self._memory[_key(key)])
 
@@ -91,6 +102,10 @@ class ndarray:
     def T(self) -> ndarray:
         return _device(self._memory.T)
 
+    @property
+    def real(self) -> ndarray:
+        return _device(self._memory.real)
+
 
 def _key(key: Any) -> Any:
     """Return an index with device arrays unwrapped; NumPy arrays are refused."""
@@ -107,7 +122,7 @@ def _method(name: str) -> Any:
     return method
 
 
-for _name in ("conj", "sum", "ravel", "reshape", "copy", "astype", "transpose"):
+for _name in ("conj", "sum", "max", "ravel", "reshape", "copy", "astype", "transpose"):
     setattr(ndarray, _name, _method(_name))
 for _name in ("add", "sub", "mul", "truediv", "matmul", "pow"):
     setattr(ndarray, f"__{_name}__", _binary(f"__{_name}__"))

@@ -322,13 +322,18 @@ def test_operators_are_scipys_operators_and_its_solvers_take_them():
     assert (x * A == x @ A).all()
 
 
-def test_a_shaped_call_with_a_flat_vector_says_what_to_write():
-    A = Conv(np.ones((2, 2)), (3, 3))
+def test_a_shaped_call_takes_flat_vectors_as_scipys_protocol_has_it():
+    A = Conv(np.arange(4.0).reshape(2, 2), (3, 3))
+    x = np.arange(27.0).reshape(9, 3)
+    np.testing.assert_array_equal(A(x), A.toarray() @ x)
+    np.testing.assert_array_equal(A(x[:, 1]), A.toarray() @ x[:, 1])
+    np.testing.assert_array_equal(
+        A(x.reshape(3, 3, 3)), (A.toarray() @ x.reshape(3, 9).T).T.reshape(3, 2, 2)
+    )
     with pytest.raises(
-        ValueError,
-        match=r"A\(x\) expects shape \(\*batch, 3, 3\), got \(9,\); for flat vectors write A @ x",
+        ValueError, match=r"A\(x\) expects shape \(\*batch, 3, 3\), got \(8,\)"
     ):
-        A(np.zeros(9))
+        A(np.zeros(8))
     with pytest.raises(
         ValueError,
         match=r"expects shape \(9, b\), got \(3, 3\); for shaped arrays write A\(x\)",
