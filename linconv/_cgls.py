@@ -68,7 +68,7 @@ class Run:
         pairs = zip(self.squares.operators, self.residuals, strict=True)
         size = sum(math.sqrt(w) * norms(r) for (w, _), r in pairs)
         size = size + self.steepest * norms(self.x)
-        noise = 2 * float(np.finfo(self.squares.dtype).eps) * self.steepest * size
+        noise = 2 * self.squares.eps * self.steepest * size
         return bool((self.done | (self.gradient <= noise)).all())
 
     @property
@@ -141,7 +141,7 @@ class Run:
         if squares.shift or len(squares.operators) > 1:
             return ""
         size = norms(squares.targets[0])
-        limit = 10 * max(self.tol, float(np.finfo(squares.dtype).eps))
+        limit = 10 * max(self.tol, squares.eps)
         left = residual > limit * size
         orthogonal = self.gradient <= math.sqrt(limit) * self.steepest * residual
         if not (left & orthogonal & (size > 0)).any():
@@ -161,7 +161,7 @@ class Run:
         if rows < squares.n and not squares.shift:
             return f"; there are fewer equations than unknowns: {_NEAREST}"
         condition = self._condition()
-        if condition**2 * float(np.finfo(squares.dtype).eps) > 1:
+        if condition**2 * squares.eps > 1:
             return f"; A is singular or nearly so, its condition at least {condition:.0e}"
         return ""
 

@@ -86,14 +86,14 @@ class Squares:
         """Find the dtype to compute with and the scale of every right-hand side."""
         known = [t for t in arrays if t is not None]
         dtypes = [L.dtype for _, L in self.operators] + [t.dtype for t in known]
-        dtype = np.result_type(*dtypes)
-        self.dtype = dtype if dtype.kind in "fc" else np.dtype(float)
+        self.dtype: Any = np.result_type(np.float32, *dtypes)
+        self.eps = float(np.finfo(self.dtype).eps)
         peaks = np.array([host(abs(t).max(axis=0)) for t in known], dtype=np.longdouble)
         self.finite = bool(np.isfinite(peaks).all())
         peak = np.where(np.isfinite(peaks), peaks, 0).max(axis=0)
         scale = np.exp2(np.floor(np.log2(np.where(peak > 0, peak, 1))))
-        least = np.finfo(self.dtype).tiny
-        scale = np.clip(scale, least, 1 / least).astype(np.finfo(self.dtype).dtype)
+        real = np.finfo(self.dtype)
+        scale = np.clip(scale, real.tiny, 1 / real.tiny).astype(real.dtype)
         self.scale = self.xp.asarray(scale)
 
     def _scaled(self, t: Any) -> Any:

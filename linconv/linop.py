@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 import itertools
+import math
 import operator
 import textwrap
 from collections.abc import Sequence
@@ -20,7 +21,7 @@ from scipy.sparse import csr_array
 
 from linconv import _arrays, _html, _products
 from linconv._arrays import CsrArray
-from linconv._map import Base, ShapedMap, canonical
+from linconv._map import ShapedMap, canonical
 from linconv._options import integer, sizes
 
 
@@ -47,8 +48,6 @@ class LinearOperator(ShapedMap):
     ----------
     shape : (int, int)
         ``(prod(out_shape), prod(in_shape))``.
-    dtype, in_shape, out_shape
-        As given.
 
     Examples
     --------
@@ -99,8 +98,8 @@ class LinearOperator(ShapedMap):
     def __getitem__(self, key: Any) -> LinearOperator:
         """Return some rows and columns of the matrix: ``A[rows]`` or ``A[rows, columns]``.
 
-        Each is a slice, a boolean mask, an array of indices or an integer, which keeps
-        its axis; a mask may have the shape of the arrays, `out_shape` or `in_shape`.
+        Each is a slice, a mask, an array of indices or an integer, which keeps its axis;
+        a mask may have the shape of the arrays, `out_shape` or `in_shape`.
         """
         rows, columns = key if isinstance(key, tuple) and len(key) == 2 else (key, slice(None))
         parts = [self]
@@ -301,10 +300,8 @@ class Restriction(Stored):
 
     Raises
     ------
-    ValueError
-        If a mask has another shape than `in_shape`, or nothing is kept.
-    IndexError
-        If `where` reaches beyond `in_shape`.
+    ValueError, IndexError
+        If a mask has another shape than `in_shape`, nothing is kept, or it lies outside.
 
     Examples
     --------
@@ -320,22 +317,24 @@ class Restriction(Stored):
     ) -> None:
         if not isinstance(where, (tuple, slice, type(...))):
             where = np.asarray(where)
-            if where.dtype == bool:
-                in_shape = where.shape if in_shape is None else in_shape
+        mask: Any = where if _is_mask(where) else None
+        if in_shape is None and mask is not None:
+            in_shape = mask.shape
         if in_shape is None:
             raise ValueError(f"in_shape is needed: {where!r} does not tell it, as a mask does")
         shape = sizes(in_shape, "in_shape")
-        if getattr(where, "dtype", None) == np.bool_ and where.shape != shape:
+        n = math.prod(shape)
+        if mask is not None and mask.shape != shape:
             raise ValueError(
-                f"a mask needs the shape of the arrays, {shape}, got {where.shape}"
+                f"a mask needs the shape of the arrays, {shape}, got {mask.shape}"
             )
-        places = np.arange(np.prod(shape)).reshape(shape)[where]
+        places = np.arange(n).reshape(shape)[where]
         if not places.size:
             raise ValueError(f"nothing is kept of arrays of shape {shape}")
-        index = _arrays.index_dtype((places.size, np.prod(shape)), places.size)
+        index = _arrays.index_dtype((places.size, n), places.size)
         indptr = np.arange(places.size + 1, dtype=index)
-        ones = np.ones(places.size, dtype)
-        csr = (ones, places.ravel().astype(index), indptr, (places.size, int(np.prod(shape))))
+        ones = _arrays.as_values(np.ones(places.size, np.int8), dtype, "1")
+        csr = ones, places.ravel().astype(index), indptr, (places.size, n)
         super().__init__(_arrays.sparse_array(*csr), shape, places.shape or 1)
 
 
@@ -521,9 +520,8 @@ class Part(Composite):
     """The real or the imaginary parts of the entries of a complex operator."""
 
     def __init__(self, operand: LinearOperator, part: str) -> None:
-        super().__init__(
-            np.empty(0, operand.dtype).real.dtype, operand.in_shape, operand.out_shape
-        )
+        real = np.finfo(operand.dtype).dtype
+        super().__init__(real, operand.in_shape, operand.out_shape)
         self.operands, self._part = (operand,), part
 
     @property
@@ -535,7 +533,7 @@ class Part(Composite):
         """Return the part of a product: a real vector meets the matrix's parts apart."""
         if X.dtype.kind != "c":
             return getattr(product(X), self._part)
-        both = getattr(product(np.concatenate([X.real, X.imag], axis=1)), self._part)
+        both = getattr(product(np.concatenate([np.real(X), np.imag(X)], axis=1)), self._part)
         return both[:, : X.shape[1]] + 1j * both[:, X.shape[1] :]
 
     def _matmat(self, X: np.ndarray) -> np.ndarray:
@@ -594,5 +592,9 @@ def _is_everything(key: Any) -> bool:
 
 def _selection(key: Any, shape: tuple[int, ...], dtype: Any) -> Restriction:
     """Return the restriction to rows or columns: flat ones, or a mask of shaped arrays."""
-    mask = getattr(key, "dtype", None) == np.bool_ and np.shape(key) == shape
-    return Restriction(key, shape if mask else int(np.prod(shape)), dtype=dtype)
+    shaped = _is_mask(key) and np.shape(key) == shape
+    return Restriction(key, shape if shaped else math.prod(shape), dtype=dtype)
+
+
+def _is_mask(key: Any) -> bool:
+    return getattr(key, "dtype", None) == np.bool_

@@ -58,6 +58,7 @@ FLOORS = {
     "testing.subjects": 2,
     "convolution": 3,
     "patches": 3,
+    "_circulant": 4,
     "_sampling": 4,
     "imaging": 4,
     "spectrum": 4,
