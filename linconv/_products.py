@@ -27,11 +27,14 @@ def forward(matrix: CsrArray, x: np.ndarray) -> np.ndarray:
     return _product(matrix, x, transposed=False)
 
 
-def adjoint(matrix: CsrArray, y: np.ndarray) -> np.ndarray:
-    """Return matrix^H @ y without conjugating the matrix; y: (m, b) -> (n, b)."""
+def adjoint(matrix: CsrArray, y: np.ndarray, turned: CsrArray | None = None) -> np.ndarray:
+    """Return matrix^H @ y without conjugating the matrix; y: (m, b) -> (n, b).
+
+    `turned` is ``matrix.T``, if the caller keeps it.
+    """
     if matrix.dtype.kind != "c":
-        return _product(matrix, y, transposed=True)
-    return _product(matrix, y.conj(), transposed=True).conj()
+        return _product(matrix, y, transposed=True, turned=turned)
+    return _product(matrix, y.conj(), transposed=True, turned=turned).conj()
 
 
 def read_only(matrix: CsrArray) -> CsrArray:
@@ -41,7 +44,9 @@ def read_only(matrix: CsrArray) -> CsrArray:
     return matrix
 
 
-def _product(matrix: CsrArray, x: np.ndarray, *, transposed: bool) -> np.ndarray:
+def _product(
+    matrix: CsrArray, x: np.ndarray, *, transposed: bool, turned: CsrArray | None = None
+) -> np.ndarray:
     dtype = np.result_type(matrix.dtype, x.dtype)
     if dtype.kind == "c" and matrix.dtype.kind != "c":
         return _complex_as_two(matrix, x, dtype, transposed)
@@ -53,7 +58,9 @@ def _product(matrix: CsrArray, x: np.ndarray, *, transposed: bool) -> np.ndarray
     if transposed and matrix.nnz < 4 * threads * n:
         threads = 1  # every thread adds up a whole vector: only worth it if it reads far more
     if threads == 1 and matrix.dtype == dtype:
-        return matrix.T @ x if transposed else matrix @ x
+        if not transposed:
+            return matrix @ x
+        return (matrix.T if turned is None else turned) @ x
     edges = np.linspace(0, m, threads + 1).astype(int).tolist()
     tasks = [
         partial(_rows_product, matrix, x, start, stop, transposed)

@@ -33,6 +33,8 @@ _BLOCK = 1 << 12
 _TASK = 1 << 22
 # Entries worth a thread.
 _GRAIN = 1 << 20
+# Taps of an axis whose stencils are too many to be remembered.
+_LONG = 64
 
 
 class Csr(NamedTuple):
@@ -128,6 +130,14 @@ def conv_csr(
     tasks += _tasks(tables, grid, values, bases, outer)
     _arrays.run_all(tasks, _arrays.workers(csr.data.size, _GRAIN))
     return csr
+
+
+def copied(csr: Csr) -> Csr:
+    """Return a copy, which is faster than to build the same matrix again."""
+    fresh = _empty(csr.shape, len(csr.indices), csr.data.dtype)
+    for target, source in zip(fresh[:3], csr[:3], strict=True):
+        np.copyto(target, source)
+    return fresh
 
 
 def arranged(geometry: Geometry, kernel: np.ndarray, transposed: bool) -> np.ndarray:
@@ -238,7 +248,7 @@ def _check_edges(geometry: Geometry) -> None:
 
 def _runs(axis: Axis, transposed: bool) -> tuple[Segment, ...]:
     """Return all runs of an axis; remembered, unless the kernel is long."""
-    find = _remembered_runs if axis.k <= 64 else _remembered_runs.__wrapped__
+    find = _remembered_runs if axis.k <= _LONG else _remembered_runs.__wrapped__
     return find(axis, transposed)
 
 
@@ -249,9 +259,16 @@ def _remembered_runs(axis: Axis, transposed: bool) -> tuple[Segment, ...]:
 
 def grid_of(geometry: Geometry, transposed: bool) -> tuple[Grid, int]:
     """Return the rows of one channel, and the columns of one channel."""
-    axes = tuple(_runs(axis, transposed) for axis in geometry.axes)
-    sizes = [axis.out if transposed else axis.n for axis in geometry.axes]
-    return Grid(axes, _strides(sizes)), math.prod(sizes)
+    short = all(axis.k <= _LONG for axis in geometry.axes)
+    find = _remembered_grid if short else _remembered_grid.__wrapped__
+    return find(geometry.axes, transposed)
+
+
+@functools.lru_cache(maxsize=64)
+def _remembered_grid(axes: tuple[Axis, ...], transposed: bool) -> tuple[Grid, int]:
+    runs = tuple(_runs(axis, transposed) for axis in axes)
+    sizes = [axis.out if transposed else axis.n for axis in axes]
+    return Grid(runs, _strides(sizes)), math.prod(sizes)
 
 
 def _tap_grid(geometry: Geometry, taps: tuple[int, ...]) -> Grid:
@@ -460,17 +477,20 @@ def _rows(
     values: np.ndarray,
     stencil: Stencil,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Return columns (entries,) and values (channels, entries) of one position."""
+    """Return columns (entries,) and values (channels, entries) of one position.
+
+    Something else in the place of what is not wanted.
+    """
     columns = (outer[:, None] + stencil.columns * grid.strides[level]).ravel()
     part = stencil.contract(values, 2)
     part = part.reshape(len(values), len(columns), *values.shape[3:])
     if level == len(grid.axes) - 1:
         return columns, part
     entries = len(columns) * grid.entries(level + 1)
-    indices = np.empty((1, entries), np.int64 if tables[0] is None else tables[0].dtype)
+    indices = None if tables[0] is None else np.empty((1, entries), tables[0].dtype)
     data = None if tables[1] is None else np.empty((len(values), entries), values.dtype)
     _line((indices, data), grid, level + 1, columns, part, np.zeros(1, np.int64))
-    return indices[0], data if data is not None else part
+    return columns if indices is None else indices[0], part if data is None else data
 
 
 def _repeat_columns(

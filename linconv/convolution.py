@@ -16,6 +16,7 @@ from scipy.sparse import csr_array
 from linconv import _arrays, assembly, methods
 from linconv.geometry import Geometry
 from linconv.linop import LinearOperator
+from linconv.methods.sparse import Sparse
 
 
 def conv_matrix(
@@ -360,6 +361,8 @@ class Conv(LinearOperator):
         return self.geometry.nnz
 
     def _tosparse(self) -> csr_array:
+        if isinstance(self._engine, Sparse):
+            return self._engine.tosparse()
         return _arrays.sparse_array(*assembly.conv_csr(self.geometry, self.kernel))
 
     def _tosparse_transposed(self) -> csr_array:

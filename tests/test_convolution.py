@@ -344,3 +344,16 @@ def test_a_shaped_call_takes_flat_vectors_as_scipys_protocol_has_it():
         match=r"matvec expects shape \(9,\) or \(9, 1\), got \(4,\); 4 is the size of the other side: is A.T or A.H meant",
     ):
         A.matvec(np.zeros(4))
+
+
+@pytest.mark.parametrize("method", ["sparse", "fft"])
+def test_tosparse_returns_a_copy_that_the_operator_does_not_see(method):
+    A = Conv([[1.0, 2], [3, 4]], (5, 6), padding=1, method=method)
+    first, x = A.tosparse(), np.arange(30.0)
+    expected = A @ x
+    assert first.has_canonical_format
+    first.data[:] = 7
+    first.indices[:] = 0
+    np.testing.assert_array_equal(A @ x, expected)
+    np.testing.assert_allclose(A.tosparse() @ x, expected, rtol=1e-12)
+    assert (A.tosparse() != A.with_kernel(A.kernel).tosparse()).nnz == 0

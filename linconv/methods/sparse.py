@@ -24,12 +24,19 @@ class Sparse:
         self._geometry = geometry
         arrays = assembly.conv_csr(geometry, kernel, pattern=pattern)
         self._csr = _products.read_only(_arrays.sparse_array(*arrays))
+        self._turned = self._csr.T  # a view; to make it takes as long as a small product
 
     def with_kernel(self, kernel: np.ndarray) -> Sparse:
         """Return the products with another kernel; the indices are shared."""
+        return Sparse(self._geometry, kernel, self._arrays())
+
+    def tosparse(self) -> _arrays.CsrArray:
+        """Return a copy of the matrix."""
+        return _arrays.sparse_array(*assembly.copied(self._arrays()))
+
+    def _arrays(self) -> assembly.Csr:
         csr = self._csr
-        pattern = assembly.Csr(csr.data, csr.indices, csr.indptr, csr.shape)
-        return Sparse(self._geometry, kernel, pattern)
+        return assembly.Csr(csr.data, csr.indices, csr.indptr, csr.shape)
 
     def forward(self, x: np.ndarray) -> np.ndarray:
         """Return C x; (n, b) -> (m, b)."""
@@ -37,4 +44,4 @@ class Sparse:
 
     def adjoint(self, y: np.ndarray) -> np.ndarray:
         """Return C^H y; (m, b) -> (n, b)."""
-        return _products.adjoint(self._csr, y)
+        return _products.adjoint(self._csr, y, self._turned)
