@@ -1,6 +1,6 @@
 """Products of a stored CSR matrix with dense vectors: right dtype, several threads.
 
-May import _arrays.  The matrix is never cast whole: vectors are cast to its
+May import _arrays, _compiled.  The matrix is never cast whole: vectors are cast to its
 dtype, a complex vector meets a real matrix as two real columns, and where the
 result needs a wider dtype than the matrix has, blocks of rows are cast in turn.
 """
@@ -8,16 +8,20 @@ result needs a wider dtype than the matrix has, blocks of rows are cast in turn.
 from __future__ import annotations
 
 import functools
+import importlib
 import itertools
 from functools import partial
 
 import numpy as np
 
-from linconv import _arrays
+from linconv import _arrays, _compiled
 from linconv._arrays import CsrArray
 
 # Nonzeros cast at a time when the vector is wider than the matrix: stays in the cache.
 _CAST = 1 << 18
+# Columns and multiplications from which loops are compiled for them, with Numba.
+_WIDE, _MANY = 5, 1 << 24
+_COMPILED = "fdFD"
 # Multiplications worth a thread: two threads lost at 2.4e6 nonzeros and won at 2e7.
 _GRAIN = 1 << 22
 
@@ -57,11 +61,13 @@ def _product(
     threads = _arrays.workers(matrix.nnz * x.shape[1], _GRAIN)
     if transposed and matrix.nnz < 4 * threads * n:
         threads = 1  # every thread adds up a whole vector: only worth it if it reads far more
-    if threads == 1 and matrix.dtype == dtype:
+    if threads == 1 and matrix.dtype == dtype and not _is_wide(matrix, x):
         if not transposed:
             return matrix @ x
         return (matrix.T if turned is None else turned) @ x
     edges = np.linspace(0, m, threads + 1).astype(int).tolist()
+    if _is_wide(matrix, x):
+        return _wide_product(matrix, x, edges, transposed)
     tasks = [
         partial(_rows_product, matrix, x, start, stop, transposed)
         for start, stop in itertools.pairwise(edges)
@@ -71,6 +77,40 @@ def _product(
         return results[0]
     # Added up in this order, whichever thread came first.
     return functools.reduce(np.add, results) if transposed else np.concatenate(results)
+
+
+def _is_wide(matrix: CsrArray, x: np.ndarray) -> bool:
+    """Whether compiled loops are worth their compilation, and possible."""
+    return (
+        x.shape[1] >= _WIDE
+        and matrix.nnz * x.shape[1] >= _MANY
+        and matrix.dtype == x.dtype
+        and x.dtype.char in _COMPILED
+        and not _compiled.why_not()
+    )
+
+
+def _wide_product(
+    matrix: CsrArray, x: np.ndarray, edges: list[int], transposed: bool
+) -> np.ndarray:
+    """Multiply many columns by compiled loops; the adjoint adds in the order of threads."""
+    loops = importlib.import_module("linconv._wide")
+    b, pieces = x.shape[1], list(itertools.pairwise(map(np.uint64, edges)))
+    arrays = matrix.indptr, matrix.indices, matrix.data, x.ravel()
+    size, width = matrix.shape[transposed] * b, np.uint64(b)
+    if transposed:
+        loop, results = loops.add_transposed, [np.zeros(size, x.dtype) for _ in pieces]
+    else:
+        loop, results = loops.rows_product, [np.empty(size, x.dtype)] * len(pieces)
+    tasks = [
+        partial(loop, *arrays, y, width, *piece)
+        for y, piece in zip(results, pieces, strict=True)
+    ]
+    _arrays.run_all(tasks, len(tasks))
+    if transposed:
+        for other in results[1:]:
+            results[0] += other
+    return results[0].reshape(-1, b)
 
 
 def _complex_as_two(

@@ -266,23 +266,25 @@ class FilterConv(LinearOperator):
         self._patches = _patches(geometry, values)
         self._patches.setflags(write=False)
 
-    def _blocks(self, X: np.ndarray, rows: int) -> np.ndarray:
-        """Reshape columns: (c_out rows, b) -> (b, groups, c_out // groups, rows)."""
-        groups = self.geometry.groups
-        return X.T.reshape(X.shape[1], groups, self.geometry.c_out // groups, rows)
+    def _product(self, X: np.ndarray, matrices: np.ndarray) -> np.ndarray:
+        """Multiply every channel of every column, all at once: (c_out r, b) -> (c_out q, b).
+
+        `matrices` has shape (groups, r, q).
+        """
+        groups, r, q = matrices.shape
+        blocks = X.T.reshape(X.shape[1], groups, self.geometry.c_out // groups, r)
+        rows = blocks.swapaxes(0, 1).reshape(groups, math.prod(blocks.shape[::2]), r)
+        results = (rows @ matrices).reshape(groups, *blocks.shape[::2], q)
+        return results.swapaxes(0, 1).reshape(X.shape[1], self.geometry.c_out * q).T
 
     def _matmat(self, X: np.ndarray) -> np.ndarray:
-        y = self._blocks(X, self._patches.shape[1]) @ self._patches
-        return y.reshape(X.shape[1], self.shape[0]).T
+        return self._product(X, self._patches)
 
     def _rmatmat(self, X: np.ndarray) -> np.ndarray:
-        blocks = self._blocks(X, self._patches.shape[2])
         taps = self._patches.swapaxes(1, 2)
-        if self.dtype.kind == "c":
-            w = (blocks.conj() @ taps).conj()
-        else:
-            w = blocks @ taps
-        return w.reshape(X.shape[1], self.shape[1]).T
+        if self.dtype.kind != "c":
+            return self._product(X, taps)
+        return self._product(X.conj(), taps).conj()
 
     def _nnz(self) -> int:
         return self.geometry.c_out * self._patches[0].size

@@ -13,6 +13,8 @@ FLOORS = {
     "_arrays": 0,
     "stencils": 1,
     "assembly": 1,
+    "_compiled": 0,
+    "_wide": 1,
     "_products": 1,
     "_map": 1,
     "linop": 1,

@@ -1,10 +1,12 @@
 """Products of stored matrices: threads, dtypes, memory, determinism."""
 
+import importlib.util
 import threading
 import tracemalloc
 
 import numpy as np
 import pytest
+import scipy.sparse
 
 import linconv
 from linconv import _arrays, _products
@@ -145,3 +147,47 @@ def test_small_integers_never_wrap():
     assert y.tolist() == [30_000] * 3
     big = linconv.Conv(np.array([2**53 + 1, 1]), 2)
     assert (big @ np.array([1, 1])).tolist() == [2**53 + 2]
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64", "complex64", "complex128", "int64"])
+@pytest.mark.parametrize("b", [4, 5, 8, 11, 16])
+@pytest.mark.parametrize("threads", [1, 2, 3])
+def test_many_columns_are_compiled_and_equal_the_dense_product(monkeypatch, dtype, b, threads):
+    monkeypatch.setattr(_products, "_MANY", 0)
+    monkeypatch.setattr(_arrays, "workers", lambda work, grain: threads)
+    seen = []
+    wide = _products._wide_product
+    monkeypatch.setattr(
+        _products, "_wide_product", lambda *arguments: seen.append(1) or wide(*arguments)
+    )
+    rng = np.random.default_rng(4021)
+    A = linconv.Conv(
+        rng.integers(-9, 10, (3, 4)).astype(dtype), (13, 7), padding=2, boundary="reflect"
+    )
+    M = A.tosparse()
+    dense = M.toarray()
+    for x in (rng.integers(-9, 10, (91, b)), rng.integers(-9, 10, (b, 91)).T):
+        x = x.astype(dtype)
+        y = rng.integers(-9, 10, (M.shape[0], b)).astype(dtype)
+        np.testing.assert_array_equal(_products.forward(M, x), dense @ x)
+        np.testing.assert_array_equal(_products.adjoint(M, y), dense.conj().T @ y)
+        assert _products.forward(M, x).dtype == dtype
+    used = b >= 5 and dtype != "int64" and importlib.util.find_spec("numba") is not None
+    assert bool(seen) == used
+
+
+def test_many_columns_without_numba_are_scipys(monkeypatch):
+    monkeypatch.setattr(_products, "_MANY", 0)
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setattr(_products, "_wide_product", None)
+    M = linconv.conv_matrix(np.ones((3, 3)), (9, 9))
+    x = np.random.default_rng(8).random((81, 8))
+    np.testing.assert_allclose(_products.forward(M, x), M.toarray() @ x)
+
+
+def test_an_empty_row_stays_zero_in_wide_products(monkeypatch):
+    monkeypatch.setattr(_products, "_MANY", 0)
+    M = scipy.sparse.csr_array(np.array([[0.0, 2, 0], [0, 0, 0], [1, 0, 3]]))
+    x = np.arange(24.0).reshape(3, 8)
+    np.testing.assert_array_equal(_products.forward(M, x), M.toarray() @ x)
+    np.testing.assert_array_equal(_products.adjoint(M, x), M.toarray().T @ x)

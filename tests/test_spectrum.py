@@ -478,7 +478,7 @@ def test_what_cannot_be_preconditioned_is_refused():
         with pytest.raises(ValueError, match=f"damp must be finite and not .*, got {wrong!r}"):
             make(A, wrong)
     for kind in ("a", 1j):
-        with pytest.raises(TypeError, match="damp must be a number, got (str|complex)"):
+        with pytest.raises(TypeError, match=r"damp must be a number, got (str|complex)"):
             make(A, kind)
     with pytest.raises(ValueError, match=r"weight of a penalty must be .* got -2"):
         make(A, 1, [(-2, A)])

@@ -13,11 +13,11 @@ from __future__ import annotations
 import contextlib
 from typing import Any
 
-import numba
 import numpy as np
 from numba import types
 from numba.extending import intrinsic
 
+from linconv._compiled import compiled as _compile
 from linconv.methods.boxes import SHORT
 
 # Results that are added up together: they and what they read stay in the fastest cache.
@@ -26,15 +26,6 @@ _QUARTER = np.uint64(512)  # as many when four channels are
 # Runs of fewer results are not worth the start of a vector loop.
 _SHORT = np.uint64(SHORT)
 _0, _1, _2, _3, _4, _5, _6, _7, _8 = (np.uint64(i) for i in range(9))
-
-
-def _compile(function: Any) -> Any:
-    """Return a function to be compiled when it is first called, and kept on disk."""
-    options = {"nogil": True, "fastmath": {"contract"}, "error_model": "numpy"}
-    try:
-        return numba.njit(cache=True, **options)(function)
-    except RuntimeError:  # no directory can be written to
-        return numba.njit(**options)(function)
 
 
 def _widest_vectors(typing: Any) -> Any:

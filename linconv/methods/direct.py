@@ -6,15 +6,13 @@ order, so nothing races and every run gives the same bits.
 
 from __future__ import annotations
 
-import importlib
-import importlib.util
 import itertools
 from collections.abc import Sequence
 from functools import cached_property, partial
 
 import numpy as np
 
-from linconv import _arrays
+from linconv import _arrays, _compiled
 from linconv.assembly import arranged
 from linconv.geometry import Axis, Geometry
 from linconv.methods import boxes, padding
@@ -26,12 +24,8 @@ _GRAIN = 1 << 19
 
 def why_not(geometry: Geometry, dtype: np.dtype) -> str:
     """Return why this method cannot represent a convolution, or an empty string."""
-    if importlib.util.find_spec("numba") is None:
-        return "it needs Numba: pip install linconv[fast]"
-    try:
-        importlib.import_module("numba")  # which refuses a NumPy that is too new for it
-    except ImportError as error:
-        return f"Numba cannot be imported: {error}"
+    if reason := _compiled.why_not():
+        return reason
     if len(geometry.axes) > boxes.OUTER + 1:
         return f"it has at most {boxes.OUTER + 1} axes, got {len(geometry.axes)}"
     if np.dtype(dtype) not in Direct.dtypes:
