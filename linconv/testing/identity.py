@@ -74,7 +74,10 @@ def probed(
     session: Session, side: Side, given: Sequence[np.ndarray], images: Sequence[np.ndarray]
 ) -> Probed:
     """Return probes with their images, divided by the session's scale."""
-    X, CX = inner.Rows(given), inner.Rows(images, session.scale)
+    return _probed(side, inner.Rows(given), inner.Rows(images, session.scale))
+
+
+def _probed(side: Side, X: inner.Rows, CX: inner.Rows) -> Probed:
     return Probed(X, CX, np.maximum(CX.energy / side.m, side.rms**2 * X.energy / side.n))
 
 
@@ -83,11 +86,13 @@ def base_block(session: Session) -> Block:
     if session.block is None:
         images = [image for side in session.sides for image in side.images]
         session.scale = _scale(images)
+        found = [inner.Rows(side.images, session.scale) for side in session.sides]
+        for side, CX in zip(session.sides, found, strict=True):
+            side.rms = float(np.sqrt(np.mean(CX.energy) / side.m))
         session.base = tuple(
-            probed(session, side, side.probes, side.images) for side in session.sides
+            _probed(side, inner.Rows(side.probes), CX)
+            for side, CX in zip(session.sides, found, strict=True)
         )
-        for side, base in zip(session.sides, session.base, strict=True):
-            side.rms = float(np.sqrt(np.mean(base.spread)))
         session.block = block(session, *session.base)
     return session.block
 

@@ -6,6 +6,8 @@ dot test.  Multiplying by powers of two is exact, so it has no tolerance.
 
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 
 from linconv.testing import probes
@@ -27,10 +29,31 @@ def measure_noise(session: Session) -> None:
         residuals = [_additivity(side, split) for split in splits]
         side.residual = max(residuals)
         side.trials = len(residuals)
-        samples = len(residuals) * side.m * (2 if session.complex else 1)
+        samples = len(residuals) * _dimensions(side.images) * (2 if session.complex else 1)
         # A handful of samples may all be rounded well by luck: long sums are not that exact.
         least = max(1.0, np.sqrt(side.n) / samples)
         side.noise = min(max(side.residual, least * side.u), MOST_NOISE * side.u)
+
+
+def _dimensions(images: list[np.ndarray]) -> float:
+    """Return in how many dimensions the images lie, about: at least 1, at most their size.
+
+    The squared cosine of two random vectors is one over that, in the mean.  Where a few
+    samples carry the power, or all rise and fall together, as the sums do that mirrored
+    edges give, the rounding errors of one image are no more than a few samples.
+    """
+    size = float(images[0].size)
+    units = []
+    for image in images:
+        peak = float(np.max(np.abs(image), initial=0))
+        if 0 < peak < np.inf:
+            scaled = image / probes.binade(peak)
+            units.append(scaled / np.linalg.norm(scaled))
+    pairs = list(itertools.combinations(units, 2))
+    if not pairs:
+        return size
+    cosines = sum(abs(complex(np.vdot(u, v))) ** 2 for u, v in pairs) / len(pairs)
+    return min(size, 1 / max(cosines, 1 / size))
 
 
 def _additivity(side: Side, split: tuple[np.ndarray, np.ndarray]) -> float:
