@@ -8,7 +8,6 @@ s its pattern repeats every s positions, so a run there has s stencils.
 
 from __future__ import annotations
 
-import functools
 import itertools
 import math
 from collections.abc import Callable, Iterator, Sequence
@@ -107,12 +106,12 @@ class Segment:
     advance: int
     stencils: tuple[Stencil, ...]
 
-    @functools.cached_property
+    @property
     def width(self) -> int:
         """Entries of one period."""
         return sum(stencil.width for stencil in self.stencils)
 
-    @functools.cached_property
+    @property
     def nnz(self) -> int:
         """Entries of the whole run."""
         periods, rest = divmod(self.count, len(self.stencils))

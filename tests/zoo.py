@@ -15,6 +15,7 @@ import scipy.sparse
 import scipy.sparse.linalg
 
 import linconv
+from linconv import spectrum
 from linconv.linop import LinearOperator
 
 DTYPES = ("float32", "float64", "complex64", "complex128")
@@ -351,5 +352,14 @@ ZOO = [
         lambda c: c * c * np.array([[1, 3, 0, 2, 6, 0], [0, 1, 3, 0, 2, 6]]),
         (2, 3),
         (1, 2),
+    ),
+    Member(
+        "Circulant",
+        lambda c: spectrum.Circulant(
+            np.reshape(taps(c, [3, 1]), (1, 1, 1, 2)), 2, (2,), dtype=c.dtype
+        ),
+        lambda c: c * np.array([[2, 1], [1, 2]]),
+        (2,),
+        (2,),
     ),
 ]
