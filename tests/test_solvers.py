@@ -467,8 +467,7 @@ def test_scipys_bounded_least_squares_takes_the_operator_as_it_is():
 def test_scipys_singular_and_eigenvalue_solvers_take_the_operators_as_they_are():
     A = blur("complex128")
     singular = np.linalg.svd(A.toarray(), compute_uv=False)
-    rng = np.random.default_rng(7)
-    values = sla.svds(A, k=4, return_singular_vectors=False, rng=rng)
+    values = sla.svds(A, k=4, return_singular_vectors=False, v0=random(144))
     np.testing.assert_allclose(np.sort(values)[::-1], singular[:4], rtol=1e-9)
     N = A.H @ A
     values = sla.eigsh(N, k=4, return_eigenvectors=False, v0=random(144))
