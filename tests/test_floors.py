@@ -23,6 +23,7 @@ FLOORS = {
     "_cgls": 2,
     "solvers": 2,
     "methods": 2,
+    "methods._blocks": 2,
     "methods._loops": 2,
     "methods.boxes": 2,
     "methods.columns": 2,

@@ -96,6 +96,34 @@ def test_products_are_those_of_the_matrix(seed, method):
     close(A.H(Y), right, weight * np.abs(Y).max(), (kernel.dtype,))
     assert A(X[:0]).shape == Y[:0].shape
     assert A.H(Y[:0]).shape == X[:0].shape
+    for dtype in ("float32", "complex128"):  # columns side by side, as SciPy has them
+        X, Y = values(rng, (A.shape[1], 9), dtype), values(rng, (A.shape[0], 9), dtype)
+        dtypes = kernel.dtype, dtype
+        close(A @ X, matrix @ X, weight * np.abs(X).max(), dtypes)
+        close(A.rmatmat(Y), adjoint @ Y, weight * np.abs(Y).max(), dtypes)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("n", [47, 48, 49, 95, 96, 97, 144, 500])
+@pytest.mark.parametrize("boundary", ["zeros", "reflect"])
+def test_lines_of_any_length_are_computed_in_blocks(n, boundary, dtype):
+    rng = np.random.default_rng(n)
+    kernel = values(rng, (3, 9), dtype)
+    options = {"padding": "same", "boundary": boundary}
+    A = linconv.Conv(kernel, (4, n), method="direct", **options)
+    matrix = linconv.conv_matrix(kernel, (4, n), **options)
+    weight = 20 * float(np.abs(kernel).sum())
+    for columns in (1, 2, 8):
+        X = values(rng, (4 * n, columns), dtype)
+        close(A @ X, matrix @ X, weight * np.abs(X).max(), (dtype,))
+        close(A.rmatmat(X), matrix.conj().T @ X, weight * np.abs(X).max(), (dtype,))
+
+
+def test_only_runs_of_neighbours_may_lie_side_by_side():
+    strided = boxes.plan(Geometry.conv((3,), (20,), stride=2), False)
+    assert not strided.unbroken
+    with pytest.raises(ValueError, match="vectors side by side need a plan whose runs are"):
+        strided.side_by_side(8)
 
 
 LAWFUL = [

@@ -10,14 +10,11 @@ from the end, and loops over them are not vectorised.
 
 from __future__ import annotations
 
-import contextlib
-from typing import Any
-
 import numpy as np
-from numba import types
-from numba.extending import intrinsic
 
 from linconv._compiled import compiled as _compile
+from linconv.methods._blocks import add_block, block_size
+from linconv.methods._blocks import widest as _widest
 from linconv.methods.boxes import SHORT
 
 # Results that are added up together: they and what they read stay in the fastest cache.
@@ -26,24 +23,6 @@ _QUARTER = np.uint64(512)  # as many when four channels are
 # Runs of fewer results are not worth the start of a vector loop.
 _SHORT = np.uint64(SHORT)
 _0, _1, _2, _3, _4, _5, _6, _7, _8 = (np.uint64(i) for i in range(9))
-
-
-def _widest_vectors(typing: Any) -> Any:
-    """Ask LLVM for vectors of 512 bits where the processor has them; it prefers 256.
-
-    These loops do little but multiply and add, and are half as fast again.  Numba has no
-    option for it, and llvmlite knows few attributes: without them, 256 bits will do.
-    """
-
-    def add_attribute(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        with contextlib.suppress(AttributeError, TypeError):
-            set.add(builder.function.attributes, '"prefer-vector-width"="512"')
-        return context.get_dummy_value()
-
-    return types.void(), add_attribute
-
-
-_widest: Any = intrinsic(_widest_vectors)
 
 
 @_compile
@@ -76,6 +55,14 @@ def _add1(x, a, y, at, n, v, t):
 def _unit_line(x, s, y, at, n, offsets, values, row, t, stop):
     """y[at + i] = sum_t values[row + t] x[s + offsets[t] + i]."""
     _widest()
+    size = block_size(y)
+    if _0 < size <= n:
+        done = _0
+        while done < n:
+            begin = min(done, n - size)  # the last block does some results again
+            add_block(x, y, offsets, values, s + begin, at + begin, row, t, stop)
+            done += size
+        return
     for i in range(n):
         y[at + i] = 0
     while t + _8 <= stop:

@@ -11,7 +11,7 @@ import functools
 import itertools
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -127,6 +127,33 @@ class Plan:
                 result[:, done : done + size] = weights.reshape(len(taps), size)
                 done += size
         return result
+
+    @property
+    def unbroken(self) -> bool:
+        """Whether every run reads neighbours and writes neighbours, one channel at a time."""
+        counts, moves = self.runs[:, 0], self.runs[:, [2, 4]]
+        group = int(self.sizes[2])
+        return bool(group % FOUR and ((moves == 1).all(axis=1) | (counts == 1)).all())
+
+    def side_by_side(self, b: int) -> Plan:
+        """Return the plan for `b` vectors whose samples lie side by side, (n, b).
+
+        They are one vector with lines b times as long.
+        """
+        if not self.unbroken:
+            raise ValueError("vectors side by side need a plan whose runs are unbroken")
+        times = np.uint64(b)
+        combos, runs = self.combos.copy(), self.runs.copy()
+        combos[:, [1, 2, 4, 5, 7, 8, 10, 11]] *= times
+        combos[:, 14] = 0  # edges are long runs now, nothing may be written over them
+        combos[:, 15] = 8
+        runs[:, [0, 1, 3]] *= times
+        runs[:, [2, 4]] = 1
+        *counts, plane_in, plane_out = self.sizes
+        sizes = (*counts, plane_in * times, plane_out * times)
+        return replace(
+            self, combos=combos, runs=runs, offsets=self.offsets * times, sizes=sizes
+        )
 
 
 @functools.lru_cache(maxsize=64)

@@ -20,6 +20,8 @@ from linconv.methods.columns import Rows
 
 # Multiplications worth a thread.
 _GRAIN = 1 << 19
+# Columns side by side that are computed as they lie; fewer are turned into rows.
+_SIDE_BY_SIDE = 8
 
 
 def why_not(geometry: Geometry, dtype: np.dtype) -> str:
@@ -42,6 +44,19 @@ class Direct(Rows):
     def __init__(self, geometry: Geometry, kernel: np.ndarray) -> None:
         super().__init__(geometry, kernel)
         self._values: dict[tuple[bool, np.dtype], np.ndarray] = {}
+
+    def _columns(self, x: np.ndarray, *, adjoint: bool) -> np.ndarray:
+        if x.shape[1] < _SIDE_BY_SIDE or not x.flags.c_contiguous:
+            return super()._columns(x, adjoint=adjoint)
+        plan = boxes.plan(self._geometry, adjoint)
+        if not plan.unbroken:
+            return super()._columns(x, adjoint=adjoint)
+        dtype = np.result_type(self._kernel.dtype, x.dtype)
+        x = np.ascontiguousarray(x, dtype)
+        if dtype.kind == "c" and self._kernel.dtype.kind != "c":
+            dtype = np.dtype(f"f{dtype.itemsize // 2}")  # two real columns each
+        taps = self._taps(plan, dtype, adjoint)
+        return _gathered_columns(plan, taps, x.view(dtype)).view(x.dtype)
 
     def _rows(self, x: np.ndarray, adjoint: bool) -> np.ndarray:
         padded = self._padded[adjoint]
@@ -125,17 +140,35 @@ class Padded:
 
 def _gathered(plan: boxes.Plan, values: np.ndarray, rows: np.ndarray) -> np.ndarray:
     """Return the results of all rows, each added up by its taps: (b, n) -> (b, m)."""
+    results = np.empty((len(rows), int(plan.sizes[1] * plan.sizes[4])), rows.dtype)
+    _gather(plan, values, plan.layout.arrange(rows), results, len(rows))
+    return results
+
+
+def _gathered_columns(plan: boxes.Plan, values: np.ndarray, columns: np.ndarray) -> np.ndarray:
+    """Return the results of columns that lie side by side: (n, b) -> (m, b).
+
+    Nothing is copied to turn them into rows.
+    """
+    b = columns.shape[1]
+    shape = int(plan.sizes[1] * plan.sizes[4]), b
+    results = np.empty(shape, columns.dtype)
+    _gather(plan.side_by_side(b), values, columns, results, 1)
+    return results
+
+
+def _gather(
+    plan: boxes.Plan, values: np.ndarray, x: np.ndarray, y: np.ndarray, batch: int
+) -> None:
+    """Fill y from x, on several threads."""
     from linconv.methods import _loops  # it imports Numba, which takes a while
 
-    rows = plan.layout.arrange(rows)
-    lines, channels, group, _, plane = map(int, plan.sizes)
-    results = np.empty((len(rows), channels * plane), rows.dtype)
-    total = len(rows) * channels * lines // (1 if group % boxes.FOUR else boxes.FOUR)
-    work = results.size * (values.shape[1] // max(1, len(plan.runs)))
+    lines, channels, group, *_ = map(int, plan.sizes)
+    total = batch * channels * lines // (1 if group % boxes.FOUR else boxes.FOUR)
+    work = y.size * (values.shape[1] // max(1, len(plan.runs)))
     threads = min(total, _arrays.workers(work, _GRAIN))
     edges = [np.uint64(total * part // threads) for part in range(threads + 1)]
     tables = plan.combos, plan.runs, plan.offsets, values.ravel(), plan.sizes
-    flat = rows.ravel(), results.ravel(), *tables
+    flat = x.ravel(), y.ravel(), *tables
     tasks = [partial(_loops.gather, *flat, *pair) for pair in itertools.pairwise(edges)]
     _arrays.run_all(tasks, threads)
-    return results
