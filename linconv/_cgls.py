@@ -12,7 +12,8 @@ from typing import Any
 import numpy as np
 from scipy.linalg import eigvalsh_tridiagonal
 
-from linconv._squares import Squares, add, aligned, dots, host, norms
+from linconv._columns import add, dots, follow, host, like, norms
+from linconv._squares import Squares
 
 # How often a gradient that only an updated residual called small may be made afresh.
 _RESTARTS = 3
@@ -43,7 +44,7 @@ class Run:
     def _begin(self, residuals: list[Any], s: Any) -> None:
         """Start, or start again, from fresh residuals and their gradient."""
         self.residuals = residuals
-        self.p = self._look(s).copy()
+        self.p = self._look(s).copy(order="K")
 
     def _look(self, s: Any) -> Any:
         """See how small the gradient is and which columns are done; precondition it."""
@@ -108,14 +109,13 @@ class Run:
         active = squares.xp.asarray((~self.done).astype(self.squares.scale.dtype))
         alpha = active * self.gamma / (energy + (energy == 0))
         add(self.x, alpha, self.p)
-        self.residuals = [aligned(r, q) for r, q in zip(self.residuals, images, strict=True)]
+        self.residuals = [like(r, q) for r, q in zip(self.residuals, images, strict=True)]
         for r, q in zip(self.residuals, images, strict=True):
             add(r, -alpha, q)
         before = self.gamma
         z = self._look(squares.gradient(self.residuals, self.x))
         beta = self.gamma / (before + (before == 0))
-        self.p *= beta
-        self.p += z
+        follow(self.p, beta, z)
         if not self.done[0]:
             self.steps.append((float(host(alpha)[0]), float(host(beta)[0])))
 

@@ -1,4 +1,4 @@
-"""The sum of squares that `solvers.lstsq` minimises, and vectors in columns.
+"""The sum of squares that `solvers.lstsq` minimises.
 
     |A x - b|^2 + damp^2 |x|^2 + sum_i w_i |L_i x - t_i|^2
 
@@ -10,20 +10,17 @@ from __future__ import annotations
 
 import math
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-from scipy.linalg import get_blas_funcs
 
 from linconv import _arrays
+from linconv._columns import add, dots, host
 from linconv.linop import aslinearoperator
 
 # Entries up to which the rank is looked up in the dense matrix: milliseconds.
 _DENSE = 40_000
-# Numbers that are scaled and added at a time: they stay in the cache.
-_PIECE = 1 << 15
-_SHORT = 1 << 13
 
 
 class Squares:
@@ -100,7 +97,9 @@ class Squares:
     def _scaled(self, t: Any) -> Any:
         if t is None or not self.finite:
             return t
-        return t.astype(self.dtype) / self.scale
+        t = t.astype(self.dtype) / self.scale
+        # NumPy's columns side by side, where products share what they read of operators.
+        return np.ascontiguousarray(t) if self.xp is np else t
 
     def zeros(self, rows: int) -> Any:
         """Return columns of zeros."""
@@ -199,72 +198,3 @@ def _layout(A: Any, b: Any, m: int) -> tuple[Callable[[Any], Any], Any]:
         return (lambda x: x), b
     shaped = f" or (*batch, {str(tuple(A.out_shape))[1:]}" if d > 1 else ""
     raise ValueError(f"b must have shape ({m},), ({m}, k){shaped} for k > 0, got {b.shape}")
-
-
-# Columns
-
-
-def host(a: Any) -> np.ndarray:
-    """Return a few numbers where Python can look at them."""
-    return a.get() if hasattr(a, "get") else np.asarray(a)
-
-
-def dots(x: Any, y: Any) -> Any:
-    """Return the real parts of <x, y> of every column."""
-    if _blas_columns(x, y):
-        pairs = zip(x.T, y.T, strict=True)
-        return np.array([sum(np.vdot(a[i], b[i]).real for i in _short(a)) for a, b in pairs])
-    if isinstance(x, np.ndarray):
-        return np.einsum("ij,ij->j", x.conj(), y).real
-    return (x.conj() * y).sum(axis=0).real
-
-
-def norms(x: Any) -> np.ndarray:
-    """Return the norm of every column, on the host."""
-    return np.sqrt(host(dots(x, x)))
-
-
-def add(y: Any, a: Any, x: Any) -> None:
-    """Add ``a x`` to `y`, `a` a number or one for every column, without a copy of x."""
-    if _blas_columns(x, y):
-        axpy: Any = get_blas_funcs("axpy", (x, y))
-        factors = np.broadcast_to(a, x.shape[1:]).tolist()
-        for factor, source, target in zip(factors, x.T, y.T, strict=True):
-            for i in _short(source):
-                axpy(source[i], target[i], a=factor)
-    elif isinstance(x, np.ndarray):
-        rows = max(1, _PIECE // x.shape[1])
-        for first in range(0, len(x), rows):
-            place = slice(first, first + rows)
-            y[place] += a * x[place]
-    else:
-        y += a * x
-
-
-def _short(column: np.ndarray) -> Iterator[slice]:
-    """Cut a column into pieces for which BLAS starts no threads.
-
-    OpenBLAS' threads wait by spinning: next to those of the products they doubled the
-    time of an iteration.  It starts them above 10,000 numbers.
-    """
-    return (slice(first, first + _SHORT) for first in range(0, len(column), _SHORT))
-
-
-def _blas_columns(x: Any, y: Any) -> bool:
-    """Whether every column of both lies in one piece, of a dtype that BLAS knows."""
-    return all(
-        isinstance(v, np.ndarray)
-        and v.dtype == x.dtype
-        and v.dtype.char in "fdFD"
-        and (v.flags.f_contiguous or (v.shape[1] == 1 and v.flags.c_contiguous))
-        for v in (x, y)
-    )
-
-
-def aligned(r: Any, q: Any) -> Any:
-    """Return columns `r` in the memory order of `q`; mixed orders are slow to add."""
-    if not isinstance(r, np.ndarray) or r.flags.f_contiguous == q.flags.f_contiguous:
-        return r
-    copy = np.empty_like(q)
-    copy[...] = r
-    return copy

@@ -19,8 +19,9 @@ import numpy as np
 from scipy.sparse.linalg import splu
 
 from linconv._cgls import Run
+from linconv._columns import host, norms
 from linconv._options import at_least
-from linconv._squares import Squares, host, norms
+from linconv._squares import Squares
 from linconv.linop import Identity, LinearOperator, aslinearoperator
 
 __all__ = ["Solution", "factorized", "lstsq"]

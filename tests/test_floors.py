@@ -19,6 +19,8 @@ FLOORS = {
     "_map": 1,
     "linop": 1,
     "blocks": 2,
+    "_columns": 1,
+    "_steps": 1,
     "_squares": 2,
     "_cgls": 2,
     "solvers": 2,

@@ -1,0 +1,45 @@
+"""Compiled steps of vectors in columns; importing this imports Numba.
+
+All arrays are flat and real; `first` and `last` begin and end a part of a line, and parts
+begin where periods do.  `weights` and `sums` hold whole periods, one number per column.
+"""
+
+from __future__ import annotations
+
+from linconv._compiled import compiled
+
+
+@compiled
+def add_products(x, y, sums, first, last):
+    """sums[i] += x[first + i] y[first + i], over and over."""
+    length = len(sums)
+    while first < last:
+        n = min(length, last - first)
+        a, b = x[first : first + n], y[first : first + n]
+        for i in range(n):
+            sums[i] += a[i] * b[i]
+        first += n
+
+
+@compiled
+def add_weighted(y, x, weights, first, last):
+    """y[first + i] += weights[i] x[first + i], over and over."""
+    length = len(weights)
+    while first < last:
+        n = min(length, last - first)
+        a, b = y[first : first + n], x[first : first + n]
+        for i in range(n):
+            a[i] += weights[i] * b[i]
+        first += n
+
+
+@compiled
+def weigh_and_add(p, z, weights, first, last):
+    """p[first + i] = weights[i] p[first + i] + z[first + i], over and over."""
+    length = len(weights)
+    while first < last:
+        n = min(length, last - first)
+        a, b = p[first : first + n], z[first : first + n]
+        for i in range(n):
+            a[i] = weights[i] * a[i] + b[i]
+        first += n

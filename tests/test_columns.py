@@ -1,0 +1,64 @@
+"""What lstsq does with columns: compiled loops and plain expressions agree."""
+
+import numpy as np
+import pytest
+
+from linconv import _arrays, _columns, _compiled
+
+DTYPES = ("float32", "float64", "complex64", "complex128", "longdouble")
+ORDERS = [("C", "C"), ("F", "F"), ("C", "F")]
+# One, two and many pieces, several threads, rows that are no multiple of anything.
+SHAPES = [(5, 3), (40_001, 1), (12_345, 5), (70_001, 8), (33_000, 11)]
+
+
+def pair(shape, dtype, orders):
+    rng = np.random.default_rng(shape)
+    found = []
+    for order in orders:
+        x = rng.standard_normal(shape)
+        if np.dtype(dtype).kind == "c":
+            x = x + 1j * rng.standard_normal(shape)
+        found.append(np.array(x, dtype, order=order))
+    return found
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("orders", ORDERS)
+@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize("threads", [1, 3])
+def test_columns_are_multiplied_and_added(shape, orders, dtype, threads, monkeypatch):
+    monkeypatch.setattr(_arrays, "workers", lambda work, grain: threads)
+    x, y = pair(shape, dtype, orders)
+    a = np.linspace(-1, 2, shape[1])
+    eps = np.finfo(dtype).eps
+    wide = np.result_type(dtype, np.complex128)
+    right = (x.astype(wide).conj() * y.astype(wide)).sum(axis=0).real
+    bound = 20 * eps * (abs(x) * abs(y)).sum(axis=0)
+    assert (abs(_columns.dots(x, y) - right) <= bound).all()
+    for factors in (a, 0.5):
+        target = y.copy(order="K")
+        _columns.add(target, factors, x)
+        np.testing.assert_allclose(target, y + factors * x, rtol=0, atol=40 * eps)
+        assert target.dtype == dtype
+        _columns.follow(y, factors, x)
+        np.testing.assert_allclose(
+            y, (target - factors * x) * factors + x, rtol=0, atol=99 * eps
+        )
+
+
+def test_without_numba_there_are_plain_expressions(monkeypatch):
+    monkeypatch.setattr(_compiled, "why_not", lambda: "no Numba")
+    x, y = pair((40_000, 2), "float64", ("C", "C"))
+    expected = np.einsum("ij,ij->j", x, y)
+    np.testing.assert_allclose(_columns.dots(x, y), expected, rtol=1e-10)
+    right = y + 3 * x
+    _columns.add(y, 3, x)
+    np.testing.assert_array_equal(y, right)
+
+
+def test_columns_follow_the_memory_order_of_others():
+    x, y = pair((4, 3), "float64", ("C", "F"))
+    assert _columns.like(x, x) is x
+    turned = _columns.like(x, y)
+    assert turned.flags.f_contiguous
+    np.testing.assert_array_equal(turned, x)
