@@ -13,7 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeAlias
 
 import numpy as np
-from scipy.sparse import csr_array
+from scipy.sparse import csr_array, issparse
 
 from linconv.geometry import index_bytes
 
@@ -35,6 +35,7 @@ def as_array(value: Any, name: str) -> np.ndarray:
         raise TypeError(
             f"{name} must be a NumPy array, got a {owner} {type(value).__name__}: move it to "
             "the host first (cupy.asnumpy, tensor.numpy(), numpy.asarray)"
+            + (", or an operator to the GPU: A.to('gpu')" if owner == "cupy" else "")
         )
     try:
         array = np.asarray(value)
@@ -43,6 +44,46 @@ def as_array(value: Any, name: str) -> np.ndarray:
     if array.dtype.kind not in "biufc":
         raise TypeError(f"{name} must hold numbers, got dtype {array.dtype}")
     return array
+
+
+def on_device(value: Any) -> bool:
+    """Whether `value` is a CuPy array; CuPy is imported if and only if there can be one."""
+    cupy = sys.modules.get("cupy")
+    return cupy is not None and isinstance(value, cupy.ndarray)
+
+
+def namespace(value: Any) -> Any:
+    """Return the module of the library that an array belongs to: CuPy, or NumPy."""
+    return sys.modules["cupy"] if on_device(value) else np
+
+
+def as_device_array(value: Any, name: str) -> Any:
+    """Return a CuPy array of numbers; refuse others, which are never moved unasked."""
+    if not on_device(value):
+        raise TypeError(
+            f"{name} must be a CuPy array, as the operator lies on the GPU, got "
+            f"{type(value).__name__}: move it with cupy.asarray({name}), or the operator "
+            "with A.to('cpu')"
+        )
+    return value
+
+
+def is_operator(x: Any) -> bool:
+    matrix = issparse(x) or type(x).__module__.startswith("cupyx.scipy.sparse")
+    return matrix or (hasattr(x, "matvec") and hasattr(x, "shape"))
+
+
+def is_scalar(x: Any) -> bool:
+    number = (int, float, complex, np.number, np.bool_)
+    return isinstance(x, number) or (isinstance(x, np.ndarray) and x.ndim == 0)
+
+
+def is_everything(key: Any) -> bool:
+    return key is ... or (isinstance(key, slice) and key == slice(None))
+
+
+def is_mask(key: Any) -> bool:
+    return getattr(key, "dtype", None) == np.bool_
 
 
 def matrix_dtype(dtype: np.dtype) -> np.dtype:

@@ -17,7 +17,7 @@ import numpy as np
 from linconv import _arrays, _compiled
 
 # Numbers from which loops are compiled, and those that are worth a thread.
-_MANY, _GRAIN = 1 << 15, 1 << 17
+_MANY, _GRAIN = 1 << 15, 1 << 21
 # Numbers of weights and sums: they stay in the fastest cache.
 _PIECE = 1 << 10
 

@@ -16,7 +16,7 @@ import numpy as np
 import scipy.sparse
 import scipy.sparse.linalg
 
-from linconv import _arrays
+from linconv import _arrays, _gpu
 from linconv._arrays import CsrArray
 from linconv._options import sizes
 
@@ -85,7 +85,7 @@ class ShapedMap(Base):
         What is not shaped so, but flat, ``(n,)`` or ``(n, b)``, gives ``A @ x``: SciPy's
         protocol, which `scipy.sparse.linalg.lobpcg` keeps to.
         """
-        x = _arrays.as_array(x, "x")
+        x = self._taken(x, "x")
         d = len(self.in_shape)
         if x.shape[max(0, x.ndim - d) :] != self.in_shape:
             if x.ndim in (1, 2) and x.shape[0] == self.shape[1]:
@@ -115,7 +115,7 @@ class ShapedMap(Base):
         return self._columns("rmatmat", self._rmatmat, X, self.shape[0], self.shape[1])
 
     def _vector(self, name: str, hook: Any, x: Any, n: int, other: int) -> np.ndarray:
-        x = _arrays.as_array(x, "x")
+        x = self._taken(x, "x")
         if x.shape not in ((n,), (n, 1)):
             raise ValueError(
                 f"{name} expects shape ({n},) or ({n}, 1), got {x.shape}"
@@ -125,7 +125,7 @@ class ShapedMap(Base):
         return y[:, 0] if x.ndim == 1 else y
 
     def _columns(self, name: str, hook: Any, X: Any, n: int, other: int) -> np.ndarray:
-        X = _arrays.as_array(X, "X")
+        X = self._taken(X, "X")
         if X.ndim != 2 or X.shape[0] != n:
             raise ValueError(
                 f"{name} expects shape ({n}, b), got {X.shape}" + self._hint(X.shape, n, other)
@@ -142,9 +142,52 @@ class ShapedMap(Base):
     def _apply(self, hook: Any, X: np.ndarray) -> np.ndarray:
         """Run a hook on columns of a native dtype and fix the dtype of the result."""
         dtype = np.result_type(self.dtype, X.dtype)
+        if _arrays.on_device(X):
+            return hook(X).astype(dtype, copy=False)
         if not X.dtype.isnative:
             X = X.astype(X.dtype.newbyteorder("="))
         return np.asarray(hook(X)).astype(dtype, copy=False)
+
+    def _taken(self, x: Any, name: str) -> Any:
+        """Return `x` as an array that lies where this operator does."""
+        if self.device == "gpu":
+            return _arrays.as_device_array(x, name)
+        if self.device is None and _arrays.on_device(x):
+            return x
+        return _arrays.as_array(x, name)
+
+    @property
+    def device(self) -> str | None:
+        """Where its arrays lie: "cpu", NumPy's; "gpu", CuPy's; None where it takes both."""
+        return "cpu"
+
+    def to(self, device: str) -> Any:
+        """Return the operator for arrays on the "cpu" (NumPy) or the "gpu" (CuPy).
+
+        Parameters
+        ----------
+        device : str
+            "cpu" or "gpu".  An operator that is there already is returned itself.
+
+        Raises
+        ------
+        ValueError
+            If there is no such device.
+        RuntimeError
+            If there is no GPU, or no CuPy that can use it.
+        TypeError
+            If CuPy's matrices cannot hold its dtype, or it cannot be moved.
+        """
+        if device not in ("cpu", "gpu"):
+            raise ValueError(f'device must be "cpu" or "gpu", got {device!r}')
+        return self if self.device in (device, None) else self._moved(device)
+
+    def _moved(self, device: str) -> Any:
+        """Return the operator on the other device."""
+        raise TypeError(
+            f"{type(self).__name__} cannot be moved: it lies on the {self.device} and does "
+            "not say how"
+        )
 
     @property
     def T(self) -> Any:
@@ -246,7 +289,20 @@ class ShapedMap(Base):
         self._views = weakref.WeakValueDictionary()
 
 
+def common_device(operands: Sequence[ShapedMap]) -> str | None:
+    """Return where all operands lie, None for anywhere; refuse what lies apart."""
+    found = {part.device for part in operands if part.device}
+    if len(found) > 1:
+        raise TypeError(
+            "operators that are composed must lie on one device, got some on the cpu and some "
+            "on the gpu: move them with .to('cpu') or .to('gpu')"
+        )
+    return found.pop() if found else None
+
+
 def canonical(matrix: Any) -> CsrArray:
-    """Sort a fresh matrix and sum its duplicates, in place."""
+    """Return a fresh matrix, sorted, its duplicates summed; in place on the host."""
+    if _gpu.is_matrix(matrix):
+        return _gpu.canonical(matrix)
     matrix.sum_duplicates()  # nothing to do for a canonical one
     return matrix

@@ -103,20 +103,12 @@ def conv_csr(
     MemoryError
         If the arrays would take more than half of the available memory.
     """
-    _check_edges(geometry)
-    groups = geometry.groups
-    values = arranged(geometry, kernel, transposed)
-    grid, plane = grid_of(geometry, transposed)
-    channels, per_group = values.shape[:2]
-    bases = np.arange(channels) // (channels // groups) * (per_group * plane)
-    start, stop = _check_rows(rows, channels if geometry.channels else grid.lengths[0])
-    if geometry.channels:
-        values, bases = values[start:stop], bases[start:stop]
-    elif rows is not None:
-        grid = grid.clip(start, stop)
+    part = part_of(geometry, transposed, rows)
+    grid, bases, columns = part.grid, part.bases, part.columns
+    values = arranged(geometry, kernel, transposed)[part.channels]
+    per_group = values.shape[1]
     per_channel = per_group * grid.entries(0)
-    columns = geometry.shape[0] if transposed else geometry.shape[1]
-    outer = np.arange(per_group) * plane
+    outer = np.arange(per_group) * part.plane
     tasks: list[Callable[[], None]] = []
     if pattern is None:
         csr = _allocate(len(bases), grid, per_channel, columns, values.dtype)
@@ -132,6 +124,32 @@ def conv_csr(
     return csr
 
 
+class Part(NamedTuple):
+    """Rows of a matrix, and where their columns lie."""
+
+    grid: Grid  # the rows of one channel
+    channels: slice  # those of the rows
+    bases: np.ndarray  # the first column of each one's group
+    plane: int  # columns of a channel
+    columns: int  # of the matrix
+    key: tuple | None  # that the grid can be remembered by
+
+
+def part_of(geometry: Geometry, transposed: bool, rows: tuple[int, int] | None) -> Part:
+    """Return the rows start..stop-1 along the first axis of ``C``, or of ``C^T``; or all."""
+    _check_edges(geometry)
+    c_in, c_out, groups = geometry.c_in, geometry.c_out, geometry.groups
+    channels, others = (c_in, c_out) if transposed else (c_out, c_in)
+    grid, plane = grid_of(geometry, transposed)
+    bases = np.arange(channels) // (channels // groups) * (others // groups * plane)
+    key = (geometry.axes, transposed)
+    start, stop = _check_rows(rows, channels if geometry.channels else grid.lengths[0])
+    taken = slice(start, stop) if geometry.channels else slice(None)
+    if not geometry.channels and rows is not None:
+        grid, key = grid.clip(start, stop), None
+    return Part(grid, taken, bases[taken], plane, geometry.shape[not transposed], key)
+
+
 def copied(csr: Csr) -> Csr:
     """Return a copy, which is faster than to build the same matrix again."""
     fresh = _empty(csr.shape, len(csr.indices), csr.data.dtype)
@@ -145,7 +163,7 @@ def arranged(geometry: Geometry, kernel: np.ndarray, transposed: bool) -> np.nda
     per_group = geometry.c_in // geometry.groups
     values = kernel.reshape(geometry.c_out, per_group, *(axis.k for axis in geometry.axes))
     if geometry.flip:
-        values = np.flip(values, tuple(range(2, values.ndim)))
+        values = values[(slice(None),) * 2 + (slice(None, None, -1),) * len(geometry.axes)]
     if transposed:
         values = values.reshape(geometry.groups, -1, *values.shape[1:]).swapaxes(1, 2)
         values = values.reshape(geometry.c_in, -1, *values.shape[3:])
@@ -157,36 +175,57 @@ def unfold_csr(geometry: Geometry, dtype: Any, rows: tuple[int, int] | None = No
 
     `geometry` is that of any convolution of the same axes; its outputs do not matter.
     """
+    found, nnz, shape = tap_rows(geometry, rows)
+    csr = _empty(shape, nnz, np.dtype(dtype))
+    indptr = csr.indptr[:-1].reshape(-1, math.prod(axis.out for axis in geometry.axes))
+    tasks: list[Callable[[], None]] = []
+    for tap in found:
+        size = (len(tap.bases), tap.grid.entries(0))
+        indices, data = (
+            _window(array, tap.begin, size, (tap.pitch, 1))
+            for array in (csr.indices, csr.data)
+        )
+        _write_indptr(indptr[tap.slots], tap.grid, 1, tap.pitch, tap.begin)
+        ones = np.ones((len(tap.bases), 1) + (1,) * len(geometry.axes), dtype)
+        zero = np.zeros(1, np.int64)
+        tasks += _tasks((indices, data), tap.grid, ones, tap.bases, zero)
+    _arrays.run_all(tasks, _arrays.workers(nnz, _GRAIN))
+    return csr
+
+
+class TapRows(NamedTuple):
+    """The rows of U that gather one tap, of all channels asked for."""
+
+    grid: Grid
+    slots: slice  # among the outputs' channels
+    begin: int  # the first entry
+    pitch: int  # entries from one channel to the next
+    bases: np.ndarray  # the first column of each channel
+
+
+def tap_rows(
+    geometry: Geometry, rows: tuple[int, int] | None
+) -> tuple[list[TapRows], int, tuple[int, int]]:
+    """Return the rows of every tap, how many entries there are, and the matrix' shape."""
     _check_edges(geometry)
     grids = [_tap_grid(geometry, taps) for taps in np.ndindex(*(a.k for a in geometry.axes))]
     plane = math.prod(axis.n for axis in geometry.axes)
     start, stop = _check_rows(rows, geometry.c_in * len(grids))
     counts = np.array([grid.entries(0) for grid in grids])
     ends = np.cumsum(np.tile(counts, geometry.c_in)[start:stop])
-    positions = math.prod(axis.out for axis in geometry.axes)
-    nnz, shape = int(ends[-1]), ((stop - start) * positions, geometry.c_in * plane)
-    csr = _empty(shape, nnz, np.dtype(dtype))
-    indptr = csr.indptr[:-1].reshape(stop - start, positions)
-    tasks: list[Callable[[], None]] = []
+    found = []
     for tap, grid in enumerate(grids):
         # The rows of this tap: every len(grids)-th, from the first one asked for.
         first = start + (tap - start) % len(grids)
         if first >= stop:
             continue
-        slots = np.arange(first - start, stop - start, len(grids))
+        slots = slice(first - start, stop - start, len(grids))
         begin = ends[slots] - counts[tap]
-        step = int(begin[1] - begin[0]) if len(slots) > 1 else 0
-        shape = (len(slots), int(counts[tap]))
-        indices, data = (
-            _window(array, int(begin[0]), shape, (step, 1))
-            for array in (csr.indices, csr.data)
-        )
-        _write_indptr(indptr[slots[0] :: len(grids)], grid, 1, step, int(begin[0]))
-        bases = (first // len(grids) + np.arange(len(slots))) * plane
-        ones = np.ones((len(slots), 1) + (1,) * len(geometry.axes), dtype)
-        tasks += _tasks((indices, data), grid, ones, bases, np.zeros(1, np.int64))
-    _arrays.run_all(tasks, _arrays.workers(nnz, _GRAIN))
-    return csr
+        pitch = int(begin[1] - begin[0]) if len(begin) > 1 else 0
+        bases = (first // len(grids) + np.arange(len(begin))) * plane
+        found.append(TapRows(grid, slots, int(begin[0]), pitch, bases))
+    positions = math.prod(axis.out for axis in geometry.axes)
+    return found, int(ends[-1]), ((stop - start) * positions, geometry.c_in * plane)
 
 
 def varying_csr(
@@ -259,9 +298,14 @@ def _remembered_runs(axis: Axis, transposed: bool) -> tuple[Segment, ...]:
 
 def grid_of(geometry: Geometry, transposed: bool) -> tuple[Grid, int]:
     """Return the rows of one channel, and the columns of one channel."""
-    short = all(axis.k <= _LONG for axis in geometry.axes)
+    return grid_of_axes(geometry.axes, transposed)
+
+
+def grid_of_axes(axes: tuple[Axis, ...], transposed: bool) -> tuple[Grid, int]:
+    """Return the same by the axes alone."""
+    short = all(axis.k <= _LONG for axis in axes)
     find = _remembered_grid if short else _remembered_grid.__wrapped__
-    return find(geometry.axes, transposed)
+    return find(axes, transposed)
 
 
 @functools.lru_cache(maxsize=64)

@@ -14,9 +14,9 @@ from typing import Any
 import numpy as np
 import scipy.sparse
 
-from linconv import _arrays
+from linconv import _arrays, _gpu
 from linconv._arrays import CsrArray
-from linconv._map import canonical
+from linconv._map import canonical, common_device
 from linconv.linop import Composite, LinearOperator, aslinearoperator
 
 # Nonzeros of a Kronecker product made at a time.
@@ -180,10 +180,21 @@ class Diagonal(LinearOperator):
     """
 
     def __init__(self, diagonal: Any, *, dtype: Any = None) -> None:
-        values = _arrays.as_values(diagonal, dtype, "diagonal")
+        on_device = _arrays.on_device(diagonal)
+        values = (_gpu if on_device else _arrays).as_values(diagonal, dtype, "diagonal")
         super().__init__(values.dtype, values.shape or 1, values.shape or 1)
-        values.setflags(write=False)
+        if not on_device:
+            values.setflags(write=False)
         self.diagonal = values
+
+    @property
+    def device(self) -> str:
+        """Where the factors lie."""
+        return "gpu" if _arrays.on_device(self.diagonal) else "cpu"
+
+    def _moved(self, device: str) -> Diagonal:
+        values: Any = self.diagonal
+        return Diagonal(_gpu.library().asarray(values) if device == "gpu" else values.get())
 
     @property
     def hermitian(self) -> bool:
@@ -200,11 +211,10 @@ class Diagonal(LinearOperator):
         return self.shape[0]
 
     def _tosparse(self) -> CsrArray:
-        n = self.shape[0]
-        places = np.arange(n + 1, dtype=_arrays.index_dtype(self.shape, n))
-        return _arrays.sparse_array(
-            self.diagonal.flatten(), places[:-1].copy(), places, self.shape
-        )
+        n, xp = self.shape[0], _arrays.namespace(self.diagonal)
+        places = xp.arange(n + 1, dtype=_arrays.index_dtype(self.shape, n))
+        wrap = _gpu.sparse_array if self.device == "gpu" else _arrays.sparse_array
+        return wrap(self.diagonal.flatten(), places[:-1].copy(), places, self.shape)
 
 
 class Block(Composite):
@@ -219,12 +229,17 @@ class Block(Composite):
             )
         self.grid = tuple(map(tuple, grid))
         self.operands = tuple(A for row in grid for A in row if A is not None)
+        common_device(self.operands)
         columns = list(zip(*grid, strict=True))
         out = [_common(row, 0, f"row {i}") for i, row in enumerate(grid)]
         into = [_common(column, 1, f"column {j}") for j, column in enumerate(columns)]
         dtype = np.result_type(*(part.dtype for part in self.operands))
         super().__init__(dtype, _stacked(into), _stacked(out))
         self._row_cuts, self._column_cuts = _cuts(out), _cuts(into)
+
+    def _moved(self, device: str) -> Block:
+        grid = [[None if A is None else A.to(device) for A in row] for row in self.grid]
+        return Block(grid)
 
     @property
     def hermitian(self) -> bool:
@@ -248,7 +263,7 @@ class Block(Composite):
     ) -> np.ndarray:
         """Add up the products of every row of blocks where it belongs."""
         dtype = np.result_type(self.dtype, X.dtype)
-        Y = np.empty((places[-1].stop, X.shape[1]), dtype)
+        Y = _arrays.namespace(X).empty((places[-1].stop, X.shape[1]), dtype)
         for row, place in zip(grid, places, strict=True):
             parts = (
                 getattr(A, hook)(X[cut])
@@ -261,6 +276,12 @@ class Block(Composite):
         return Y
 
     def _tosparse(self) -> CsrArray:
+        if self.device == "gpu":
+            m = [cut.stop - cut.start for cut in self._row_cuts]
+            n = [cut.stop - cut.start for cut in self._column_cuts]
+            matrices = iter(self._matrices())
+            grid = [[None if A is None else next(matrices) for A in row] for row in self.grid]
+            return _gpu.block_matrix(grid, m, n, self.dtype)
         rows = []
         for row, place in zip(self.grid, self._row_cuts, strict=True):
             blocks = [
@@ -284,6 +305,7 @@ class Kron(Composite):
             raise ValueError("a Kronecker product needs at least one operator, got none")
         flat = (part.operands if isinstance(part, Kron) else (part,) for part in operands)
         self.operands = tuple(part for parts in flat for part in parts)
+        common_device(self.operands)
         super().__init__(
             np.result_type(*(part.dtype for part in self.operands)),
             [n for part in self.operands for n in part.in_shape],
@@ -316,11 +338,16 @@ class Kron(Composite):
         )
         for a in order:
             part, moved = self.operands[a], np.moveaxis(Y, a, 0)
-            flat = getattr(part, hook)(moved.reshape(len(moved), math.prod(moved.shape[1:])))
+            flat = moved.reshape(moved.shape[0], math.prod(moved.shape[1:]))
+            flat = getattr(part, hook)(flat)
             Y = np.moveaxis(flat.reshape(part.shape[1 - side], *moved.shape[1:]), 0, a)
         return Y.reshape(self.shape[1 - side], X.shape[1])
 
     def _tosparse(self) -> CsrArray:
+        if self.device == "gpu":
+            raise NotImplementedError(
+                "a Kronecker product has no matrix on the GPU: use A.to('cpu').tosparse()"
+            )
         return functools.reduce(_kron, (part._tosparse() for part in self.operands))
 
 

@@ -13,10 +13,9 @@ from typing import Any
 import numpy as np
 from scipy.sparse import csr_array
 
-from linconv import _arrays, assembly, methods
+from linconv import _arrays, _gpu, _gpu_assembly, assembly, methods
 from linconv.geometry import Geometry
 from linconv.linop import LinearOperator
-from linconv.methods.sparse import Sparse
 
 
 def conv_matrix(
@@ -96,7 +95,7 @@ def conv_matrix(
            [0, 0, 1, 2, 3],
            [3, 0, 0, 1, 2]])
     """
-    values = _arrays.as_values(kernel, dtype, "kernel")
+    values = _values(kernel, dtype)
     geometry = Geometry.conv(
         values.shape,
         in_shape,
@@ -107,7 +106,7 @@ def conv_matrix(
         boundary=boundary,
         flip=flip,
     )
-    return _arrays.sparse_array(*assembly.conv_csr(geometry, values, rows=rows))
+    return _matrix(geometry, values, rows=rows)
 
 
 def conv_transpose_matrix(
@@ -171,7 +170,7 @@ def conv_transpose_matrix(
     >>> C @ [2, 3]
     array([2, 4, 9, 6, 9])
     """
-    values = _arrays.as_values(kernel, dtype, "kernel")
+    values = _values(kernel, dtype)
     geometry = Geometry.conv_transpose(
         values.shape,
         in_shape,
@@ -183,8 +182,25 @@ def conv_transpose_matrix(
         boundary=boundary,
         flip=flip,
     )
-    csr = assembly.conv_csr(geometry, values, transposed=True, rows=rows)
-    return _arrays.sparse_array(*csr)
+    return _matrix(geometry, values, transposed=True, rows=rows)
+
+
+def _values(kernel: Any, dtype: Any) -> Any:
+    """Return the taps where they lie, of the dtype that their matrix will have."""
+    module = _gpu if _arrays.on_device(kernel) else _arrays
+    return module.as_values(kernel, dtype, "kernel")
+
+
+def _home(values: Any) -> str:
+    """Return the device that an array lies on."""
+    return "gpu" if _arrays.on_device(values) else "cpu"
+
+
+def _matrix(geometry: Geometry, values: Any, **options: Any) -> Any:
+    """Return a matrix where the taps lie."""
+    if _arrays.on_device(values):
+        return _gpu_assembly.conv_matrix(geometry, values, **options)
+    return _arrays.sparse_array(*assembly.conv_csr(geometry, values, **options))
 
 
 class Conv(LinearOperator):
@@ -245,7 +261,7 @@ class Conv(LinearOperator):
         dtype: Any = None,
         method: str = "auto",
     ) -> None:
-        values = _arrays.as_values(kernel, dtype, "kernel")
+        values = _values(kernel, dtype)
         geometry = Geometry.conv(
             values.shape,
             in_shape,
@@ -274,7 +290,7 @@ class Conv(LinearOperator):
     @staticmethod
     def _fitting(geometry: Geometry, kernel: Any) -> np.ndarray:
         """Return a private copy of a kernel of the right shape."""
-        values = _arrays.as_values(kernel, None, "kernel")
+        values = _values(kernel, None)
         if values.shape != geometry.kernel_shape:
             raise ValueError(
                 f"kernel has shape {values.shape}, but the geometry needs "
@@ -284,7 +300,7 @@ class Conv(LinearOperator):
 
     def _build(self, geometry: Geometry, values: np.ndarray, method: str) -> None:
         """Fill in an operator; `values` is a private copy."""
-        choice = methods.choose(method, geometry, values.dtype)
+        choice = methods.choose(method, geometry, values.dtype, _home(values))
         self._describe(geometry, values, choice)
         self._engine = choice.make(geometry, values)
 
@@ -292,7 +308,8 @@ class Conv(LinearOperator):
         self, geometry: Geometry, values: np.ndarray, choice: methods.Choice
     ) -> None:
         LinearOperator.__init__(self, values.dtype, geometry.in_shape, geometry.out_shape)
-        values.setflags(write=False)
+        if isinstance(values, np.ndarray):
+            values.setflags(write=False)
         self.geometry, self.kernel, self.method = geometry, values, choice.name
         self._choice = choice
         self._engine: Any = None
@@ -320,7 +337,12 @@ class Conv(LinearOperator):
                [0, 3, 4]])
         """
         values = self._fitting(self.geometry, kernel)
-        methods.choose(self.method, self.geometry, values.dtype)
+        if _home(values) != self.device:
+            raise TypeError(
+                f"the kernel must lie where the operator does, on the {self.device}: move it, "
+                "or the operator with .to(device)"
+            )
+        methods.choose(self.method, self.geometry, values.dtype, self.device)
         conv = type(self).__new__(type(self))
         conv._describe(self.geometry, values, self._choice)
         conv._engine = self._engine.with_kernel(values)
@@ -339,6 +361,21 @@ class Conv(LinearOperator):
           torch    -: not considered for so few nonzeros
         """
         return self._choice.explain(self.geometry, self.dtype)
+
+    @property
+    def device(self) -> str:
+        """Where the kernel lies, and with it the matrix and the arrays."""
+        return _home(self.kernel)
+
+    def _moved(self, device: str) -> Conv:
+        kernel: Any = self.kernel
+        kernel = _gpu.library().asarray(kernel) if device == "gpu" else kernel.get()
+        method = self._choice.asked
+        known = methods.why_not(method, self.geometry, self.dtype, device) == ""
+        state = self.__getstate__() | {"kernel": _values(kernel, None)}
+        moved = type(self).__new__(type(self))
+        moved.__setstate__(state | {"method": method if known else "auto"})
+        return moved
 
     def _matmat(self, X: np.ndarray) -> np.ndarray:
         return self._able(X).forward(X)
@@ -361,13 +398,12 @@ class Conv(LinearOperator):
         return self.geometry.nnz
 
     def _tosparse(self) -> csr_array:
-        if isinstance(self._engine, Sparse):
+        if hasattr(self._engine, "tosparse"):
             return self._engine.tosparse()
-        return _arrays.sparse_array(*assembly.conv_csr(self.geometry, self.kernel))
+        return _matrix(self.geometry, self.kernel)
 
     def _tosparse_transposed(self) -> csr_array:
-        csr = assembly.conv_csr(self.geometry, self.kernel, transposed=True)
-        return _arrays.sparse_array(*csr)
+        return _matrix(self.geometry, self.kernel, transposed=True)
 
     def _signature(self) -> str:
         taps = f"{self.dtype.name}{list(self.kernel.shape)}"
@@ -425,7 +461,7 @@ def conv_transpose(
     >>> conv_transpose([1, 2, 3], 2, stride=2) @ [2, 3]
     array([2, 4, 9, 6, 9])
     """
-    values = _arrays.as_values(kernel, dtype, "kernel")
+    values = _values(kernel, dtype)
     geometry = Geometry.conv_transpose(
         values.shape,
         in_shape,

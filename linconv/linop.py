@@ -6,12 +6,13 @@ adjoint, the conjugate transpose; ``.T`` is the plain transpose.
 
 from __future__ import annotations
 
+import copy
 import functools
 import itertools
 import math
 import operator
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -19,10 +20,11 @@ import scipy.sparse
 import scipy.sparse.linalg
 from scipy.sparse import csr_array
 
-from linconv import _arrays, _html, _products
-from linconv._arrays import CsrArray
-from linconv._map import ShapedMap, canonical
-from linconv._options import integer, sizes
+from linconv import _arrays, _gpu, _html, _products
+from linconv._arrays import CsrArray, is_everything, is_mask, is_operator, is_scalar
+from linconv._map import ShapedMap, canonical, common_device
+from linconv._options import integer
+from linconv._stored import Held, selection
 
 
 class LinearOperator(ShapedMap):
@@ -66,11 +68,11 @@ class LinearOperator(ShapedMap):
 
     def dot(self, x: Any) -> Any:
         """Return A x, A X, or the product operator, by what `x` is."""
-        if _is_operator(x):
+        if is_operator(x):
             return Product(self, aslinearoperator(x))
-        if _is_scalar(x):
+        if is_scalar(x):
             raise TypeError(f"A @ x needs a vector, got the scalar {x!r}; write a * A")
-        x = _arrays.as_array(x, "x")
+        x = self._taken(x, "x")
         return self.matvec(x) if x.ndim == 1 else self.matmat(x)
 
     def _view(self, transpose: bool, conjugate: bool) -> LinearOperator:
@@ -103,9 +105,9 @@ class LinearOperator(ShapedMap):
         """
         rows, columns = key if isinstance(key, tuple) and len(key) == 2 else (key, slice(None))
         parts = [self]
-        if not _is_everything(rows):
+        if not is_everything(rows):
             parts.insert(0, _selection(rows, self.out_shape, self.dtype))
-        if not _is_everything(columns):
+        if not is_everything(columns):
             parts.append(_selection(columns, self.in_shape, self.dtype).T)
         return Product(*parts) if len(parts) > 1 else self
 
@@ -113,34 +115,33 @@ class LinearOperator(ShapedMap):
         return self.dot(x)
 
     def __rmatmul__(self, x: Any) -> Any:
-        if _is_operator(x):
+        if is_operator(x):
             return Product(aslinearoperator(x), self)
-        x = _arrays.as_array(x, "x")
-        return (self.T @ x.T).T
+        return (self.T @ self._taken(x, "x").T).T
 
     def __mul__(self, x: Any) -> Any:
-        return Scaled(x, self) if _is_scalar(x) else self.dot(x)  # dot: as in SciPy
+        return Scaled(x, self) if is_scalar(x) else self.dot(x)  # dot: as in SciPy
 
     def __rmul__(self, x: Any) -> Any:
-        return Scaled(x, self) if _is_scalar(x) else self.__rmatmul__(x)
+        return Scaled(x, self) if is_scalar(x) else self.__rmatmul__(x)
 
     def __truediv__(self, a: Any) -> LinearOperator:
-        return Scaled(1 / a, self) if _is_scalar(a) else NotImplemented
+        return Scaled(1 / a, self) if is_scalar(a) else NotImplemented
 
     def __neg__(self) -> LinearOperator:
         return Scaled(-1, self)
 
     def __add__(self, other: Any) -> LinearOperator:
-        return NotImplemented if _is_scalar(other) else Sum(self, aslinearoperator(other))
+        return NotImplemented if is_scalar(other) else Sum(self, aslinearoperator(other))
 
     def __radd__(self, other: Any) -> LinearOperator:
-        return NotImplemented if _is_scalar(other) else Sum(aslinearoperator(other), self)
+        return NotImplemented if is_scalar(other) else Sum(aslinearoperator(other), self)
 
     def __sub__(self, other: Any) -> LinearOperator:
-        return NotImplemented if _is_scalar(other) else self + -aslinearoperator(other)
+        return NotImplemented if is_scalar(other) else self + -aslinearoperator(other)
 
     def __rsub__(self, other: Any) -> LinearOperator:
-        return NotImplemented if _is_scalar(other) else aslinearoperator(other) + -self
+        return NotImplemented if is_scalar(other) else aslinearoperator(other) + -self
 
     def __pow__(self, p: int) -> LinearOperator:
         p = integer(p, "the power of an operator")
@@ -164,6 +165,14 @@ class View(LinearOperator):
         shapes = (base.in_shape, base.out_shape)
         super().__init__(base.dtype, *(shapes[::-1] if transpose else shapes))
         self.base, self._transposes, self._conjugates = base, transpose, conjugate
+
+    @property
+    def device(self) -> str | None:
+        """Where its arrays lie: where those of its base do."""
+        return self.base.device
+
+    def _moved(self, device: str) -> LinearOperator:
+        return self.base.to(device)._view(self._transposes, self._conjugates)
 
     def _view(self, transpose: bool, conjugate: bool) -> LinearOperator:
         return self.base._view(transpose ^ self._transposes, conjugate ^ self._conjugates)
@@ -192,7 +201,7 @@ class View(LinearOperator):
         base = self.base
         matrix = base._tosparse_transposed() if self._transposes else base._tosparse()
         if self._conjugates:
-            np.conjugate(matrix.data, out=matrix.data)
+            matrix.data = matrix.data.conj()
         return matrix
 
     def __getattr__(self, name: str) -> Any:
@@ -231,6 +240,11 @@ class Identity(LinearOperator):
         super().__init__(dtype, in_shape, in_shape)
 
     @property
+    def device(self) -> None:
+        """Where its arrays lie: anywhere."""
+        return None
+
+    @property
     def hermitian(self) -> bool:
         """Whether ``A.H`` is ``A``: yes."""
         return True
@@ -250,7 +264,7 @@ class Identity(LinearOperator):
         return _arrays.sparse_array(ones, places[:-1].copy(), places, self.shape)
 
 
-class Stored(LinearOperator):
+class Stored(Held, LinearOperator):
     """An operator whose products are those of a stored, canonical CSR array."""
 
     def __init__(
@@ -262,19 +276,7 @@ class Stored(LinearOperator):
                 f"a matrix of shape {csr.shape} cannot map in_shape {self.in_shape} to "
                 f"out_shape {self.out_shape}: they need a matrix of shape {self.shape}"
             )
-        self._csr = _products.read_only(csr)
-
-    def _matmat(self, X: np.ndarray) -> np.ndarray:
-        return _products.forward(self._csr, X)
-
-    def _rmatmat(self, X: np.ndarray) -> np.ndarray:
-        return _products.adjoint(self._csr, X)
-
-    def _nnz(self) -> int:
-        return self._csr.nnz
-
-    def _tosparse(self) -> CsrArray:
-        return self._csr.copy()
+        self._csr = csr if _gpu.is_matrix(csr) else _products.read_only(csr)
 
     def _signature(self) -> str:
         return f"{super()._signature()}, nnz={self._csr.nnz}"
@@ -315,27 +317,8 @@ class Restriction(Stored):
     def __init__(
         self, where: Any, in_shape: Sequence[int] | int | None = None, *, dtype: Any = float
     ) -> None:
-        if not isinstance(where, (tuple, slice, type(...))):
-            where = np.asarray(where)
-        mask: Any = where if _is_mask(where) else None
-        if in_shape is None and mask is not None:
-            in_shape = mask.shape
-        if in_shape is None:
-            raise ValueError(f"in_shape is needed: {where!r} does not tell it, as a mask does")
-        shape = sizes(in_shape, "in_shape")
-        n = math.prod(shape)
-        if mask is not None and mask.shape != shape:
-            raise ValueError(
-                f"a mask needs the shape of the arrays, {shape}, got {mask.shape}"
-            )
-        places = np.arange(n).reshape(shape)[where]
-        if not places.size:
-            raise ValueError(f"nothing is kept of arrays of shape {shape}")
-        index = _arrays.index_dtype((places.size, n), places.size)
-        indptr = np.arange(places.size + 1, dtype=index)
-        ones = _arrays.as_values(np.ones(places.size, np.int8), dtype, "1")
-        csr = ones, places.ravel().astype(index), indptr, (places.size, n)
-        super().__init__(_arrays.sparse_array(*csr), shape, places.shape or 1)
+        csr, shape, kept = selection(where, in_shape, dtype)
+        super().__init__(csr, shape, kept or 1)
 
 
 class Matrix(Stored):
@@ -368,14 +351,18 @@ class Matrix(Stored):
         in_shape: Sequence[int] | int | None = None,
         out_shape: Sequence[int] | int | None = None,
     ) -> None:
-        if not scipy.sparse.issparse(matrix):
-            matrix = _arrays.as_values(matrix, None, "matrix")
-        if matrix.ndim != 2:
-            raise ValueError(f"a matrix must be 2-d, got shape {matrix.shape}")
-        csr: CsrArray = csr_array(matrix, dtype=_arrays.matrix_dtype(matrix.dtype), copy=True)
+        if _gpu.is_matrix(matrix):
+            csr: CsrArray = _gpu.canonical(matrix)
+        else:
+            if not scipy.sparse.issparse(matrix):
+                matrix = _arrays.as_values(matrix, None, "matrix")
+            if matrix.ndim != 2:
+                raise ValueError(f"a matrix must be 2-d, got shape {matrix.shape}")
+            dtype = _arrays.matrix_dtype(matrix.dtype)
+            csr = canonical(csr_array(matrix, dtype=dtype, copy=True))
         m, n = csr.shape
         super().__init__(
-            canonical(csr),
+            csr,
             n if in_shape is None else in_shape,
             m if out_shape is None else out_shape,
         )
@@ -403,6 +390,23 @@ class Composite(LinearOperator):
     """An operator made of operands, which its repr shows indented."""
 
     operands: tuple[LinearOperator, ...]
+
+    @property
+    def device(self) -> str | None:
+        """Where its arrays lie: where those of its operands do."""
+        return common_device(self.operands)
+
+    def _moved(self, device: str) -> Composite:
+        moved = copy.copy(self)
+        moved.operands = tuple(part.to(device) for part in self.operands)
+        return moved
+
+    def _matrices(self) -> Iterator[CsrArray]:
+        """Yield the operands' matrices, all on the device of the whole."""
+        for part in self.operands:
+            matrix = part._tosparse()
+            moved = self.device == "gpu" and not _gpu.is_matrix(matrix)
+            yield _gpu.to_device(matrix) if moved else matrix
 
     def _nnz(self) -> int | None:
         """Return the sum over the operands, for those whose entries do not meet."""
@@ -434,7 +438,8 @@ class Scaled(Composite):
         return self.scalar.conjugate() * self.operands[0]._rmatmat(X)
 
     def _tosparse(self) -> CsrArray:
-        return self.scalar * self.operands[0]._tosparse()
+        scalar = self.scalar.item() if self.device == "gpu" else self.scalar
+        return scalar * self.operands[0]._tosparse()
 
     def _signature(self) -> str:
         return f"{self.scalar!s} *, {super()._signature()}"
@@ -456,6 +461,7 @@ class Sum(Composite):
         super().__init__(dtype, shaped.in_shape, shaped.out_shape)
         flat = (part.operands if isinstance(part, Sum) else (part,) for part in operands)
         self.operands = tuple(part for parts in flat for part in parts)
+        common_device(operands)
 
     @property
     def hermitian(self) -> bool:
@@ -472,8 +478,7 @@ class Sum(Composite):
         return functools.reduce(operator.add, (part._rmatmat(X) for part in self.operands))
 
     def _tosparse(self) -> CsrArray:
-        parts = (part._tosparse() for part in self.operands)
-        return canonical(functools.reduce(operator.add, parts))
+        return canonical(functools.reduce(operator.add, self._matrices()))
 
 
 class Product(Composite):
@@ -490,6 +495,7 @@ class Product(Composite):
         super().__init__(dtype, operands[-1].in_shape, operands[0].out_shape)
         flat = (part.operands if isinstance(part, Product) else (part,) for part in operands)
         self.operands = tuple(part for parts in flat for part in parts)
+        common_device(operands)
 
     @property
     def hermitian(self) -> bool:
@@ -512,8 +518,12 @@ class Product(Composite):
         return X
 
     def _tosparse(self) -> CsrArray:
-        parts = (part._tosparse() for part in self.operands)
-        return canonical(functools.reduce(operator.matmul, parts))
+        if self.device == "gpu":
+            raise NotImplementedError(
+                "a product has no matrix on the GPU, where CuPy's own products of sparse "
+                "matrices may be wrong (cupy issue 10033): use A.to('cpu').tosparse()"
+            )
+        return canonical(functools.reduce(operator.matmul, self._matrices()))
 
 
 class Part(Composite):
@@ -545,7 +555,8 @@ class Part(Composite):
     def _tosparse(self) -> CsrArray:
         matrix = self.operands[0]._tosparse()
         data = getattr(matrix.data, self._part).copy()
-        return _arrays.sparse_array(data, matrix.indices, matrix.indptr, self.shape)
+        wrap = _gpu.sparse_array if _gpu.is_matrix(matrix) else _arrays.sparse_array
+        return wrap(data, matrix.indices, matrix.indptr, self.shape)
 
     def _signature(self) -> str:
         return f"{self._part}, {super()._signature()}"
@@ -567,7 +578,11 @@ def aslinearoperator(A: Any) -> LinearOperator:
     """
     if isinstance(A, LinearOperator):
         return A
-    if scipy.sparse.issparse(A) or isinstance(A, (np.ndarray, list, tuple)):
+    if (
+        scipy.sparse.issparse(A)
+        or _gpu.is_matrix(A)
+        or isinstance(A, (np.ndarray, list, tuple))
+    ):
         return Matrix(A)
     if hasattr(A, "shape") and hasattr(A, "matvec"):
         return _Foreign(A)
@@ -577,24 +592,7 @@ def aslinearoperator(A: Any) -> LinearOperator:
     )
 
 
-def _is_operator(x: Any) -> bool:
-    return scipy.sparse.issparse(x) or (hasattr(x, "matvec") and hasattr(x, "shape"))
-
-
-def _is_scalar(x: Any) -> bool:
-    number = (int, float, complex, np.number, np.bool_)
-    return isinstance(x, number) or (isinstance(x, np.ndarray) and x.ndim == 0)
-
-
-def _is_everything(key: Any) -> bool:
-    return key is ... or (isinstance(key, slice) and key == slice(None))
-
-
 def _selection(key: Any, shape: tuple[int, ...], dtype: Any) -> Restriction:
     """Return the restriction to rows or columns: flat ones, or a mask of shaped arrays."""
-    shaped = _is_mask(key) and np.shape(key) == shape
+    shaped = is_mask(key) and np.shape(key) == shape
     return Restriction(key, shape if shaped else math.prod(shape), dtype=dtype)
-
-
-def _is_mask(key: Any) -> bool:
-    return getattr(key, "dtype", None) == np.bool_

@@ -6,6 +6,7 @@ own at every position, `FilterConv` is the convolution as a function of its kern
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Sequence
 from typing import Any
@@ -14,7 +15,7 @@ import numpy as np
 from numpy.lib.stride_tricks import as_strided
 from scipy.sparse import csr_array
 
-from linconv import _arrays, assembly
+from linconv import _arrays, _gpu, _gpu_assembly, assembly
 from linconv._options import sizes, spread
 from linconv.geometry import Axis, Geometry
 from linconv.linop import LinearOperator, Stored
@@ -137,6 +138,13 @@ class Unfold(Stored):
         spatial = tuple(axis.out for axis in geometry.axes)
         super().__init__(csr, geometry.in_shape, (taps, *spatial))
         self.geometry = geometry
+
+    def _moved(self, device: str) -> Unfold:
+        moved = super()._moved(device) if device == "cpu" else copy.copy(self)
+        if device == "gpu":
+            _gpu.library()
+            moved._csr = _gpu_assembly.unfold_matrix(self.geometry, self.dtype)
+        return moved
 
 
 class VaryingConv(Stored):

@@ -15,6 +15,7 @@ from operator import attrgetter
 from types import ModuleType, SimpleNamespace
 from typing import Any
 
+import host_kernels
 import numpy as np
 import scipy.sparse
 
@@ -62,6 +63,17 @@ class ndarray:
             raise TypeError(f"{ufunc.__name__}.{method} is not supported")
         return _device(ufunc(*(_operand(value) for value in inputs)))
 
+    def __array_function__(self, func: Any, types: Any, args: Any, kwargs: Any) -> Any:
+        """NumPy's functions that CuPy has too, and linconv calls by NumPy's name."""
+        if func not in _FUNCTIONS:
+            raise TypeError(f"{func.__name__} is not supported")
+
+        def inner(value: Any) -> Any:
+            many = isinstance(value, (list, tuple))
+            return [inner(v) for v in value] if many and value else _argument(value)
+
+        return _device(func(*map(inner, args), **kwargs))
+
     __hash__ = None  # type: ignore[assignment]
 
     def __neg__(self) -> ndarray:
@@ -106,6 +118,20 @@ class ndarray:
     def real(self) -> ndarray:
         return _device(self._memory.real)
 
+    @property
+    def imag(self) -> ndarray:
+        return _device(self._memory.imag)
+
+
+_FUNCTIONS = (np.concatenate, np.moveaxis, np.real, np.imag)
+
+
+def _argument(value: Any) -> Any:
+    """Return an argument of a function: a device array, or what is no array at all."""
+    if isinstance(value, np.ndarray):
+        raise TypeError(f"Unsupported type {type(value)}")
+    return value._memory if isinstance(value, ndarray) else value
+
 
 def _key(key: Any) -> Any:
     """Return an index with device arrays unwrapped; NumPy arrays are refused."""
@@ -122,7 +148,18 @@ def _method(name: str) -> Any:
     return method
 
 
-for _name in ("conj", "sum", "max", "ravel", "reshape", "copy", "astype", "transpose"):
+for _name in (
+    "conj",
+    "sum",
+    "max",
+    "ravel",
+    "reshape",
+    "copy",
+    "astype",
+    "transpose",
+    "swapaxes",
+    "flatten",
+):
     setattr(ndarray, _name, _method(_name))
 for _name in ("add", "sub", "mul", "truediv", "matmul", "pow"):
     setattr(ndarray, f"__{_name}__", _binary(f"__{_name}__"))
@@ -161,6 +198,71 @@ class csr_matrix:
     def get(self) -> Any:
         transfers.to_host += 1
         return self._matrix.copy()
+
+
+class csr_array(csr_matrix):
+    """A matrix made of device arrays, which it keeps as they are."""
+
+    def __init__(self, arrays: Any, *, shape: Any = None, dtype: Any = None) -> None:
+        if shape is None:
+            zeros = scipy.sparse.csr_array(arrays, dtype=dtype)
+            arrays, shape = (
+                tuple(map(_device, (zeros.data, zeros.indices, zeros.indptr))),
+                arrays,
+            )
+        self.data, self.indices, self.indptr = arrays
+        if self.data.dtype.char not in "?fdFD":
+            raise ValueError(f"only bool, float and complex matrices, got {self.data.dtype}")
+        if self.indices.dtype != self.indptr.dtype:
+            raise ValueError("indices and indptr must have one dtype")
+        self.shape, self.dtype, self.nnz = shape, self.data.dtype, self.indices.size
+        self.has_canonical_format = False
+
+    @property
+    def _matrix(self) -> Any:
+        arrays = self.data._memory, self.indices._memory, self.indptr._memory
+        return scipy.sparse.csr_array(arrays, shape=self.shape)
+
+    @property
+    def T(self) -> Any:
+        turned = csr_matrix(self._matrix.T)
+        turned.tocsr = lambda: _on_device(self._matrix.T.tocsr())
+        return turned
+
+    def __add__(self, other: csr_array) -> csr_array:
+        if not isinstance(other, csr_array):
+            raise TypeError(f"Unsupported type {type(other)}")
+        return _on_device(self._matrix + other._matrix)
+
+    def __rmul__(self, scalar: Any) -> csr_array:
+        return _on_device(scalar * self._matrix)
+
+    def tocsr(self) -> csr_array:
+        return self
+
+    def asformat(self, format: str) -> csr_array:
+        assert format == "csr"
+        return self
+
+    def toarray(self) -> ndarray:
+        return _device(self._matrix.toarray())
+
+    def copy(self) -> csr_array:
+        return _on_device(self._matrix.copy())
+
+    def sum_duplicates(self) -> None:
+        assert self._matrix.has_canonical_format
+
+
+def bmat(blocks: Any, format: str, dtype: Any) -> csr_array:
+    """Return the matrix of blocks, sorted as COO leaves it."""
+    host = [[block._matrix for block in row] for row in blocks]
+    return _on_device(scipy.sparse.block_array(host, format=format, dtype=dtype))
+
+
+def _on_device(matrix: Any) -> csr_array:
+    arrays = matrix.data, matrix.indices, matrix.indptr
+    return csr_array(tuple(map(_device, arrays)), shape=matrix.shape)
 
 
 class LinearOperator:
@@ -221,7 +323,7 @@ _NAMES = {
     "cupy": {"ndarray": ndarray, "asarray": asarray, "asnumpy": asnumpy},
     "cupyx": {},
     "cupyx.scipy": {},
-    "cupyx.scipy.sparse": {"csr_matrix": csr_matrix},
+    "cupyx.scipy.sparse": {"csr_matrix": csr_matrix, "csr_array": csr_array, "bmat": bmat},
     "cupyx.scipy.sparse.linalg": {
         "LinearOperator": LinearOperator,
         "aslinearoperator": aslinearoperator,
@@ -231,10 +333,20 @@ _NAMES["cupy"] |= {
     "array": lambda value, dtype=None: asarray(value, dtype).copy(),
     "empty": lambda shape, dtype=float: asarray(np.full(shape, 7, dtype)),
     "zeros": lambda shape, dtype=float: asarray(np.zeros(shape, dtype)),
-    "cuda": SimpleNamespace(Device=lambda: SimpleNamespace(synchronize=lambda: None)),
+    "ones": lambda shape, dtype=float: asarray(np.ones(shape, dtype)),
+    "arange": lambda *bounds, dtype=None: asarray(np.arange(*bounds, dtype=dtype)),
+    "ascontiguousarray": lambda value: _device(np.ascontiguousarray(_operand(value))),
+    "RawModule": host_kernels.RawModule,
+    "get_default_memory_pool": lambda: SimpleNamespace(free_bytes=lambda: 0),
+    "cuda": SimpleNamespace(
+        Device=lambda: SimpleNamespace(synchronize=lambda: None),
+        runtime=SimpleNamespace(
+            memGetInfo=lambda: (1 << 30, 1 << 31), getDeviceCount=lambda: 1
+        ),
+    ),
 }
 ndarray.__module__ = "cupy"
-csr_matrix.__module__ = "cupyx.scipy.sparse._csr"
+csr_matrix.__module__ = csr_array.__module__ = "cupyx.scipy.sparse._csr"
 for _kind in (LinearOperator, _CustomLinearOperator):
     _kind.__module__ = "cupyx.scipy.sparse.linalg._interface"
 

@@ -2,9 +2,10 @@
 
 import importlib.util
 import math
-import multiprocessing
 import os
 import pickle
+import subprocess
+import sys
 import threading
 import tracemalloc
 
@@ -232,22 +233,32 @@ def test_many_threads_may_call_at_once():
     assert not wrong
 
 
-def _in_a_child(queue):
+FORKED = """
+import multiprocessing
+import numpy as np
+import linconv
+
+def largest():
     A = linconv.Conv(np.ones((5, 5)), (600, 700), padding=2, method="direct")
-    queue.put(float((A @ np.ones(A.shape[1])).max()))
+    return float((A @ np.ones(A.shape[1])).max())
+
+assert largest() == 25
+context = multiprocessing.get_context("fork")
+queue = context.Queue()
+child = context.Process(target=lambda: queue.put(largest()))
+child.start()
+assert queue.get(timeout=60) == 25
+child.join()
+print("done")
+"""
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork on this system")
-@pytest.mark.filterwarnings("ignore:.*use of fork.*:DeprecationWarning")
 def test_a_forked_process_has_threads_of_its_own():
-    A = linconv.Conv(np.ones((5, 5)), (600, 700), padding=2, method="direct")
-    assert (A @ np.ones(A.shape[1])).max() == 25
-    context = multiprocessing.get_context("fork")
-    queue = context.Queue()
-    child = context.Process(target=_in_a_child, args=(queue,))
-    child.start()
-    assert queue.get(timeout=60) == 25
-    child.join()
+    # A process of its own: JAX, once imported here, forbids to fork.
+    command = [sys.executable, "-W", "ignore::DeprecationWarning", "-c", FORKED]
+    run = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    assert run.stdout == "done\n", run.stderr
 
 
 @pytest.mark.parametrize("pad", [0, 1, 2])

@@ -49,6 +49,8 @@ METHODS: dict[str, tuple[str, str, bool]] = {
     "fft": ("fft", "Fft", True),
     "torch": ("torch", "Torch", False),
 }
+# Those for CuPy's arrays.
+GPU_METHODS: dict[str, tuple[str, str, bool]] = {"sparse": ("gpu", "Sparse", True)}
 
 
 @dataclass(frozen=True)
@@ -57,21 +59,25 @@ class Choice:
 
     name: str
     asked: str
+    device: str = "cpu"
 
-    def make(self, geometry: Geometry, kernel: np.ndarray) -> Method:
+    def make(self, geometry: Geometry, kernel: Any) -> Method:
         """Return the chosen method for a kernel."""
-        module, kind, _ = METHODS[self.name]
+        table = METHODS if self.device == "cpu" else GPU_METHODS
+        module, kind, _ = table[self.name]
         return getattr(import_module(f"{__name__}.{module}"), kind)(geometry, kernel)
 
     def explain(self, geometry: Geometry, dtype: np.dtype) -> str:
         """Return in words what was chosen, and what every method would cost."""
         how = "chosen by 'auto'" if self.asked == "auto" else "as asked"
+        if self.device == "gpu":
+            return f"method {self.name!r} on the GPU, {how}; there is no other there"
         lines = [f"method {self.name!r}, {how}; one product would take about"]
         return "\n".join(lines + [f"  {found}" for found in estimates(geometry, dtype)])
 
 
-def choose(name: str, geometry: Geometry, dtype: np.dtype) -> Choice:
-    """Return the method to use for `name`, which may be "auto".
+def choose(name: str, geometry: Geometry, dtype: np.dtype, device: str = "cpu") -> Choice:
+    """Return the method to use for `name`, which may be "auto", on a device.
 
     Raises
     ------
@@ -82,13 +88,14 @@ def choose(name: str, geometry: Geometry, dtype: np.dtype) -> Choice:
         known = ", ".join(map(repr, ("auto", *METHODS)))
         raise ValueError(f"unknown method {name!r}: the methods are {known}")
     if name != "auto":
-        reason = _why_not(name)(geometry, dtype)
-        if reason:
+        if reason := why_not(name, geometry, dtype, device):
             raise ValueError(
                 f"method {name!r} cannot represent this convolution: {reason}; "
                 "method='sparse' represents them all"
             )
-        return Choice(name, name)
+        return Choice(name, name, device)
+    if device == "gpu":
+        return Choice("sparse", name, device)
     best = cost.cheapest(estimates(geometry, dtype))
     return Choice(best, name)
 
@@ -106,6 +113,15 @@ def estimates(geometry: Geometry, dtype: np.dtype) -> list[cost.Estimate]:
             reason = reason or "only when it is asked for"
         found.append(cost.estimate(name, geometry, dtype, reason))
     return found
+
+
+def why_not(name: str, geometry: Geometry, dtype: np.dtype, device: str) -> str:
+    """Return why a method cannot represent a convolution there, or an empty string."""
+    if name == "auto" or (device == "gpu" and name in GPU_METHODS):
+        return ""
+    if device == "gpu":
+        return f"on the GPU there is only {', '.join(map(repr, GPU_METHODS))}"
+    return _why_not(name)(geometry, dtype)
 
 
 def _why_not(name: str) -> Callable[[Geometry, np.dtype], str]:

@@ -1,0 +1,191 @@
+"""CSR arrays in the memory of a GPU, for kernels that are CuPy arrays.
+
+May import assembly, _tables, _kernels, _gpu.  Nothing here copies anything back from the
+device; CuPy itself waits once, to look at a new matrix' indptr.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+from importlib import import_module
+from typing import Any
+
+import numpy as np
+
+from linconv import _arrays, _gpu, _kernels, _tables, assembly
+from linconv.geometry import Axis, Geometry, csr_nbytes
+
+# Threads of a block, and at most so many of them share a row.
+_THREADS, _WARP = 256, 32
+# The share of threads that have an entry of a row to write, on average.
+_BUSY = 0.75
+# Axes that a kernel has room for.
+_MOST_AXES = 16
+
+
+def conv_matrix(
+    geometry: Geometry,
+    kernel: Any,
+    *,
+    transposed: bool = False,
+    rows: tuple[int, int] | None = None,
+) -> Any:
+    """Return the matrix of a convolution, or of its transpose, as a cupyx csr_array.
+
+    The arguments are those of `assembly.conv_csr`, with taps in device memory.
+    """
+    if len(geometry.axes) > _MOST_AXES:
+        raise ValueError(
+            f"a matrix on the device has at most {_MOST_AXES} axes, got {len(geometry.axes)}"
+        )
+    part = assembly.part_of(geometry, transposed, rows)
+    values = assembly.arranged(geometry, kernel, transposed)[part.channels]
+    return _rows_of(part, values)
+
+
+def unfold_matrix(
+    geometry: Geometry, dtype: np.dtype, rows: tuple[int, int] | None = None
+) -> Any:
+    """Return the matrix that gathers every tap; as `assembly.unfold_csr`, on the device."""
+    _gpu.check_dtype(np.dtype(dtype), "the matrix")
+    found, nnz, shape = assembly.tap_rows(geometry, rows)
+    ones = import_module("cupy").ones((geometry.c_in, 1) + (1,) * len(geometry.axes), dtype)
+    target = _Target(shape, nnz, ones.dtype)
+    positions = math.prod(axis.out for axis in geometry.axes)
+    for tap in found:
+        numbers, values = _tables.tables(tap.grid), ones[: len(tap.bases)]
+        rows_apart = (tap.slots.step or 1) * positions
+        indptr = target.indptr[tap.slots.start * positions :]
+        target.write(numbers, values, tap.bases, 0, tap.begin, tap.pitch, rows_apart, indptr)
+    return target.matrix
+
+
+def _rows_of(part: assembly.Part, values: Any) -> Any:
+    """Return the matrix of a part of the rows; values: (channels, per group, k1..kd)."""
+    numbers, positions = _tables_of(part), math.prod(part.grid.lengths)
+    channels, per_group, *_ = values.shape
+    pitch = per_group * numbers.entries
+    target = _Target((channels * positions, part.columns), channels * pitch, values.dtype)
+    target.write(numbers, values, part.bases, part.plane, 0, pitch, positions, target.indptr)
+    return target.matrix
+
+
+class _Target:
+    """CSR arrays on the device that kernels write into."""
+
+    def __init__(self, shape: tuple[int, int], nnz: int, dtype: np.dtype) -> None:
+        cupy = import_module("cupy")
+        self.shape, self.nnz, self.index = shape, nnz, _arrays.index_dtype(shape, nnz)
+        _check(shape, nnz, dtype)
+        self.indptr = cupy.zeros(shape[0] + 1, self.index)
+        self.indices, self.data = cupy.empty(nnz, self.index), cupy.empty(nnz, dtype)
+        self.indptr[-1:] = nnz
+
+    @property
+    def matrix(self) -> Any:
+        """The arrays as a matrix."""
+        return _gpu.sparse_array(self.data, self.indices, self.indptr, self.shape)
+
+    def write(
+        self,
+        numbers: _tables.Tables,
+        values: Any,
+        bases: np.ndarray,
+        plane: int,
+        begin: int,
+        pitch: int,
+        rows_apart: int,
+        indptr: Any,
+    ) -> None:
+        """Write rows of some channels, `pitch` entries and `rows_apart` rows apart.
+
+        values: (channels, per group, k1..kd); bases: first column of each channel; the
+        first row is the first of `indptr` and its entries begin at `begin`.
+        """
+        channels, per_group, *sizes = values.shape
+        cupy, size = import_module("cupy"), per_group * numbers.templates
+        tables = (
+            cupy.asarray(np.asarray(t, np.int64)) for t in (numbers.numbers, bases, sizes)
+        )
+        table, bases, lengths = tables
+        columns = cupy.empty(size, self.index)
+        templates = cupy.empty(channels * size, self.data.dtype)
+        scalars = (len(sizes), per_group, plane, channels, numbers.templates)
+        arrays = (table, lengths, cupy.ascontiguousarray(values), columns, templates)
+        if templates.size:
+            _launch("write_templates", self.index, templates.size, _THREADS, arrays, scalars)
+        lanes = _lanes(per_group * numbers.width)
+        *outer, length = numbers.lengths
+        threads = min(_THREADS, -(-length * lanes // _WARP) * _WARP)
+        lines, pieces = math.prod(outer), -(-length // (threads // lanes))
+        scalars = (len(sizes), per_group, lines, numbers.templates, lanes)
+        scalars = (*scalars, begin, pitch, rows_apart)
+        arrays = (table, bases, columns, templates, indptr, self.indices, self.data)
+        count = channels * lines * pieces * threads
+        _launch("write_rows", self.index, count, threads, arrays, scalars)
+
+
+def _launch(
+    name: str, index: np.dtype, count: int, threads: int, arrays: tuple, scalars: tuple
+) -> None:
+    """Run a kernel for `count` threads in all."""
+    kernel = _module(arrays[-1].dtype.char, index.char).get_function(name)
+    arguments = (*arrays, *(np.int64(scalar) for scalar in scalars))
+    kernel((-(-count // threads),), (threads,), arguments)
+
+
+@functools.cache
+def _module(value: str, index: str) -> Any:
+    """Return the compiled kernels for a dtype of values and one of indices."""
+    return import_module("cupy").RawModule(code=source(value, index), options=("-std=c++17",))
+
+
+def source(value: str, index: str) -> str:
+    """Return the CUDA C++ for a dtype of values and one of indices, by their characters."""
+    real = "float" if value in "fF" else "double"
+    parts = 2 if np.dtype(value).kind == "c" else 1
+    places = "int" if np.dtype(index).itemsize == 4 else "long long"
+    head = f"#define REAL {real}\n#define PARTS {parts}\n#define INDEX {places}\n"
+    return head + _kernels.ASSEMBLY
+
+
+def _tables_of(part: assembly.Part) -> _tables.Tables:
+    """Return the tables of a part; those of all rows are remembered by their axes."""
+    return _remembered_tables(*part.key) if part.key else _tables.tables(part.grid)
+
+
+@functools.lru_cache(maxsize=32)
+def _remembered_tables(axes: tuple[Axis, ...], transposed: bool) -> _tables.Tables:
+    return _tables.tables(assembly.grid_of_axes(axes, transposed)[0])
+
+
+def _lanes(width: float) -> int:
+    """Return how many threads shall share a row of `width` entries."""
+    lanes = _WARP
+    while lanes > 1 and width < _BUSY * lanes * math.ceil(width / lanes):
+        lanes //= 2
+    return lanes
+
+
+def _check(shape: tuple[int, int], nnz: int, dtype: np.dtype) -> None:
+    """Raise MemoryError where the matrix does not fit in the device, or cuSPARSE."""
+    if nnz >= 1 << 31:
+        raise MemoryError(
+            f"the matrix of shape {shape} would have {nnz:,} nonzeros, and cuSPARSE takes "
+            "fewer than 2^31: build it in blocks with rows=(start, stop)"
+        )
+    nbytes, free = csr_nbytes(shape, nnz, dtype.itemsize), _free()
+    if nbytes > free:
+        raise MemoryError(
+            f"the matrix of shape {shape} with {nnz:,} nonzeros of {dtype} needs {nbytes:,} "
+            f"bytes, and the device has {free:,} left: build it in blocks with "
+            "rows=(start, stop), or use float32"
+        )
+
+
+def _free() -> int:
+    """Return the bytes that can be allocated on the device."""
+    cupy = import_module("cupy")
+    free, _ = cupy.cuda.runtime.memGetInfo()
+    return free + cupy.get_default_memory_pool().free_bytes()

@@ -1,0 +1,361 @@
+"""Matrices, products and operators of CuPy arrays: the host's are the truth.
+
+Where there is no GPU, a strict stand-in for CuPy runs them and the kernels' source is
+compiled for the host; with one, the same tests run on it, marked `gpu`.
+"""
+
+import importlib.util
+import pickle
+
+import host_kernels
+import numpy as np
+import nvrtc
+import pytest
+import standin
+from test_methods import random_geometry
+
+import linconv
+from linconv import _gpu, _gpu_assembly, assembly
+from linconv.geometry import Geometry
+from linconv.solvers import lstsq
+
+DTYPES = ("float32", "float64", "complex64", "complex128")
+
+
+def there_is_a_gpu():
+    if importlib.util.find_spec("cupy") is None:
+        return False
+    import cupy
+
+    try:
+        return cupy.cuda.runtime.getDeviceCount() > 0
+    except cupy.cuda.runtime.CUDARuntimeError:
+        return False
+
+
+GPU = there_is_a_gpu()
+real = pytest.param(
+    "gpu", marks=[pytest.mark.gpu, pytest.mark.skipif(not GPU, reason="needs a CUDA device")]
+)
+stand_in = pytest.param(
+    "stand-in",
+    marks=[
+        pytest.mark.skipif(GPU, reason="the stand-in is for machines without a CUDA device"),
+        pytest.mark.skipif(not host_kernels.COMPILER, reason="needs a C++ compiler"),
+    ],
+)
+
+
+@pytest.fixture(params=[stand_in, real])
+def cupy(request):
+    if request.param == "gpu":
+        yield pytest.importorskip("cupy")
+        return
+    with standin.installed() as module:
+        _gpu_assembly._module.cache_clear()
+        yield module
+    _gpu_assembly._module.cache_clear()
+
+
+def whole(kernel, dtype):
+    """Whole numbers: sums of taps are exact in any order."""
+    kernel = np.round(4 * kernel)
+    return (kernel if np.dtype(dtype).kind == "c" else kernel.real).astype(dtype)
+
+
+def same(matrix, csr):
+    """Assert that a matrix on the device has the arrays of one on the host."""
+    for name in ("data", "indices", "indptr"):
+        got, right = getattr(matrix, name).get(), getattr(csr, name)
+        assert got.dtype == right.dtype
+        np.testing.assert_array_equal(got, right)
+    assert matrix.shape == csr.shape
+    assert matrix.has_canonical_format
+
+
+@pytest.mark.parametrize("seeds", [range(i, i + 50) for i in range(0, 500, 50)], ids=str)
+def test_matrices_on_the_device_are_those_of_the_host(seeds, cupy):
+    for seed in seeds:
+        kernel, in_shape, options = random_geometry(seed)
+        kernel = whole(kernel, DTYPES[seed % 4])
+        geometry = Geometry.conv(kernel.shape, in_shape, **options)
+        device = cupy.asarray(kernel)
+        rng = np.random.default_rng(seed)
+        for transposed in (False, True):
+            length = (geometry.in_shape if transposed else geometry.out_shape)[0]
+            start = int(rng.integers(0, length))
+            for rows in (None, (start, int(rng.integers(start + 1, length + 1)))):
+                asked = {"transposed": transposed, "rows": rows}
+                got = _gpu_assembly.conv_matrix(geometry, device, **asked)
+                same(got, assembly.conv_csr(geometry, kernel, **asked))
+        got = _gpu_assembly.unfold_matrix(geometry, kernel.dtype)
+        same(got, assembly.unfold_csr(geometry, kernel.dtype))
+        length = geometry.c_in * int(np.prod([axis.k for axis in geometry.axes]))
+        start = int(rng.integers(0, length))
+        rows = start, int(rng.integers(start + 1, length + 1))
+        got = _gpu_assembly.unfold_matrix(geometry, kernel.dtype, rows)
+        same(got, assembly.unfold_csr(geometry, kernel.dtype, rows))
+
+
+def test_the_public_builders_follow_the_kernel(cupy):
+    kernel = np.arange(1.0, 7).reshape(2, 3)
+    device = cupy.asarray(kernel)
+    same(linconv.conv_matrix(device, (4, 5)), linconv.conv_matrix(kernel, (4, 5)))
+    options = {"stride": 2, "output_padding": 1, "dtype": "float32"}
+    right = linconv.conv_transpose_matrix(kernel, (4, 5), **options)
+    same(linconv.conv_transpose_matrix(device, (4, 5), **options), right)
+    right = linconv.conv_matrix(kernel, (4, 5), rows=(1, 3))
+    same(linconv.conv_matrix(device, (4, 5), rows=(1, 3)), right)
+
+
+def test_a_matrix_is_built_without_a_copy_to_the_host(cupy):
+    if not isinstance(cupy.asarray(0.0), standin.ndarray):
+        pytest.skip("the stand-in is for machines without a CUDA device")
+    kernel = cupy.asarray(np.ones((3, 3)))
+    before = standin.transfers.to_host
+    linconv.conv_matrix(kernel, (30, 40), padding="same", boundary="reflect")
+    A = linconv.Conv(kernel, (30, 40))
+    A.H @ (A @ cupy.asarray(np.ones(1200)))
+    assert standin.transfers.to_host == before
+
+
+def test_a_folded_nan_goes_where_it_belongs(cupy):
+    kernel = np.array([1.0, np.nan, 3.0])
+    for boundary in ("zeros", "antireflect", "circular"):
+        options = {"padding": 3, "boundary": boundary}
+        got = linconv.conv_matrix(cupy.asarray(kernel), 4, **options).data.get()
+        np.testing.assert_array_equal(got, linconv.conv_matrix(kernel, 4, **options).data)
+
+
+def operators(dtype):
+    """Yield operators of every kind, on the host, that can be moved."""
+    rng = np.random.default_rng(3)
+    kernel = rng.standard_normal((3, 3)).astype(dtype)
+    if kernel.dtype.kind == "c":
+        kernel = kernel + 1j * rng.standard_normal((3, 3)).astype(kernel.real.dtype)
+    A = linconv.Conv(kernel, (6, 7), padding=1, boundary="reflect")
+    G = linconv.gradient((6, 7), dtype=kernel.real.dtype)
+    yield A
+    yield 2 * A + linconv.Identity(42, dtype)
+    yield A.H @ A + 0.1 * linconv.Identity(42, dtype)
+    yield linconv.Unfold((6, 7), 2, dtype=dtype)
+    yield linconv.vstack([A, G])
+    yield linconv.block([[A, None], [None, A.conj()]])
+    yield linconv.Diagonal(kernel) @ linconv.Restriction(
+        (slice(3), slice(3)), (6, 7), dtype=dtype
+    )
+    yield linconv.Matrix(kernel[:, :2])
+    yield linconv.kron(linconv.Matrix(kernel[:2]), linconv.Matrix(kernel))
+    yield linconv.vstack([A, A]).real
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_operators_move_and_compute_the_same(dtype, cupy):
+    rng = np.random.default_rng(5)
+    for A in operators(dtype):
+        moved = A.to("gpu")
+        assert moved.device == "gpu"
+        assert A.to("cpu") is A
+        for P, Q in ((A, moved), (A.T, moved.T), (A.H, moved.H), (A.conj(), moved.conj())):
+            for kind in ("float32", "float64", "complex128"):
+                X = rng.standard_normal((P.shape[1], 3)).astype(kind)
+                tolerance = 200 * np.finfo(np.result_type(dtype, kind)).eps * 20
+                tolerance = max(tolerance, 4000 * np.finfo(dtype).eps)
+                for x in (X, X[:, 0]):
+                    right, got = P @ x, Q @ cupy.asarray(x)
+                    assert got.dtype == right.dtype
+                    np.testing.assert_allclose(got.get(), right, rtol=0, atol=tolerance)
+            shaped = rng.standard_normal((2, *P.in_shape))
+            got = Q(cupy.asarray(shaped)).get()
+            np.testing.assert_allclose(got, P(shaped), rtol=0, atol=4000 * np.finfo(dtype).eps)
+        np.testing.assert_array_equal(moved.to("cpu").toarray(), A.toarray())
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_expressions_become_one_matrix_on_the_device(dtype, cupy):
+    for A in operators(dtype):
+        moved = A.to("gpu")
+        if "Product" in repr(A) or "Kron" in repr(A):
+            continue  # those have none, see below
+        matrix = moved.tosparse()
+        np.testing.assert_allclose(matrix.toarray().get(), A.toarray(), rtol=1e-6)
+        turned = moved.H.tosparse().toarray().get()
+        np.testing.assert_allclose(turned, A.H.toarray(), rtol=1e-6)
+
+
+def test_products_of_operators_have_no_matrix_on_the_device(cupy):
+    A = linconv.Conv(cupy.asarray(np.ones(3)), 7, padding=1)
+    with pytest.raises(NotImplementedError, match="a product has no matrix on the GPU"):
+        (A @ A).tosparse()
+    with pytest.raises(NotImplementedError, match="a Kronecker product has no matrix on the"):
+        linconv.kron(A, A).tosparse()
+    right = np.linalg.matrix_power(A.to("cpu").toarray(), 2)
+    np.testing.assert_allclose((A @ A).to("cpu").toarray(), right)
+
+
+def test_arrays_are_never_moved_unasked(cupy):
+    kernel, x = np.ones(3), np.ones(7)
+    A = linconv.Conv(kernel, 7)
+    B = linconv.Conv(cupy.asarray(kernel), 7)
+    with pytest.raises(
+        TypeError, match=r"x must be a CuPy array.*cupy\.asarray\(x\).*to\('cpu'\)"
+    ):
+        B @ x
+    with pytest.raises(
+        TypeError, match=r"must be a CuPy array, as the operator lies on the GPU"
+    ):
+        B(x)
+    with pytest.raises(TypeError, match=r"must be a NumPy array, got a cupy.*A\.to\('gpu'\)"):
+        A @ cupy.asarray(x)
+    with pytest.raises(
+        TypeError, match="must lie on one device, got some on the cpu and some"
+    ):
+        A + B
+    with pytest.raises(TypeError, match="must lie on one device"):
+        linconv.vstack([A, B])
+    with pytest.raises(
+        TypeError, match="the kernel must lie where the operator does, on the gpu"
+    ):
+        B.with_kernel(kernel)
+    C = B.with_kernel(cupy.asarray(2 * kernel))
+    np.testing.assert_array_equal((C @ cupy.asarray(x)).get(), np.full(5, 6.0))
+
+
+def test_what_a_device_cannot_hold_is_said(cupy, monkeypatch):
+    with pytest.raises(
+        TypeError, match="kernel has dtype int64, but CuPy's sparse matrices hold"
+    ):
+        linconv.conv_matrix(cupy.asarray(np.arange(3)), 7)
+    with pytest.raises(TypeError, match="kernel has dtype float16, but CuPy's"):
+        linconv.Conv(cupy.asarray(np.ones(3, "f2")), 7)
+    with pytest.raises(TypeError, match="would lose its imaginary part as dtype float32"):
+        linconv.conv_matrix(cupy.asarray(np.ones(3, "c8")), 7, dtype="f4")
+    with pytest.raises(TypeError, match="the matrix has dtype int64, but CuPy's"):
+        linconv.Unfold(5, 2, dtype=int).to("gpu")
+    with pytest.raises(TypeError, match="has dtype int64, but CuPy's"):
+        linconv.Matrix([[1, 2]]).to("gpu")
+    with pytest.raises(ValueError, match="on the GPU there is only 'sparse'"):
+        linconv.Conv(cupy.asarray(np.ones(3)), 7, method="fft")
+    with pytest.raises(ValueError, match="has at most 16 axes, got 17"):
+        linconv.conv_matrix(cupy.asarray(np.ones((1,) * 17)), (1,) * 17)
+    kernel = cupy.asarray(np.ones((9, 9)))
+    with pytest.raises(MemoryError, match=r"fewer than 2\^31: build it in blocks"):
+        linconv.conv_matrix(kernel, (6000, 6000))
+    monkeypatch.setattr(_gpu_assembly, "_free", lambda: 10_000)
+    with pytest.raises(
+        MemoryError, match="bytes, and the device has 10,000 left: build it in"
+    ):
+        linconv.conv_matrix(kernel, (60, 60))
+
+
+def test_a_method_is_kept_where_the_device_has_it(cupy):
+    kernel = cupy.asarray(np.ones((3, 3)))
+    A = linconv.Conv(kernel, (8, 8), method="sparse")
+    assert repr(A).endswith("method='sparse')")
+    assert "on the GPU" in A.explain()
+    host = linconv.Conv(np.ones((3, 3)), (8, 8), method="fft")
+    assert host.to("gpu").method == "sparse"
+    again = pickle.loads(pickle.dumps(host)).to("gpu")
+    assert again.device == "gpu"
+
+
+def test_devices_have_names(cupy):
+    A = linconv.Conv(cupy.asarray(np.ones(3)), 7)
+    assert A.device == A.T.device == (2 * A).device == "gpu"
+    assert A.to("gpu") is A
+    eye = linconv.Identity(5)
+    assert eye.device is None
+    assert eye.to("gpu") is eye
+    x = np.arange(5.0)
+    np.testing.assert_array_equal((eye @ cupy.asarray(x)).get(), eye @ x)
+    with pytest.raises(ValueError, match='device must be "cpu" or "gpu", got \'tpu\''):
+        A.to("tpu")
+
+
+def test_a_cupy_matrix_becomes_an_operator(cupy):
+    matrix = linconv.conv_matrix(cupy.asarray(np.arange(1.0, 4)), 5)
+    A = linconv.aslinearoperator(matrix)
+    assert A.device == "gpu"
+    right = linconv.conv_matrix(np.arange(1.0, 4), 5)
+    np.testing.assert_array_equal(A.to("cpu").toarray(), right.toarray())
+    x = cupy.asarray(np.ones(3))
+    np.testing.assert_array_equal((A @ (A.H @ x)).get(), right @ (right.T @ np.ones(3)))
+
+
+@pytest.mark.parametrize("columns", [1, 3])
+def test_least_squares_stay_on_the_device(columns, cupy):
+    rng = np.random.default_rng(8)
+    kernel, shape = rng.standard_normal((3, 3)), (9, 8)
+    A = linconv.Conv(kernel, shape, padding=1)
+    G = linconv.gradient(shape)
+    b = rng.standard_normal((72, columns))
+    options = {"damp": 0.1, "tol": 1e-10}
+    right = lstsq(A, b, penalties=[(0.5, G)], **options)
+    got = lstsq(A.to("gpu"), cupy.asarray(b), penalties=[(0.5, G.to("gpu"))], **options)
+    assert got.converged
+    np.testing.assert_allclose(got.x.get(), right.x, atol=1e-7)
+
+
+def test_without_a_gpu_asking_for_one_says_so(monkeypatch):
+    if GPU:
+        pytest.skip("the stand-in is for machines without a CUDA device")
+    A = linconv.Conv(np.ones(3), 7)
+    if importlib.util.find_spec("cupy") is None:
+        with pytest.raises(
+            RuntimeError, match=r"the GPU needs CuPy: pip install linconv\[cuda12\]"
+        ):
+            A.to("gpu")
+    with standin.installed() as cupy:
+
+        class CUDARuntimeError(RuntimeError):
+            pass
+
+        def none():
+            raise CUDARuntimeError("cudaErrorNoDevice: no CUDA-capable device is detected")
+
+        monkeypatch.setattr(
+            cupy.cuda.runtime, "CUDARuntimeError", CUDARuntimeError, raising=False
+        )
+        monkeypatch.setattr(cupy.cuda.runtime, "getDeviceCount", none)
+        with pytest.raises(
+            RuntimeError, match="CuPy finds no GPU that it can use: cudaErrorNoD"
+        ):
+            A.to("gpu")
+        monkeypatch.setattr(cupy.cuda.runtime, "getDeviceCount", lambda: 0)
+        with pytest.raises(RuntimeError, match="it sees no device"):
+            A.to("gpu")
+
+
+def test_an_operator_that_does_not_say_how_cannot_be_moved(cupy):
+    with pytest.raises(TypeError, match="FilterConv cannot be moved: it lies on the cpu"):
+        linconv.FilterConv(np.ones(5), (2,)).to("gpu")
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("index", ["int32", "int64"])
+def test_nvidias_compiler_takes_every_kernel(dtype, index):
+    if nvrtc.library() is None:
+        pytest.skip("could not import 'nvidia': NVRTC's wheel is not installed")
+    source = _gpu_assembly.source(np.dtype(dtype).char, np.dtype(index).char)
+    ptx = nvrtc.compile_ptx(source, "sm_90")
+    assert ptx.count(".visible .entry") == 2
+
+
+def test_a_typo_in_a_kernel_is_found():
+    if nvrtc.library() is None:
+        pytest.skip("could not import 'nvidia': NVRTC's wheel is not installed")
+    source = _gpu_assembly.source("d", "i").replace("shift += at[1];", "shift += att[1];")
+    with pytest.raises(AssertionError, match='identifier "att" is undefined'):
+        nvrtc.compile_ptx(source, "sm_90")
+
+
+@pytest.mark.parametrize(
+    ("width", "lanes"), [(1, 1), (3, 4), (9, 4), (25, 32), (81, 32), (5.5, 2)]
+)
+def test_rows_are_shared_by_threads_that_have_work(width, lanes):
+    assert _gpu_assembly._lanes(width) == lanes
+
+
+def test_a_matrix_of_another_library_is_none_of_cupys():
+    assert not _gpu.is_matrix(linconv.conv_matrix([1.0], 3))
+    assert not _gpu.is_matrix(np.ones(3))
