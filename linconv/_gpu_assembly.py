@@ -35,13 +35,18 @@ def conv_matrix(
 
     The arguments are those of `assembly.conv_csr`, with taps in device memory.
     """
-    if len(geometry.axes) > _MOST_AXES:
-        raise ValueError(
-            f"a matrix on the device has at most {_MOST_AXES} axes, got {len(geometry.axes)}"
-        )
+    check_axes(geometry)
     part = assembly.part_of(geometry, transposed, rows)
     values = assembly.arranged(geometry, kernel, transposed)[part.channels]
     return _rows_of(part, values)
+
+
+def check_axes(geometry: Geometry) -> None:
+    """Raise ValueError where a kernel has no room for all axes."""
+    if len(geometry.axes) > _MOST_AXES:
+        raise ValueError(
+            f"a convolution on the GPU has at most {_MOST_AXES} axes, got {len(geometry.axes)}"
+        )
 
 
 def unfold_matrix(
@@ -55,10 +60,20 @@ def unfold_matrix(
     positions = math.prod(axis.out for axis in geometry.axes)
     for tap in found:
         numbers, values = _tables.tables(tap.grid), ones[: len(tap.bases)]
+        templates = Templates(numbers, values, tap.bases, 0, target.index)
         rows_apart = (tap.slots.step or 1) * positions
         indptr = target.indptr[tap.slots.start * positions :]
-        target.write(numbers, values, tap.bases, 0, tap.begin, tap.pitch, rows_apart, indptr)
+        target.write(templates, tap.begin, tap.pitch, rows_apart, indptr)
     return target.matrix
+
+
+def templates_of(geometry: Geometry, kernel: Any, transposed: bool) -> Templates:
+    """Return the different rows of a convolution's matrix, for products without it."""
+    check_axes(geometry)
+    part = assembly.part_of(geometry, transposed, None)
+    values = assembly.arranged(geometry, kernel, transposed)
+    index = _arrays.index_dtype((part.columns, part.columns), 0)
+    return Templates(_tables_of(part), values, part.bases, part.plane, index)
 
 
 def _rows_of(part: assembly.Part, values: Any) -> Any:
@@ -67,8 +82,48 @@ def _rows_of(part: assembly.Part, values: Any) -> Any:
     channels, per_group, *_ = values.shape
     pitch = per_group * numbers.entries
     target = _Target((channels * positions, part.columns), channels * pitch, values.dtype)
-    target.write(numbers, values, part.bases, part.plane, 0, pitch, positions, target.indptr)
+    templates = Templates(numbers, values, part.bases, part.plane, target.index)
+    target.write(templates, 0, pitch, positions, target.indptr)
     return target.matrix
+
+
+class Templates:
+    """The different rows of a matrix, in device memory, and the tables that place them.
+
+    Made of the taps, (channels, per group, k1..kd), the first column of each channel and
+    the columns that the channels of a group are apart.
+    """
+
+    def __init__(
+        self,
+        numbers: _tables.Tables,
+        values: Any,
+        bases: np.ndarray,
+        plane: int,
+        index: np.dtype,
+    ) -> None:
+        cupy, self.numbers, self.index = import_module("cupy"), numbers, index
+        self.channels, self.per_group, *sizes = values.shape
+        on_host = (numbers.numbers, bases, sizes)
+        table, bases, lengths = (cupy.asarray(np.asarray(t, np.int64)) for t in on_host)
+        columns = cupy.empty(self.per_group * numbers.templates, index)
+        rows = cupy.empty(self.channels * columns.size, values.dtype)
+        scalars = (len(sizes), self.per_group, plane, self.channels, numbers.templates)
+        arrays = (table, lengths, cupy.ascontiguousarray(values), columns, rows)
+        if rows.size:
+            launch("write_templates", index, rows.size, _THREADS, arrays, scalars)
+        self.arrays = table, bases, columns, rows
+
+    @property
+    def lines(self) -> int:
+        """Lines of rows of a channel."""
+        return math.prod(self.numbers.lengths[:-1])
+
+    @property
+    def scalars(self) -> tuple[int, int, int, int]:
+        """What every kernel asks for: axes, channels of a group, lines, template entries."""
+        axes, templates = len(self.numbers.lengths), self.numbers.templates
+        return axes, self.per_group, self.lines, templates
 
 
 class _Target:
@@ -88,45 +143,23 @@ class _Target:
         return _gpu.sparse_array(self.data, self.indices, self.indptr, self.shape)
 
     def write(
-        self,
-        numbers: _tables.Tables,
-        values: Any,
-        bases: np.ndarray,
-        plane: int,
-        begin: int,
-        pitch: int,
-        rows_apart: int,
-        indptr: Any,
+        self, templates: Templates, begin: int, pitch: int, rows_apart: int, indptr: Any
     ) -> None:
         """Write rows of some channels, `pitch` entries and `rows_apart` rows apart.
 
-        values: (channels, per group, k1..kd); bases: first column of each channel; the
-        first row is the first of `indptr` and its entries begin at `begin`.
+        The first row is the first of `indptr` and its entries begin at `begin`.
         """
-        channels, per_group, *sizes = values.shape
-        cupy, size = import_module("cupy"), per_group * numbers.templates
-        tables = (
-            cupy.asarray(np.asarray(t, np.int64)) for t in (numbers.numbers, bases, sizes)
-        )
-        table, bases, lengths = tables
-        columns = cupy.empty(size, self.index)
-        templates = cupy.empty(channels * size, self.data.dtype)
-        scalars = (len(sizes), per_group, plane, channels, numbers.templates)
-        arrays = (table, lengths, cupy.ascontiguousarray(values), columns, templates)
-        if templates.size:
-            _launch("write_templates", self.index, templates.size, _THREADS, arrays, scalars)
-        lanes = _lanes(per_group * numbers.width)
-        *outer, length = numbers.lengths
+        length = templates.numbers.lengths[-1]
+        lanes = _lanes(templates.per_group * templates.numbers.width)
         threads = min(_THREADS, -(-length * lanes // _WARP) * _WARP)
-        lines, pieces = math.prod(outer), -(-length // (threads // lanes))
-        scalars = (len(sizes), per_group, lines, numbers.templates, lanes)
-        scalars = (*scalars, begin, pitch, rows_apart)
-        arrays = (table, bases, columns, templates, indptr, self.indices, self.data)
-        count = channels * lines * pieces * threads
-        _launch("write_rows", self.index, count, threads, arrays, scalars)
+        pieces = -(-length // (threads // lanes))
+        scalars = (*templates.scalars, lanes, begin, pitch, rows_apart)
+        arrays = (*templates.arrays, indptr, self.indices, self.data)
+        count = templates.channels * templates.lines * pieces * threads
+        launch("write_rows", self.index, count, threads, arrays, scalars)
 
 
-def _launch(
+def launch(
     name: str, index: np.dtype, count: int, threads: int, arrays: tuple, scalars: tuple
 ) -> None:
     """Run a kernel for `count` threads in all."""
@@ -147,7 +180,7 @@ def source(value: str, index: str) -> str:
     parts = 2 if np.dtype(value).kind == "c" else 1
     places = "int" if np.dtype(index).itemsize == 4 else "long long"
     head = f"#define REAL {real}\n#define PARTS {parts}\n#define INDEX {places}\n"
-    return head + _kernels.ASSEMBLY
+    return head + _kernels.SOURCE
 
 
 def _tables_of(part: assembly.Part) -> _tables.Tables:

@@ -1,12 +1,12 @@
-"""CUDA C++ that writes CSR arrays from the tables of `_tables`; text only.
+"""CUDA C++ that works on the tables of `_tables`: CSR arrays, and products; text only.
 
-`REAL`, `PARTS` (2 for complex numbers) and `INDEX` are put before the source.  Both
-kernels write every number once, in order, and read nothing that they write.
+`REAL`, `PARTS` (2 for complex numbers) and `INDEX` are put before the source.  Every
+kernel writes every number once, in a fixed order, and reads nothing that it writes.
 """
 
 from __future__ import annotations
 
-ASSEMBLY = r"""
+SOURCE = r"""
 typedef long long place;
 struct alignas(PARTS * sizeof(REAL)) value { REAL part[PARTS]; };
 
@@ -85,7 +85,31 @@ extern "C" __global__ void write_templates(
     values[thread] = total;
 }
 
-// Rows of one line per block and chunk: `lanes` neighbouring threads share a row.
+// What a line of rows, all positions of the last axis, has in common.
+struct line {
+    place channel, position, width, begin, start, shift;
+};
+
+// Find a line by Horner's rule over the outer axes; `start` lacks what precedes a channel.
+__device__ inline line find_line(const place* table, int last, place which, place per_channel,
+                                 place per_group)
+{
+    place length = head(table, last, LENGTH), rest = which % per_channel;
+    line found = {which / per_channel, rest * length, per_group, 0, 0, 0};
+    for (int a = 0; a < last; a++) {
+        place lines = head(table, a, LATER_LENGTHS) / length;
+        const place* at = table + head(table, a, POSITIONS) + 3 * (rest / lines);
+        const place* stencil = table + head(table, a, STENCILS) + 2 * at[0];
+        rest %= lines;
+        found.start += found.width * at[2] * head(table, a, LATER_ENTRIES);
+        found.begin += found.width * stencil[0] * head(table, a, LATER_TEMPLATES);
+        found.shift += at[1];
+        found.width *= stencil[1];
+    }
+    return found;
+}
+
+// Rows of a piece of a line per block: `lanes` neighbouring threads share a row.
 extern "C" __global__ void write_rows(
     const place* table, const place* bases, const INDEX* columns, const value* values,
     INDEX* indptr, INDEX* indices, value* data,
@@ -94,39 +118,84 @@ extern "C" __global__ void write_rows(
 {
     int last = (int) axes - 1;
     place length = head(table, last, LENGTH), rows = blockDim.x / lanes;
-    place chunks = (length + rows - 1) / rows;
-    place line = blockIdx.x / chunks, chunk = blockIdx.x % chunks;
-    place channel = line / per_channel, rest = line % per_channel;
-
-    // Where this line begins: by Horner's rule over the outer axes.
-    place start = first + channel * pitch, begin = 0, shift = bases[channel];
-    place width = per_group;
-    for (int a = 0; a < last; a++) {
-        place lines = head(table, a, LATER_LENGTHS) / length;
-        const place* at = table + head(table, a, POSITIONS) + 3 * (rest / lines);
-        const place* stencil = table + head(table, a, STENCILS) + 2 * at[0];
-        rest %= lines;
-        start += width * at[2] * head(table, a, LATER_ENTRIES);
-        begin += width * stencil[0] * head(table, a, LATER_TEMPLATES);
-        shift += at[1];
-        width *= stencil[1];
-    }
-
-    place position = chunk * rows + threadIdx.x / lanes;
+    place pieces = (length + rows - 1) / rows;
+    line found = find_line(table, last, blockIdx.x / pieces, per_channel, per_group);
+    place position = blockIdx.x % pieces * rows + threadIdx.x / lanes;
     if (position >= length) return;
+
     const place* at = table + head(table, last, POSITIONS) + 3 * position;
     const place* stencil = table + head(table, last, STENCILS) + 2 * at[0];
-    start += width * at[2];
-    begin += width * stencil[0];
-    shift += at[1];
-    width *= stencil[1];
+    place start = first + found.channel * pitch + found.start + found.width * at[2];
+    place begin = found.begin + found.width * stencil[0], width = found.width * stencil[1];
+    place shift = bases[found.channel] + found.shift + at[1];
     place lane = threadIdx.x % lanes;
-    place row = channel * rows_apart + line % per_channel * length + position;
+    place row = found.channel * rows_apart + found.position + position;
     if (lane == 0) indptr[row] = (INDEX) start;
-    const value* source = values + channel * per_group * templates + begin;
+    const value* source = values + found.channel * per_group * templates + begin;
     for (place e = lane; e < width; e += lanes) {
         indices[start + e] = (INDEX) (columns[begin + e] + shift);
         data[start + e] = source[e];
+    }
+}
+
+__device__ inline void add_product(value& total, const value& a, const value& b)
+{
+#if PARTS == 2
+    total.part[0] += a.part[0] * b.part[0] - a.part[1] * b.part[1];
+    total.part[1] += a.part[0] * b.part[1] + a.part[1] * b.part[0];
+#else
+    total.part[0] += a.part[0] * b.part[0];
+#endif
+}
+
+// Products without the matrix, y = C x for vectors one after the other.  A thread computes
+// EACH positions of a line; where they have one stencil, it reads every tap once for all.
+enum { EACH = 4 };
+
+extern "C" __global__ void multiply(
+    const place* table, const place* bases, const INDEX* columns, const value* values,
+    const value* x, value* y,
+    place axes, place per_group, place per_channel, place templates, place lines,
+    place x_size, place y_size)
+{
+    int last = (int) axes - 1;
+    place length = head(table, last, LENGTH), together = (place) blockDim.x * EACH;
+    place pieces = (length + together - 1) / together, job = blockIdx.x / pieces;
+    line found = find_line(table, last, job % lines, per_channel, per_group);
+    const place* positions = table + head(table, last, POSITIONS);
+    const place* stencils = table + head(table, last, STENCILS);
+    place at = blockIdx.x % pieces * together + threadIdx.x;
+    if (at >= length) return;
+
+    const value* input = x + job / lines * x_size + bases[found.channel] + found.shift;
+    place row = found.channel * per_channel * length + found.position;
+    value* output = y + job / lines * y_size + row;
+    place from[EACH], step = blockDim.x, stencil = positions[3 * at];
+    int count = 0;  // positions from `at` on that have its stencil
+    for (place p = at; count < EACH && p < length && positions[3 * p] == stencil; p += step)
+        from[count++] = positions[3 * p + 1];
+    for (int done = 0; done < EACH && at < length;) {
+        place begin = found.begin + found.width * stencils[2 * stencil];
+        place width = found.width * stencils[2 * stencil + 1];
+        const INDEX* read = columns + begin;
+        const value* source = values + found.channel * per_group * templates + begin;
+        value total[EACH] = {};
+        if (count == EACH) {
+            for (place e = 0; e < width; e++)
+                for (int k = 0; k < EACH; k++)
+                    add_product(total[k], source[e], input[read[e] + from[k]]);
+        } else {
+            for (int k = 0; k < count; k++)
+                for (place e = 0; e < width; e++)
+                    add_product(total[k], source[e], input[read[e] + from[k]]);
+        }
+        for (int k = 0; k < count; k++) output[at + k * step] = total[k];
+        at += count * step;
+        done += count;
+        if (at >= length) return;
+        stencil = positions[3 * at];
+        from[0] = positions[3 * at + 1];
+        count = 1;
     }
 }
 """

@@ -12,7 +12,7 @@ import numpy as np
 import nvrtc
 import pytest
 import standin
-from test_methods import random_geometry
+from test_methods import random_geometry, values
 
 import linconv
 from linconv import _gpu, _gpu_assembly, assembly
@@ -95,6 +95,50 @@ def test_matrices_on_the_device_are_those_of_the_host(seeds, cupy):
         rows = start, int(rng.integers(start + 1, length + 1))
         got = _gpu_assembly.unfold_matrix(geometry, kernel.dtype, rows)
         same(got, assembly.unfold_csr(geometry, kernel.dtype, rows))
+
+
+@pytest.mark.parametrize("seeds", [range(i, i + 30) for i in range(0, 120, 30)], ids=str)
+def test_products_without_a_matrix_are_those_of_the_matrix(seeds, cupy):
+    for seed in seeds:
+        kernel, in_shape, options = random_geometry(seed)
+        A = linconv.Conv(cupy.asarray(kernel), in_shape, method="direct", **options)
+        assert A.method == "direct"
+        C = linconv.conv_matrix(kernel, in_shape, **options)
+        rng = np.random.default_rng(seed)
+        for dtype in DTYPES:
+            for B, matrix in ((A, C), (A.H, C.conj().T.tocsr()), (A.T, C.T.tocsr())):
+                X = values(rng, (B.shape[1], 3), dtype)
+                eps = max(np.finfo(dtype).eps, np.finfo(kernel.dtype).eps)
+                bound = 4000 * eps * max(1, np.abs(kernel).sum())  # antireflect weighs by 5
+                for x in (X, X[:, 0]):
+                    got, right = (B @ cupy.asarray(x)).get(), matrix @ x
+                    assert got.dtype == right.dtype
+                    assert np.abs(got - right).max(initial=0) <= bound
+
+
+@pytest.mark.parametrize("n", [1, 31, 127, 128, 129, 512, 513, 1100])
+@pytest.mark.parametrize("boundary", ["zeros", "reflect"])
+def test_threads_share_taps_on_lines_of_any_length(n, boundary, cupy):
+    kernel = np.arange(1.0, 16).reshape(3, 5)
+    options = {"padding": "same", "boundary": boundary}
+    A = linconv.Conv(cupy.asarray(kernel), (3, n), method="direct", **options)
+    C = linconv.conv_matrix(kernel, (3, n), **options)
+    x = np.arange(3.0 * n) % 7
+    np.testing.assert_array_equal((A @ cupy.asarray(x)).get(), C @ x)
+    np.testing.assert_array_equal((A.T @ cupy.asarray(x)).get(), C.T @ x)
+    empty = cupy.asarray(np.empty((3 * n, 0)))
+    assert (A @ empty).shape == (3 * n, 0)
+
+
+def test_the_device_chooses_its_own_methods(cupy):
+    kernel = cupy.asarray(np.ones((3, 3)))
+    assert linconv.Conv(kernel, (30, 30), padding=1).method == "direct"
+    assert linconv.Conv(kernel, (4, 4), padding=2).method == "sparse"  # edges, most of it
+    layer = cupy.asarray(np.ones((8, 8, 3, 3)))
+    assert linconv.Conv(layer, (8, 30, 30)).method == "sparse"
+    host = linconv.Conv(np.ones((3, 3)), (30, 30), method="direct")
+    assert host.to("gpu").method == "direct"
+    assert host.to("gpu").with_kernel(kernel).method == "direct"
 
 
 def test_the_public_builders_follow_the_kernel(cupy):
@@ -234,7 +278,7 @@ def test_what_a_device_cannot_hold_is_said(cupy, monkeypatch):
         linconv.Unfold(5, 2, dtype=int).to("gpu")
     with pytest.raises(TypeError, match="has dtype int64, but CuPy's"):
         linconv.Matrix([[1, 2]]).to("gpu")
-    with pytest.raises(ValueError, match="on the GPU there is only 'sparse'"):
+    with pytest.raises(ValueError, match="on the GPU there are 'sparse', 'direct'"):
         linconv.Conv(cupy.asarray(np.ones(3)), 7, method="fft")
     with pytest.raises(ValueError, match="has at most 16 axes, got 17"):
         linconv.conv_matrix(cupy.asarray(np.ones((1,) * 17)), (1,) * 17)
@@ -254,7 +298,7 @@ def test_a_method_is_kept_where_the_device_has_it(cupy):
     assert repr(A).endswith("method='sparse')")
     assert "on the GPU" in A.explain()
     host = linconv.Conv(np.ones((3, 3)), (8, 8), method="fft")
-    assert host.to("gpu").method == "sparse"
+    assert host.to("gpu").method == "direct"
     again = pickle.loads(pickle.dumps(host)).to("gpu")
     assert again.device == "gpu"
 
@@ -338,7 +382,7 @@ def test_nvidias_compiler_takes_every_kernel(dtype, index):
         pytest.skip("could not import 'nvidia': NVRTC's wheel is not installed")
     source = _gpu_assembly.source(np.dtype(dtype).char, np.dtype(index).char)
     ptx = nvrtc.compile_ptx(source, "sm_90")
-    assert ptx.count(".visible .entry") == 2
+    assert ptx.count(".visible .entry") == 3
 
 
 def test_a_typo_in_a_kernel_is_found():

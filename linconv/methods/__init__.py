@@ -6,7 +6,8 @@ needs.  Every method must agree with the matrix: the matrix is the truth.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from importlib import import_module
 from typing import Any, Protocol
@@ -50,7 +51,13 @@ METHODS: dict[str, tuple[str, str, bool]] = {
     "torch": ("torch", "Torch", False),
 }
 # Those for CuPy's arrays.
-GPU_METHODS: dict[str, tuple[str, str, bool]] = {"sparse": ("gpu", "Sparse", True)}
+GPU_METHODS: dict[str, tuple[str, str, bool]] = {
+    "sparse": ("gpu", "Sparse", True),
+    "direct": ("gpu", "Direct", True),
+}
+
+# Pairs of channels in a group up to which "auto" needs no matrix on a GPU.
+_CHANNELS = 16
 
 
 @dataclass(frozen=True)
@@ -71,7 +78,7 @@ class Choice:
         """Return in words what was chosen, and what every method would cost."""
         how = "chosen by 'auto'" if self.asked == "auto" else "as asked"
         if self.device == "gpu":
-            return f"method {self.name!r} on the GPU, {how}; there is no other there"
+            return f"method {self.name!r} on the GPU, {how}; there are {_quoted(GPU_METHODS)}"
         lines = [f"method {self.name!r}, {how}; one product would take about"]
         return "\n".join(lines + [f"  {found}" for found in estimates(geometry, dtype)])
 
@@ -95,7 +102,7 @@ def choose(name: str, geometry: Geometry, dtype: np.dtype, device: str = "cpu") 
             )
         return Choice(name, name, device)
     if device == "gpu":
-        return Choice("sparse", name, device)
+        return Choice(_for_gpu(geometry), name, device)
     best = cost.cheapest(estimates(geometry, dtype))
     return Choice(best, name)
 
@@ -115,12 +122,28 @@ def estimates(geometry: Geometry, dtype: np.dtype) -> list[cost.Estimate]:
     return found
 
 
+def _quoted(names: Iterable[str]) -> str:
+    return ", ".join(map(repr, names))
+
+
+def _for_gpu(geometry: Geometry) -> str:
+    """Return "direct" where rows are mostly alike and channels few, else the matrix.
+
+    Many channels read a sample many times, which "direct" does not share; where most rows
+    are edges, templates are the matrix.  Not measured yet.
+    """
+    few = geometry.c_in * geometry.c_out <= _CHANNELS * geometry.groups**2
+    inside = math.prod(len(axis.interior) for axis in geometry.axes)
+    alike = 2 * inside > math.prod(axis.out for axis in geometry.axes)
+    return "direct" if few and alike else "sparse"
+
+
 def why_not(name: str, geometry: Geometry, dtype: np.dtype, device: str) -> str:
     """Return why a method cannot represent a convolution there, or an empty string."""
     if name == "auto" or (device == "gpu" and name in GPU_METHODS):
         return ""
     if device == "gpu":
-        return f"on the GPU there is only {', '.join(map(repr, GPU_METHODS))}"
+        return f"on the GPU there are {_quoted(GPU_METHODS)}"
     return _why_not(name)(geometry, dtype)
 
 
