@@ -120,13 +120,6 @@ def test_lines_of_any_length_are_computed_in_blocks(n, boundary, dtype):
         close(A.rmatmat(X), matrix.conj().T @ X, weight * np.abs(X).max(), (dtype,))
 
 
-def test_only_runs_of_neighbours_may_lie_side_by_side():
-    strided = boxes.plan(Geometry.conv((3,), (20,), stride=2), False)
-    assert not strided.unbroken
-    with pytest.raises(ValueError, match="vectors side by side need a plan whose runs are"):
-        strided.side_by_side(8)
-
-
 LAWFUL = [
     ((3, 3), (9, 8), {"padding": 1, "boundary": "reflect"}),
     ((4, 2, 3), (4, 11), {"stride": 2, "padding": [(2, 1)], "groups": 2}),

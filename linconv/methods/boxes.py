@@ -11,7 +11,7 @@ import functools
 import itertools
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -28,6 +28,8 @@ SHORT = 6
 _LINES = 64
 # Results that lines computed together have between them.
 _TOGETHER = 1 << 11
+# Taps that share what they load, at most.
+SHARING = 4
 # Results of a piece of a line.
 _PIECE = 1 << 13
 
@@ -128,32 +130,30 @@ class Plan:
                 done += size
         return result
 
-    @property
-    def unbroken(self) -> bool:
-        """Whether every run reads neighbours and writes neighbours, one channel at a time."""
-        counts, moves = self.runs[:, 0], self.runs[:, [2, 4]]
-        group = int(self.sizes[2])
-        return bool(group % FOUR and ((moves == 1).all(axis=1) | (counts == 1)).all())
+    def side_by_side(self, b: int) -> tuple[np.ndarray, ...]:
+        """Return combos, runs and offsets for `b` vectors whose samples lie side by side.
 
-    def side_by_side(self, b: int) -> Plan:
-        """Return the plan for `b` vectors whose samples lie side by side, (n, b).
-
-        They are one vector with lines b times as long.
+        Places count numbers of an array (n, b) then.  After them come two more tables
+        about taps: how many of them, from each on, read what lies one result further
+        than the tap before does, and ones.
         """
-        if not self.unbroken:
-            raise ValueError("vectors side by side need a plan whose runs are unbroken")
         times = np.uint64(b)
         combos, runs = self.combos.copy(), self.runs.copy()
         combos[:, [1, 2, 4, 5, 7, 8, 10, 11]] *= times
-        combos[:, 14] = 0  # edges are long runs now, nothing may be written over them
-        combos[:, 15] = 8
-        runs[:, [0, 1, 3]] *= times
-        runs[:, [2, 4]] = 1
-        *counts, plane_in, plane_out = self.sizes
-        sizes = (*counts, plane_in * times, plane_out * times)
-        return replace(
-            self, combos=combos, runs=runs, offsets=self.offsets * times, sizes=sizes
-        )
+        runs[:, 1:5] *= times
+        alone = np.ones(len(self.offsets), np.uint64)
+        return combos, runs, self.offsets * times, self._sharing, alone
+
+    @functools.cached_property
+    def _sharing(self) -> np.ndarray:
+        found = np.ones(len(self.offsets), np.uint64)
+        for _, _, advance, _, _, first, stop in self.runs.tolist():
+            steps = np.diff(self.offsets[first:stop].astype(np.int64))
+            edges = [first, *(first + 1 + np.flatnonzero(steps != advance)).tolist(), stop]
+            for begin, end in itertools.pairwise(edges):
+                places = np.arange(begin, end, SHARING)
+                found[places] = np.minimum(SHARING, end - places)
+        return found
 
 
 @functools.lru_cache(maxsize=64)

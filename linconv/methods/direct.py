@@ -7,7 +7,7 @@ order, so nothing races and every run gives the same bits.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import cached_property, partial
 
 import numpy as np
@@ -20,8 +20,8 @@ from linconv.methods.columns import Rows
 
 # Multiplications worth a thread.
 _GRAIN = 1 << 19
-# Columns side by side that are computed as they lie; fewer are turned into rows.
-_SIDE_BY_SIDE = 8
+# Bytes of a vector of columns that lie side by side; fewer columns are turned into rows.
+_NARROW, _WIDE = 32, 64
 
 
 def why_not(geometry: Geometry, dtype: np.dtype) -> str:
@@ -43,20 +43,18 @@ class Direct(Rows):
 
     def __init__(self, geometry: Geometry, kernel: np.ndarray) -> None:
         super().__init__(geometry, kernel)
-        self._values: dict[tuple[bool, np.dtype], np.ndarray] = {}
+        self._values: dict[tuple[Geometry, bool, np.dtype], np.ndarray] = {}
 
     def _columns(self, x: np.ndarray, *, adjoint: bool) -> np.ndarray:
-        if x.shape[1] < _SIDE_BY_SIDE or not x.flags.c_contiguous:
-            return super()._columns(x, adjoint=adjoint)
         plan = boxes.plan(self._geometry, adjoint)
-        if not plan.unbroken:
-            return super()._columns(x, adjoint=adjoint)
         dtype = np.result_type(self._kernel.dtype, x.dtype)
-        x = np.ascontiguousarray(x, dtype)
-        if dtype.kind == "c" and self._kernel.dtype.kind != "c":
-            dtype = np.dtype(f"f{dtype.itemsize // 2}")  # two real columns each
-        taps = self._taps(plan, dtype, adjoint)
-        return _gathered_columns(plan, taps, x.view(dtype)).view(x.dtype)
+        real = np.dtype(dtype.char.lower())
+        b = x.shape[1] * (dtype.itemsize // real.itemsize)
+        if b * real.itemsize < _NARROW or not _lie_side_by_side(x, plan, real):
+            return super()._columns(x, adjoint=adjoint)
+        taps = self._taps(plan, np.result_type(self._kernel.dtype, real), adjoint)
+        columns = np.ascontiguousarray(x, dtype).view(real)
+        return _gathered_columns(plan, taps, columns).view(dtype)
 
     def _rows(self, x: np.ndarray, adjoint: bool) -> np.ndarray:
         padded = self._padded[adjoint]
@@ -67,7 +65,7 @@ class Direct(Rows):
 
     def _taps(self, plan: boxes.Plan, dtype: np.dtype, transposed: bool) -> np.ndarray:
         """Return the values of a plan, conjugated for the adjoint; remembered."""
-        key = transposed, dtype
+        key = plan.geometry, transposed, dtype
         if key not in self._values:
             kernel = self._kernel
             if transposed and not plan.transposed:
@@ -145,15 +143,28 @@ def _gathered(plan: boxes.Plan, values: np.ndarray, rows: np.ndarray) -> np.ndar
     return results
 
 
+def _lie_side_by_side(x: np.ndarray, plan: boxes.Plan, real: np.dtype) -> bool:
+    """Whether the columns of x can be computed as they lie in memory."""
+    return x.flags.c_contiguous and max(plan.layout.split) == 1 and real.char in "fd"
+
+
 def _gathered_columns(plan: boxes.Plan, values: np.ndarray, columns: np.ndarray) -> np.ndarray:
     """Return the results of columns that lie side by side: (n, b) -> (m, b).
 
-    Nothing is copied to turn them into rows.
+    Complex ones are given as twice as many real ones, real and imaginary parts in turn.
     """
-    b = columns.shape[1]
-    shape = int(plan.sizes[1] * plan.sizes[4]), b
-    results = np.empty(shape, columns.dtype)
-    _gather(plan.side_by_side(b), values, columns, results, 1)
+    from linconv.methods import _side_by_side  # it imports Numba, which takes a while
+
+    b, size = columns.shape[1], columns.itemsize
+    wide = b * size >= _WIDE
+    shape = tuple(np.uint64(n) for n in (b, (_WIDE if wide else _NARROW) // size))
+    lines, channels, group, plane_in, plane_out = plan.sizes
+    results = np.empty((int(channels * plane_out), b), columns.dtype)
+    sizes = lines, group, plane_in * shape[0], plane_out * shape[0]
+    rest = plan.side_by_side(b), values.ravel(), sizes, (*shape, wide)
+    function = partial(_side_by_side.gather, columns.ravel(), results.ravel(), *rest)
+    work = results.size * _taps_each(plan, values) // boxes.SHARING
+    _share(function, int(lines * channels), work)
     return results
 
 
@@ -165,10 +176,19 @@ def _gather(
 
     lines, channels, group, *_ = map(int, plan.sizes)
     total = batch * channels * lines // (1 if group % boxes.FOUR else boxes.FOUR)
-    work = y.size * (values.shape[1] // max(1, len(plan.runs)))
-    threads = min(total, _arrays.workers(work, _GRAIN))
-    edges = [np.uint64(total * part // threads) for part in range(threads + 1)]
     tables = plan.combos, plan.runs, plan.offsets, values.ravel(), plan.sizes
-    flat = x.ravel(), y.ravel(), *tables
-    tasks = [partial(_loops.gather, *flat, *pair) for pair in itertools.pairwise(edges)]
+    function = partial(_loops.gather, x.ravel(), y.ravel(), *tables)
+    _share(function, total, y.size * _taps_each(plan, values))
+
+
+def _taps_each(plan: boxes.Plan, values: np.ndarray) -> int:
+    """Return how many taps a result has, about."""
+    return values.shape[1] // max(1, len(plan.runs))
+
+
+def _share(function: Callable[..., None], lines: int, work: int) -> None:
+    """Call ``function(first, last)`` for a part of the lines in each of several threads."""
+    threads = min(lines, _arrays.workers(work, _GRAIN))
+    edges = [np.uint64(lines * part // threads) for part in range(threads + 1)]
+    tasks = [partial(function, *pair) for pair in itertools.pairwise(edges)]
     _arrays.run_all(tasks, threads)

@@ -1,0 +1,161 @@
+"""Compiled loops of "direct" for columns that lie side by side; importing this imports Numba.
+
+A vector of neighbouring columns is what one number is to a single vector.  What is
+loaded for one tap is used by the next ones too, as they read the same vectors, one
+further each: so twice as many multiplications are done in the same time.
+
+Places are unsigned, as in `_loops`, and count numbers, not samples; every result is
+written by one thread, and added up in the order of its taps.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from linconv._compiled import compiled as _compile
+from linconv.methods._blocks import (
+    add1_narrow,
+    add1_wide,
+    add4_narrow,
+    add4_wide,
+    add12_narrow,
+    add12_wide,
+)
+from linconv.methods._blocks import widest as _widest
+
+_0, _1, _4, _12 = (np.uint64(i) for i in (0, 1, 4, 12))
+# Lines that are computed together: results at edges take their blocks across them.
+_LINES = np.uint64(48)
+
+
+@_compile
+def _wide(x, y, offsets, values, shared, s, at, advance, step, row, t, stop, n):
+    """Compute `n` results of all columns of a vector; the last block does some again."""
+    _widest()
+    size = _12 if n >= _12 else (_4 if n >= _4 else _1)
+    done = _0
+    while done < n:
+        i = min(done, n - size)
+        a, b = s + advance * i, at + step * i
+        if size == _12:
+            add12_wide(x, y, offsets, values, shared, a, b, advance, step, row, t, stop)
+        elif size == _4:
+            add4_wide(x, y, offsets, values, shared, a, b, advance, step, row, t, stop)
+        else:
+            add1_wide(x, y, offsets, values, shared, a, b, advance, step, row, t, stop)
+        done += size
+
+
+@_compile
+def _narrow(x, y, offsets, values, shared, s, at, advance, step, row, t, stop, n):
+    """The same for vectors of half as many columns."""
+    _widest()
+    size = _12 if n >= _12 else (_4 if n >= _4 else _1)
+    done = _0
+    while done < n:
+        i = min(done, n - size)
+        a, b = s + advance * i, at + step * i
+        if size == _12:
+            add12_narrow(x, y, offsets, values, shared, a, b, advance, step, row, t, stop)
+        elif size == _4:
+            add4_narrow(x, y, offsets, values, shared, a, b, advance, step, row, t, stop)
+        else:
+            add1_narrow(x, y, offsets, values, shared, a, b, advance, step, row, t, stop)
+        done += size
+
+
+@_compile
+def _strip(x, y, offsets, values, shared, s, at, advance, step, row, t, stop, n, columns):
+    """Compute `n` results of all columns; the last vector does some columns again."""
+    _widest()
+    b, lanes, wide = columns
+    done = _0
+    while done < b:
+        c = min(done, b - lanes)
+        if wide:
+            _wide(x, y, offsets, values, shared, s + c, at + c, advance, step, row, t, stop, n)
+        else:
+            _narrow(
+                x, y, offsets, values, shared, s + c, at + c, advance, step, row, t, stop, n
+            )
+        done += lanes
+
+
+@_compile
+def _block(x, start, y, at, combo, q, runs, offsets, values, shared, alone, row, columns):
+    """Compute q neighbouring lines: long runs line by line, short ones across the lines."""
+    _widest()
+    pitch, spacing = combo[4], combo[5]
+    for r in range(combo[12], combo[13]):
+        run = runs[r]
+        count, advance, step, t, stop = run[0], run[2], run[4], run[5], run[6]
+        begin, to = start + run[1], at + run[3]
+        if count >= _12 or count >= q:
+            for line in range(q):
+                s, place = begin + line * pitch, to + line * spacing
+                _strip(
+                    x, y, offsets, values, shared,
+                    s, place, advance, step, row, t, stop, count, columns,
+                )  # fmt: skip
+        else:
+            for i in range(count):
+                s, place = begin + i * advance, to + i * step
+                _strip(
+                    x, y, offsets, values, alone,
+                    s, place, pitch, spacing, row, t, stop, q, columns,
+                )  # fmt: skip
+
+
+@_compile
+def _lines(
+    x, start, y, at, combo, first, last, runs, offsets, values, shared, alone, row, columns
+):
+    """Compute lines first..last-1 of one combo of one channel, several at a time."""
+    _widest()
+    length, middle = combo[3], combo[6]
+    while first < last:
+        inner, outer = first % length, first // length
+        q = min(_LINES, min(length - inner, last - first))
+        begin = start + combo[1] + inner * combo[4] + outer % middle * combo[7]
+        to = at + combo[2] + inner * combo[5] + outer % middle * combo[8]
+        begin += outer // middle * combo[10]
+        to += outer // middle * combo[11]
+        _block(x, begin, y, to, combo, q, runs, offsets, values, shared, alone, row, columns)
+        first += q
+
+
+@_compile
+def gather(x, y, tables, values, sizes, columns, first, last):
+    """Compute lines first..last-1 of all channels; see `boxes.Plan.side_by_side`.
+
+    columns: how many there are, how many are in a vector, whether vectors are wide.
+    """
+    _widest()
+    combos, runs, offsets, shared, alone = tables
+    lines, group, plane_in, plane_out = sizes
+    while first < last:
+        channel, place = first // lines, first % lines
+        which = _0
+        while which + _1 < np.uint64(len(combos)) and combos[which + _1, _0] <= place:
+            which += _1
+        begin, end = combos[which, _0], lines
+        if which + _1 < np.uint64(len(combos)):
+            end = combos[which + _1, _0]
+        count = min(end - place, last - first)
+        _lines(
+            x,
+            channel // group * plane_in,
+            y,
+            channel * plane_out,
+            combos[which],
+            place - begin,
+            place - begin + count,
+            runs,
+            offsets,
+            values,
+            shared,
+            alone,
+            channel * np.uint64(len(offsets)),
+            columns,
+        )
+        first += count
