@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from scipy.linalg import eigvalsh_tridiagonal
 
-from linconv._columns import add, dots, follow, host, like, norms
+from linconv._columns import add, dots, fetch, follow, like, norms
 from linconv._squares import Squares
 
 # How often a gradient that only an updated residual called small may be made afresh.
@@ -23,13 +23,18 @@ _NEAREST = "of all solutions this is the one nearest to x0"
 
 
 class Run:
-    """The iteration: x, residuals r, the gradient s = A^H r and the direction p."""
+    """The iteration: x, residuals r, the gradient s = A^H r and the direction p.
+
+    What decides its course lies where the arrays do, and is looked at from the host only
+    every few iterations.  So a column that is done, and all of them once one is in trouble,
+    get steps of length 0 until then: a look tells when that was.
+    """
 
     def __init__(self, squares: Squares, precondition: Any, tol: float) -> None:
         self.squares, self.precondition, self.tol = squares, precondition, tol
         self.iterations, self.restarts, self.trouble = 0, 0, ""
         self.steps: list[tuple[float, float]] = []  # alpha and beta of the first column
-        self.steepest = 0.0  # the largest |A p| / |p| met: |A| from below
+        self._recent: list[tuple[Any, Any, Any]] = []  # those that were not looked at yet
         residuals = squares.first_residuals()
         s = squares.gradient(residuals, squares.zeros(squares.n))
         self.x = s * 0
@@ -39,50 +44,112 @@ class Run:
             residuals = squares.residuals(self.x)
             s = squares.gradient(residuals, self.x)
             self.reference = np.where(self.reference > 0, self.reference, norms(s))
+        xp = squares.xp
+        self._limit = xp.asarray(self.tol * self.reference)
+        self._last = xp.zeros(squares.k, int)  # the last iteration that moved a column
+        self._lost = self._hidden = xp.zeros((), bool)  # kinds of trouble
+        self._square = xp.zeros((), squares.scale.dtype)  # the largest |A p|^2 / |p|^2 met
         self._begin(residuals, s)
 
     def _begin(self, residuals: list[Any], s: Any) -> None:
         """Start, or start again, from fresh residuals and their gradient."""
         self.residuals = residuals
-        self.p = self._look(s).copy(order="K")
+        self._going = self.squares.xp.ones(self.squares.k, bool)
+        self.p = self._judge(s).copy(order="K")
+        self._look()
 
-    def _look(self, s: Any) -> Any:
-        """See how small the gradient is and which columns are done; precondition it."""
-        square = dots(s, s)
+    def advance(self, iterations: int) -> None:
+        """Do some iterations for all columns that are not done, then look."""
+        for _ in range(iterations):
+            self.iterations += 1
+            self._step()
+        self._look()
+
+    def _step(self) -> None:
+        squares, xp = self.squares, self.squares.xp
+        images = squares.images(self.p)
+        length = dots(self.p, self.p)
+        energy = squares.energy(images, length)
+        ratio = energy / (length + (length == 0))
+        self._square = xp.fmax(self._square, ratio.max())
+        self._last = xp.where(self._going, self.iterations, self._last)
+        lost = (self._going & (energy <= 0)).any()
+        self._lost, self._going = self._lost | lost, self._going & ~lost
+        alpha = self.gamma / xp.where(self._going, energy, 1)
+        alpha = xp.where(self._going, alpha, 0)
+        moving = self._going
+        add(self.x, alpha, self.p, moving)
+        self.residuals = [like(r, q) for r, q in zip(self.residuals, images, strict=True)]
+        for r, q in zip(self.residuals, images, strict=True):
+            add(r, -alpha, q, moving)
+        before = self.gamma
+        z = self._judge(squares.gradient(self.residuals, self.x))
+        beta = self.gamma / (before + (before == 0))
+        follow(self.p, beta, z)
+        if self.precondition is None and not self.restarts:
+            self._recent.append((alpha[:1], beta[:1], self._going[:1]))
+
+    def _judge(self, s: Any) -> Any:
+        """Tell from the gradient which columns are to go on; precondition it."""
+        xp, square = self.squares.xp, dots(s, s)
         z = s if self.precondition is None else self.precondition(s)
         self.gamma = square if z is s else dots(s, z)
-        self.gradient, gamma = np.sqrt(host(square)), host(self.gamma)
-        self.done = self.gradient <= self.tol * self.reference
-        if not (np.isfinite(self.gradient).all() and np.isfinite(gamma).all()):
+        self.gradient = xp.sqrt(square)
+        sound = xp.isfinite(self.gamma)
+        if z is not s:
+            positive = (self.gamma > 0) | (self.gradient <= 0)
+            sound = sound & xp.isfinite(self.gradient) & positive
+        self._going = self._going & (self.gradient > self._limit) & sound.all()
+        if self.iterations % _SELDOM == 1:
+            hidden = self._at_rounding() & self._going.any()
+            self._hidden, self._going = self._hidden | hidden, self._going & ~hidden
+        return z
+
+    def _at_rounding(self) -> Any:
+        """Whether every gradient that is too large is no larger than its rounding errors."""
+        xp, (weights, _) = self.squares.xp, zip(*self.squares.operators, strict=True)
+        steepest = xp.sqrt(self._square)
+        size = steepest * xp.sqrt(dots(self.x, self.x))
+        for w, r in zip(weights, self.residuals, strict=True):
+            size = size + math.sqrt(w) * xp.sqrt(dots(r, r))
+        noise = 2 * self.squares.eps * steepest * size
+        return (~self._going | (self.gradient <= noise)).all()
+
+    def _look(self) -> None:
+        """Copy to the host what tells how it goes, all at once."""
+        recent = map(self.squares.xp.concatenate, zip(*self._recent, strict=True))
+        state = (self._last, self._going, self._square, self._lost, self._hidden)
+        found = fetch([*state, self.gradient, self.gamma, *recent])
+        last, going, square, lost, hidden, gradient, gamma, *recent = found
+        self.stopped = not going.any()
+        if self.stopped:
+            self.iterations = int(last.max())
+        self.steepest = math.sqrt(square)  # |A| from below
+        self.sizes, self._recent = gradient, []
+        self.steps += [(float(a), float(b)) for a, b, on in zip(*recent, strict=True) if on]
+        if not (np.isfinite(gradient).all() and np.isfinite(gamma).all()):
             self.trouble = (
                 "a product gave NaN or infinite values: look at the operators, the "
                 "preconditioner and the range of the dtype"
             )
-        elif (gamma <= 0)[self.gradient > 0].any():
+        elif (gamma <= 0)[gradient > 0].any():
             self.trouble = "the preconditioner is not positive definite"
-        elif not self.done.all() and self.iterations % _SELDOM == 1 and self._at_rounding():
+        elif lost:
+            self.trouble = "A maps a search direction to zero: is its adjoint right?"
+        elif hidden:
             self.trouble = "rounding hides what is left of the gradient, tol is too small"
-        return z
-
-    def _at_rounding(self) -> bool:
-        """Whether every gradient that is too large is no larger than its rounding errors."""
-        pairs = zip(self.squares.operators, self.residuals, strict=True)
-        size = sum(math.sqrt(w) * norms(r) for (w, _), r in pairs)
-        size = size + self.steepest * norms(self.x)
-        noise = 2 * self.squares.eps * self.steepest * size
-        return bool((self.done | (self.gradient <= noise)).all())
 
     @property
     def progress(self) -> float:
         """The largest gradient, in units of that at x = 0."""
         started = self.reference > 0
-        return float((self.gradient[started] / self.reference[started]).max(initial=0))
+        return float((self.sizes[started] / self.reference[started]).max(initial=0))
 
     @property
     def finished(self) -> bool:
         """Whether to stop; what an updated residual says, a fresh one must confirm."""
-        if self.trouble or not self.done.all() or not self.iterations:
-            return bool(self.trouble) or bool(self.done.all())
+        if self.trouble or not self.stopped or not self.iterations:
+            return self.stopped
         residuals = self.squares.residuals(self.x)
         s = self.squares.gradient(residuals, self.x)
         if (norms(s) <= 2 * self.tol * self.reference).all():
@@ -94,38 +161,13 @@ class Run:
         self._begin(residuals, s)
         return bool(self.trouble)
 
-    def step(self) -> None:
-        """Do one iteration for all columns that are not done."""
-        self.iterations += 1
-        squares = self.squares
-        images = squares.images(self.p)
-        length = dots(self.p, self.p)
-        energy = squares.energy(images, length)
-        ratio = host(energy / (length + (length == 0))).max()
-        self.steepest = max(self.steepest, math.sqrt(max(0.0, float(ratio))))
-        if not self.done.all() and (host(energy)[~self.done] <= 0).any():
-            self.trouble = "A maps a search direction to zero: is its adjoint right?"
-            return
-        active = squares.xp.asarray((~self.done).astype(self.squares.scale.dtype))
-        alpha = active * self.gamma / (energy + (energy == 0))
-        add(self.x, alpha, self.p)
-        self.residuals = [like(r, q) for r, q in zip(self.residuals, images, strict=True)]
-        for r, q in zip(self.residuals, images, strict=True):
-            add(r, -alpha, q)
-        before = self.gamma
-        z = self._look(squares.gradient(self.residuals, self.x))
-        beta = self.gamma / (before + (before == 0))
-        follow(self.p, beta, z)
-        if not self.done[0]:
-            self.steps.append((float(host(alpha)[0]), float(host(beta)[0])))
-
     def message(self, residual: np.ndarray) -> str:
         """Return in a sentence how it went; `residual` are the norms of A x - b."""
         count = f"{self.iterations} iteration" + "s" * (self.iterations != 1)
         gradient = f"the gradient is {self.progress:.1e} of that at 0, tol {self.tol:g}"
         if self.trouble:
             return f"not converged after {count}: {self.trouble}; {gradient}"
-        if self.done.all():
+        if self.stopped:
             text = f"converged in {count}: {gradient}" + self._inconsistent(residual)
         else:
             text = (
@@ -143,7 +185,7 @@ class Run:
         size = norms(squares.targets[0])
         limit = 10 * max(self.tol, squares.eps)
         left = residual > limit * size
-        orthogonal = self.gradient <= math.sqrt(limit) * self.steepest * residual
+        orthogonal = self.sizes <= math.sqrt(limit) * self.steepest * residual
         if not (left & orthogonal & (size > 0)).any():
             return ""
         share = (residual[size > 0] / size[size > 0]).max()

@@ -2,13 +2,16 @@
 
 May import _arrays, _compiled.  Large NumPy arrays whose columns lie in one piece take
 compiled loops on several threads, as real numbers.  BLAS is not asked: OpenBLAS' threads
-wait by spinning, which doubled the time of an iteration.  Others get plain expressions.
+wait by spinning, which doubled the time of an iteration.  CuPy's steps are a kernel each
+and wait for nothing.  Others get plain expressions.
 """
 
 from __future__ import annotations
 
+import functools
 import importlib
 import itertools
+from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
@@ -22,9 +25,29 @@ _MANY, _GRAIN = 1 << 15, 1 << 21
 _PIECE = 1 << 10
 
 
+# CuPy's kernels: their parameters, R real where T is complex, and what they do.
+_KERNELS = {
+    "add": ("R a, T x, bool on", "if (on) y += a * x"),
+    "follow": ("R a, T x", "y = a * y + x"),
+}
+
+
 def host(a: Any) -> np.ndarray:
     """Return a few numbers where Python can look at them."""
     return a.get() if hasattr(a, "get") else np.asarray(a)
+
+
+def fetch(arrays: Sequence[Any]) -> list[np.ndarray]:
+    """Return small arrays of real numbers on the host, by one copy."""
+    if not _arrays.on_device(arrays[0]):
+        return list(arrays)
+    flat = [a.reshape(-1).astype(np.float64) for a in arrays]
+    numbers = _arrays.namespace(arrays[0]).concatenate(flat).get()
+    cuts = itertools.pairwise(itertools.accumulate((a.size for a in arrays), initial=0))
+    return [
+        numbers[slice(*cut)].reshape(a.shape).astype(a.dtype)
+        for a, cut in zip(arrays, cuts, strict=True)
+    ]
 
 
 def dots(x: Any, y: Any) -> Any:
@@ -46,17 +69,32 @@ def norms(x: Any) -> np.ndarray:
     return np.sqrt(host(dots(x, x)))
 
 
-def add(y: Any, a: Any, x: Any) -> None:
-    """Add ``a x`` to `y`; `a` is a real number, or one for every column."""
-    if not _weighted("add_weighted", y, x, a):
+def add(y: Any, a: Any, x: Any, on: Any = True) -> None:
+    """Add ``a x`` to `y`; `a` is a real number, or one for every column.
+
+    It is 0 for columns that are not `on`, of which CuPy's stay even where x holds NaN.
+    """
+    if _arrays.on_device(a):
+        _kernel("add")(a, x, on, y)
+    elif not _weighted("add_weighted", y, x, a):
         y += a * x
 
 
 def follow(p: Any, a: Any, z: Any) -> None:
     """Replace `p` by ``a p + z``; `a` is a real number, or one for every column."""
-    if not _weighted("weigh_and_add", p, z, a):
+    if _arrays.on_device(a):
+        _kernel("follow")(a, z, p)
+    elif not _weighted("weigh_and_add", p, z, a):
         p *= a
         p += z
+
+
+@functools.cache
+def _kernel(step: str) -> Any:
+    """Return CuPy's kernel for a step."""
+    kernel = importlib.import_module("cupy").ElementwiseKernel
+    inputs, body = _KERNELS[step]
+    return kernel(inputs, "T y", body, f"linconv_{step}")
 
 
 def like(r: Any, q: Any) -> Any:

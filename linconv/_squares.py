@@ -9,7 +9,6 @@ about 1 by powers of two, so that no square over- or underflows.
 from __future__ import annotations
 
 import math
-import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -27,7 +26,7 @@ class Squares:
     """Operators, weights and targets; everything that is said of x is said in columns."""
 
     def __init__(self, A: Any, b: Any, x0: Any, damp: Any, penalties: Any) -> None:
-        self.xp = _namespace(b)
+        self.xp = _arrays.namespace(b)
         operator = self._operator(A)
         m, self.n = operator.shape
         self.shaped, columns = _layout(operator, self._array(b, "b"), m)
@@ -178,12 +177,6 @@ def weight(value: Any, name: str) -> float:
     if not 0 <= value < math.inf:
         raise ValueError(f"{name} must be finite and not negative, got {value}")
     return float(value)
-
-
-def _namespace(b: Any) -> Any:
-    """Return the module of the array library that `b` belongs to."""
-    owner = type(b).__module__.partition(".")[0]
-    return sys.modules[owner] if owner == "cupy" else np
 
 
 def _layout(A: Any, b: Any, m: int) -> tuple[Callable[[Any], Any], Any]:

@@ -106,9 +106,9 @@ class LinearOperator(ShapedMap):
         rows, columns = key if isinstance(key, tuple) and len(key) == 2 else (key, slice(None))
         parts = [self]
         if not is_everything(rows):
-            parts.insert(0, _selection(rows, self.out_shape, self.dtype))
+            parts.insert(0, _selection(rows, self.out_shape, self))
         if not is_everything(columns):
-            parts.append(_selection(columns, self.in_shape, self.dtype).T)
+            parts.append(_selection(columns, self.in_shape, self).T)
         return Product(*parts) if len(parts) > 1 else self
 
     def __matmul__(self, x: Any) -> Any:
@@ -592,7 +592,8 @@ def aslinearoperator(A: Any) -> LinearOperator:
     )
 
 
-def _selection(key: Any, shape: tuple[int, ...], dtype: Any) -> Restriction:
-    """Return the restriction to rows or columns: flat ones, or a mask of shaped arrays."""
+def _selection(key: Any, shape: tuple[int, ...], A: LinearOperator) -> Restriction:
+    """Return what takes rows or columns of A: flat ones, or a mask of shaped arrays."""
     shaped = is_mask(key) and np.shape(key) == shape
-    return Restriction(key, shape if shaped else math.prod(shape), dtype=dtype)
+    kept = Restriction(key, shape if shaped else math.prod(shape), dtype=A.dtype)
+    return kept.to(A.device or "cpu")

@@ -26,6 +26,9 @@ from linconv.linop import Identity, LinearOperator, aslinearoperator
 
 __all__ = ["Solution", "factorized", "lstsq"]
 
+# Iterations on a GPU between looks from the host, for each of which it must wait.
+_SELDOM = 16
+
 
 @dataclass(frozen=True, eq=False)
 class Solution:
@@ -141,9 +144,10 @@ def lstsq(
     if not squares.finite:
         return _refused(squares)
     run = Run(squares, _applied(preconditioner, squares), float(tol))
+    patient = squares.xp is not np and callback is None and not progress
     with _bar(progress, maxiter) as bar:
         while not run.finished and run.iterations < maxiter:
-            run.step()
+            run.advance(min(_SELDOM if patient else 1, maxiter - run.iterations))
             if callback is not None:
                 callback(squares.shaped(run.x * squares.scale))
             if bar is not None:
@@ -282,7 +286,7 @@ def _refused(squares: Squares) -> Solution:
 
 def _solution(squares: Squares, run: Run) -> Solution:
     residual = norms(squares.targets[0] - squares.operators[0][1].matmat(run.x))
-    converged = bool(run.done.all()) and not run.trouble
+    converged = run.stopped and not run.trouble
     norm: Any = residual * host(squares.scale)
     if squares.k == 1:
         norm = float(norm[0])

@@ -1,4 +1,4 @@
-"""One profile for hypothesis; `zoo` and other helpers are imported by name."""
+"""One profile for hypothesis, one `cupy`; other helpers are imported by name."""
 
 import sys
 from pathlib import Path
@@ -6,6 +6,8 @@ from pathlib import Path
 from hypothesis import HealthCheck, settings
 
 sys.path.insert(0, str(Path(__file__).parent))
+
+from devices import cupy as cupy  # a fixture of all tests
 
 # How fast examples are drawn says how busy the machine is, not whether linconv is right.
 slow = [HealthCheck.too_slow]

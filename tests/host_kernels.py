@@ -1,4 +1,4 @@
-"""CUDA C++ run on the host, thread by thread: `RawModule` as far as linconv asks for it.
+"""CUDA C++ run on the host, thread by thread: CuPy's kernels as far as linconv asks for them.
 
 The source is compiled as C++ behind a few definitions.  That shows whether a kernel
 computes the right numbers and stays within its arrays, not whether it is fast or a race:
@@ -53,7 +53,7 @@ def _library(code: str) -> ctypes.CDLL:
     name = hashlib.sha256(code.encode()).hexdigest()[:16]
     folder = Path(tempfile.mkdtemp(prefix="linconv-kernels-"))
     source, target = folder / f"{name}.cpp", folder / f"{name}.so"
-    source.write_text(_HEAD + code + _TAIL)
+    source.write_text(code)
     command = [COMPILER, "-std=c++17", "-O1", "-shared", "-fPIC", "-Wall", "-Werror"]
     subprocess.run([*command, "-o", target, source], check=True)
     library = ctypes.CDLL(str(target))
@@ -69,7 +69,7 @@ class RawModule:
         self._code = code
 
     def get_function(self, name: str) -> Any:
-        library = _library(self._code)
+        library = _library(_HEAD + self._code + _TAIL)
         return functools.partial(_run, library, getattr(library, name))
 
 
@@ -86,3 +86,55 @@ def _run(library: Any, kernel: Any, grid: tuple, block: tuple, arguments: tuple)
     assert 0 < blocks < 1 << 31
     pointer = ctypes.cast(kernel, ctypes.c_void_p)
     library.run(pointer, words.ctypes.data_as(ctypes.c_void_p), blocks, threads)
+
+
+_EACH = r"""
+#include <complex>
+#define complex std::complex
+%s
+extern "C" void run(%s, long size)
+{
+    for (long i = 0; i < size; i++) {
+        %s
+        %s;
+    }
+}
+"""
+_TYPES = {"f": "float", "d": "double", "F": "complex<float>", "D": "complex<double>"}
+_FIXED = {"bool": "?"}  # types that are named rather than found
+
+
+class ElementwiseKernel:
+    """A body for every entry of some arrays, of which the last is written into."""
+
+    def __init__(self, inputs: str, outputs: str, body: str, name: str) -> None:
+        assert name.isidentifier()
+        self.parameters = [word.split() for word in (*inputs.split(","), *outputs.split(","))]
+        self._inputs, self._body = inputs.count(",") + 1, body
+
+    def run(self, *arrays: np.ndarray) -> None:
+        """Run the body; letters stand for types, one each, and shapes are broadcast."""
+        assert len(arrays) == len(self.parameters)
+        *inputs, target = arrays
+        types = _FIXED.copy()
+        for (letter, _), array in zip(self.parameters, arrays, strict=True):
+            if types.setdefault(letter, array.dtype.char) != array.dtype.char:
+                raise TypeError(f"Type is mismatched. {letter} {types} {array.dtype}")
+        if np.broadcast_shapes(*(a.shape for a in inputs)) != target.shape:
+            raise ValueError("Out shape is mismatched")
+        plain = [np.ascontiguousarray(np.broadcast_to(a, target.shape)) for a in arrays]
+        if target.size:
+            pointers = [ctypes.c_void_p(a.ctypes.data) for a in plain]
+            _library(self._source(types)).run(*pointers, ctypes.c_long(target.size))
+        target[...] = plain[-1]
+
+    def _source(self, types: dict[str, str]) -> str:
+        names = "".join(
+            f"typedef {_TYPES[c]} {letter};\n"
+            for letter, c in types.items()
+            if letter not in _FIXED
+        )
+        pointers = ", ".join(f"{letter}* _{name}" for letter, name in self.parameters)
+        entries = [f"{letter} &{name} = _{name}[i];" for letter, name in self.parameters]
+        entries[: self._inputs] = [f"const {entry}" for entry in entries[: self._inputs]]
+        return _EACH % (names, pointers, " ".join(entries), self._body)

@@ -79,6 +79,9 @@ class ndarray:
     def __neg__(self) -> ndarray:
         return _device(-self._memory)
 
+    def __invert__(self) -> ndarray:
+        return _device(~self._memory)
+
     def __abs__(self) -> ndarray:
         return _device(abs(self._memory))
 
@@ -152,6 +155,8 @@ for _name in (
     "conj",
     "sum",
     "max",
+    "any",
+    "all",
     "ravel",
     "reshape",
     "copy",
@@ -161,10 +166,10 @@ for _name in (
     "flatten",
 ):
     setattr(ndarray, _name, _method(_name))
-for _name in ("add", "sub", "mul", "truediv", "matmul", "pow"):
+for _name in ("add", "sub", "mul", "truediv", "matmul", "pow", "and", "or"):
     setattr(ndarray, f"__{_name}__", _binary(f"__{_name}__"))
     setattr(ndarray, f"__r{_name}__", _binary(f"__r{_name}__"))
-for _name in ("__eq__", "__ne__"):
+for _name in ("__eq__", "__ne__", "__lt__", "__le__", "__gt__", "__ge__"):
     setattr(ndarray, _name, _binary(_name))
 for _name in ("shape", "dtype", "strides", "flags", "ndim", "size", "itemsize", "nbytes"):
     setattr(ndarray, _name, property(attrgetter(f"_memory.{_name}")))
@@ -179,6 +184,37 @@ def asarray(value: Any, dtype: Any = None) -> ndarray:
         raise TypeError(f"Unsupported dtype {array.dtype}")
     transfers.to_device += 1
     return _device(array)
+
+
+def _function(name: str) -> Any:
+    """Return one of NumPy's functions of arrays for device arrays, and for nothing else."""
+
+    def function(*values: Any) -> ndarray:
+        if not any(isinstance(value, ndarray) for value in values):
+            raise TypeError(f"{name} needs a device array, got {values}")
+        return _device(getattr(np, name)(*map(_operand, values)))
+
+    return function
+
+
+def concatenate(arrays: Any, axis: int = 0) -> ndarray:
+    """Put device arrays together; CuPy takes no sequence that is no list or tuple."""
+    if not isinstance(arrays, (list, tuple)):
+        raise TypeError(f"expected a list or tuple of arrays, got {type(arrays)}")
+    if not all(isinstance(a, ndarray) for a in arrays):
+        raise TypeError("Only cupy arrays can be concatenated")
+    return _device(np.concatenate([a._memory for a in arrays], axis))
+
+
+class ElementwiseKernel(host_kernels.ElementwiseKernel):
+    """A kernel over all entries of device arrays, compiled for the host."""
+
+    def __call__(self, *arrays: Any) -> ndarray:
+        for (kind, _), a in zip(self.parameters, arrays, strict=True):
+            if len(kind) == 1 and not isinstance(a, ndarray):
+                raise TypeError("a number alone does not tell its type: use an array")
+        self.run(*(np.asarray(_operand(a)) for a in arrays))
+        return arrays[-1]
 
 
 def asnumpy(value: Any) -> np.ndarray:
@@ -336,6 +372,12 @@ _NAMES["cupy"] |= {
     "ones": lambda shape, dtype=float: asarray(np.ones(shape, dtype)),
     "arange": lambda *bounds, dtype=None: asarray(np.arange(*bounds, dtype=dtype)),
     "ascontiguousarray": lambda value: _device(np.ascontiguousarray(_operand(value))),
+    "concatenate": concatenate,
+    "where": _function("where"),
+    "fmax": _function("fmax"),
+    "sqrt": _function("sqrt"),
+    "isfinite": _function("isfinite"),
+    "ElementwiseKernel": ElementwiseKernel,
     "RawModule": host_kernels.RawModule,
     "get_default_memory_pool": lambda: SimpleNamespace(free_bytes=lambda: 0),
     "cuda": SimpleNamespace(

@@ -7,54 +7,18 @@ compiled for the host; with one, the same tests run on it, marked `gpu`.
 import importlib.util
 import pickle
 
-import host_kernels
+import devices
 import numpy as np
 import nvrtc
 import pytest
 import standin
+from devices import DTYPES, GPU
 from test_methods import random_geometry, values
 
 import linconv
 from linconv import _gpu, _gpu_assembly, assembly
 from linconv.geometry import Geometry
 from linconv.solvers import lstsq
-
-DTYPES = ("float32", "float64", "complex64", "complex128")
-
-
-def there_is_a_gpu():
-    if importlib.util.find_spec("cupy") is None:
-        return False
-    import cupy
-
-    try:
-        return cupy.cuda.runtime.getDeviceCount() > 0
-    except cupy.cuda.runtime.CUDARuntimeError:
-        return False
-
-
-GPU = there_is_a_gpu()
-real = pytest.param(
-    "gpu", marks=[pytest.mark.gpu, pytest.mark.skipif(not GPU, reason="needs a CUDA device")]
-)
-stand_in = pytest.param(
-    "stand-in",
-    marks=[
-        pytest.mark.skipif(GPU, reason="the stand-in is for machines without a CUDA device"),
-        pytest.mark.skipif(not host_kernels.COMPILER, reason="needs a C++ compiler"),
-    ],
-)
-
-
-@pytest.fixture(params=[stand_in, real])
-def cupy(request):
-    if request.param == "gpu":
-        yield pytest.importorskip("cupy")
-        return
-    with standin.installed() as module:
-        _gpu_assembly._module.cache_clear()
-        yield module
-    _gpu_assembly._module.cache_clear()
 
 
 def whole(kernel, dtype):
@@ -153,8 +117,7 @@ def test_the_public_builders_follow_the_kernel(cupy):
 
 
 def test_a_matrix_is_built_without_a_copy_to_the_host(cupy):
-    if not isinstance(cupy.asarray(0.0), standin.ndarray):
-        pytest.skip("the stand-in is for machines without a CUDA device")
+    devices.skip_unless_counted(cupy)
     kernel = cupy.asarray(np.ones((3, 3)))
     before = standin.transfers.to_host
     linconv.conv_matrix(kernel, (30, 40), padding="same", boundary="reflect")
@@ -368,6 +331,18 @@ def test_without_a_gpu_asking_for_one_says_so(monkeypatch):
         monkeypatch.setattr(cupy.cuda.runtime, "getDeviceCount", lambda: 0)
         with pytest.raises(RuntimeError, match="it sees no device"):
             A.to("gpu")
+
+
+def test_rows_and_columns_are_taken_where_the_operator_lies(cupy):
+    A = linconv.Conv(np.arange(1.0, 10).reshape(3, 3), (6, 7), padding=1)
+    seen = np.arange(42).reshape(6, 7) % 3 > 0
+    for key in (slice(3, 30, 2), ([4, 2], seen), (seen, slice(5)), 7):
+        got, right = A.to("gpu")[key], A[key]
+        assert got.device == "gpu"
+        x = np.arange(right.shape[1]) % 5 - 2.0
+        np.testing.assert_array_equal((got @ cupy.asarray(x)).get(), right @ x)
+        y = np.arange(right.shape[0]) % 3 - 1.0
+        np.testing.assert_array_equal((got.H @ cupy.asarray(y)).get(), right.T @ y)
 
 
 def test_an_operator_that_does_not_say_how_cannot_be_moved(cupy):

@@ -1,0 +1,63 @@
+"""The `cupy` of tests: a GPU's where there is one, marked `gpu`, else the strict stand-in."""
+
+import importlib.util
+
+import host_kernels
+import pytest
+import standin
+
+from linconv import _gpu_assembly
+
+DTYPES = ("float32", "float64", "complex64", "complex128")
+
+
+def there_is_a_gpu():
+    if importlib.util.find_spec("cupy") is None:
+        return False
+    import cupy
+
+    try:
+        return cupy.cuda.runtime.getDeviceCount() > 0
+    except cupy.cuda.runtime.CUDARuntimeError:
+        return False
+
+
+GPU = there_is_a_gpu()
+needs_gpu = [pytest.mark.gpu, pytest.mark.skipif(not GPU, reason="needs a CUDA device")]
+real = pytest.param("gpu", marks=needs_gpu)
+stand_in = pytest.param(
+    "stand-in",
+    marks=[
+        pytest.mark.skipif(GPU, reason="the stand-in is for machines without a CUDA device"),
+        pytest.mark.skipif(not host_kernels.COMPILER, reason="needs a C++ compiler"),
+    ],
+)
+
+
+@pytest.fixture(params=[stand_in, real])
+def cupy(request):
+    if request.param == "gpu":
+        yield pytest.importorskip("cupy")
+        return
+    with standin.installed() as module:
+        _gpu_assembly._module.cache_clear()
+        yield module
+    _gpu_assembly._module.cache_clear()
+
+
+def is_counted(cupy):
+    """Whether copies to the host are counted: the stand-in's are."""
+    return cupy.ndarray is standin.ndarray
+
+
+def skip_unless_counted(cupy):
+    if not is_counted(cupy):
+        pytest.skip("only the stand-in counts copies to the host")
+
+
+def copies(cupy, work):
+    """Return how many copies to the host some work makes, and its result."""
+    skip_unless_counted(cupy)
+    before = standin.transfers.to_host
+    result = work()
+    return standin.transfers.to_host - before, result

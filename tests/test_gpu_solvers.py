@@ -1,0 +1,257 @@
+"""Least squares on the device: as on the host, and looked at from it only now and then."""
+
+import re
+
+import devices
+import numpy as np
+import pytest
+import standin
+
+import linconv
+from linconv import _columns
+from linconv.solvers import lstsq
+
+
+def random(shape, dtype="float64", seed=411):
+    rng = np.random.default_rng(seed)
+    x = rng.standard_normal(shape)
+    return (x + 1j * rng.standard_normal(shape) if "complex" in dtype else x).astype(dtype)
+
+
+def both(cupy, A, b, penalties=(), preconditioner=None, x0=None, **options):
+    """Solve on the host and on the device, which is asked for the same."""
+    right = lstsq(A, b, penalties=penalties, preconditioner=preconditioner, x0=x0, **options)
+    moved = [
+        (w, L.to("gpu"), *(cupy.asarray(t) for t in target)) for w, L, *target in penalties
+    ]
+    if isinstance(preconditioner, linconv.LinearOperator):
+        preconditioner = preconditioner.to("gpu")
+    if x0 is not None:
+        x0 = cupy.asarray(x0)
+    got = lstsq(
+        A.to("gpu"),
+        cupy.asarray(b),
+        penalties=moved,
+        preconditioner=preconditioner,
+        x0=x0,
+        **options,
+    )
+    return got, right
+
+
+def agree(cupy, got, right):
+    """Assert that both found the same and say the same.
+
+    The stand-in multiplies by the host's matrices, so every number is the same there.
+    """
+    assert isinstance(got.x, cupy.ndarray)
+    assert got.converged == right.converged
+    words = [re.sub(r"[-+.e\d]*\d", "#", found.message) for found in (got, right)]
+    assert words[0] == words[1]
+    if devices.is_counted(cupy):
+        assert got.message == right.message
+        assert got.iterations == right.iterations
+        np.testing.assert_array_equal(got.x.get(), right.x)
+        np.testing.assert_array_equal(got.residual_norm, right.residual_norm)
+    elif right.converged:
+        bound = 1e-3 if right.x.dtype.char in "fF" else 1e-5
+        atol = bound * np.abs(right.x).max(initial=1)
+        np.testing.assert_allclose(got.x.get(), right.x, rtol=0, atol=atol)
+
+
+TOL = {"float32": 1e-5, "complex64": 1e-5, "float64": 1e-10, "complex128": 1e-10}
+
+
+@pytest.mark.parametrize("dtype", devices.DTYPES)
+@pytest.mark.parametrize("columns", [(), (1,), (4,)])
+@pytest.mark.parametrize("shape", [(30, 20), (150, 300)])  # the host looks up small ranks
+def test_the_device_solves_as_the_host_does(shape, columns, dtype, cupy):
+    A, b = linconv.Matrix(random(shape, dtype)), random((shape[0], *columns), dtype, 5)
+    agree(cupy, *both(cupy, A, b, tol=TOL[dtype]))
+
+
+@pytest.mark.parametrize("dtype", devices.DTYPES)
+def test_penalties_damping_targets_starts_and_preconditioners(dtype, cupy):
+    A, b = linconv.Matrix(random((30, 20), dtype)), random((30, 3), dtype, 5)
+    L, G = linconv.Matrix(random((7, 20), dtype, 6)), linconv.Matrix(random((9, 20), dtype, 7))
+    t, x0 = random((7, 3), dtype, 8), random(20, dtype, 9)
+    options = {"tol": TOL[dtype], "damp": 0.4, "penalties": [(2.5, L, t), (0.25, G)]}
+    agree(cupy, *both(cupy, A, b, **options))
+    agree(cupy, *both(cupy, A, b, x0=x0, **options))
+    inverse = linconv.Diagonal(np.geomspace(0.1, 1, 20).astype(b.real.dtype))
+    agree(cupy, *both(cupy, A, b, preconditioner=inverse, **options))
+    agree(cupy, *both(cupy, A, b, preconditioner=lambda s: 0.5 * s, **options))
+
+
+def test_columns_that_are_done_wait_for_the_others(cupy):
+    A = linconv.Diagonal(np.geomspace(1, 1e3, 12))
+    b = np.stack([A.toarray()[:, 0], np.zeros(12), np.ones(12), 1e-150 * np.ones(12)], axis=1)
+    got, right = both(cupy, A, b, tol=1e-12, maxiter=200)
+    agree(cupy, got, right)
+    assert got.converged
+    assert got.iterations % 16  # not where the host looks
+
+
+class Turning(linconv.LinearOperator):
+    """A matrix whose products turn into something else, in one column, after a while."""
+
+    def __init__(self, matrix, after, factor, device="cpu"):
+        super().__init__(matrix.dtype, matrix.shape[1], matrix.shape[0])
+        self.matrix, self.after, self.factor, self.products = matrix, after, factor, 0
+        self.where = device
+
+    @property
+    def device(self):
+        return self.where
+
+    def _matmat(self, X):
+        y = self.matrix @ X
+        self.products += 1
+        if self.products > self.after:
+            y[:, 1] = self.factor * y[:, 1]
+        return y
+
+    def _rmatmat(self, Y):
+        return self.matrix.T @ Y
+
+
+@pytest.mark.parametrize("factor", [np.nan, np.inf, 0.0])
+@pytest.mark.parametrize("after", [0, 3, 20])
+def test_one_column_in_trouble_spoils_no_other_one(after, factor, cupy):
+    M = random((60, 40)) * np.geomspace(1, 50, 40)
+    b = random((60, 3), seed=6)
+    options = {"tol": 1e-12, "maxiter": 40}
+    with np.errstate(invalid="ignore"):
+        right = lstsq(Turning(M, after, factor), b, **options)
+        A = Turning(cupy.asarray(M), after, factor, "gpu")
+        got = lstsq(A, cupy.asarray(b), **options)
+    assert ("maps a search direction to zero" if factor == 0 else "gave NaN") in right.message
+    assert got.iterations == right.iterations == after + 1
+    assert not got.converged
+    assert got.message == right.message
+    np.testing.assert_allclose(got.x.get()[:, ::2], right.x[:, ::2], rtol=1e-9)
+    assert np.isfinite(right.x[:, ::2]).all()
+
+
+@pytest.mark.parametrize(
+    ("diagonal", "b", "options"),
+    [
+        ([3.0, 2, 0], [3.0, 2, 0], {}),
+        ([3.0, 2, 0], [3.0, 2, 4], {}),
+        ([1.0, 1, 1e-9], [1.0, 1, 1], {"tol": 1e-12}),
+        ([1.0, 2, 3], [0.0, 0, 0], {}),
+        ([1.0, 2, 3], [1.0, np.nan, 1], {}),
+        ([1.0, 2, np.nan], [1.0, 1, 1], {}),
+        ([1.0, 2, 3], [1.0, 1, 1], {"maxiter": 2}),
+        ([1.0, 2, 3], [1.0, 1, 1], {"maxiter": 0}),
+        ([1.0, 2, 3], [1.0, 1, 1], {"x0": np.array([1.0, 1 / 2, 1 / 3])}),
+        ([1.0, 2, 3], [1.0, 1, 1], {"tol": 1e-30, "maxiter": 1000}),
+        ([1.0, 2, 3], [1.0, 1, 1], {"preconditioner": linconv.Diagonal([-1.0, -1, -1])}),
+        ([1.0, 2, 3], [1.0, 1, 1], {"preconditioner": lambda s: np.nan * s}),
+    ],
+)
+def test_what_is_said_is_what_the_host_says(diagonal, b, options, cupy):
+    A, b = linconv.Diagonal(diagonal), np.array(b)
+    with np.errstate(invalid="ignore"):
+        got, right = both(cupy, A, b, **options)
+    # The rank of small matrices is looked up on the host only.
+    end = right.message.find("; A is singular, of rank")
+    assert got.message.startswith(right.message[: end if end > 0 else None])
+    assert (got.converged, got.iterations) == (right.converged, right.iterations)
+    np.testing.assert_array_equal(got.x.get(), right.x)
+
+
+def test_conditions_and_missing_equations_are_said(cupy):
+    wide = linconv.Matrix(linconv.conv_matrix(np.ones(3), 500))
+    agree(cupy, *both(cupy, wide, np.ones(498), maxiter=3))
+    A = linconv.Diagonal(np.geomspace(1, 1e-12, 300))
+    agree(cupy, *both(cupy, A, np.ones(300), tol=1e-14, maxiter=300))
+    cliff = np.append(np.ones(250), 1e-9)
+    b = np.append(np.ones(250), 1e7)
+    got, right = both(cupy, linconv.Diagonal(cliff), b, tol=1e-12)
+    agree(cupy, got, right)
+    assert "its condition at least 1e+09" in got.message
+
+
+@pytest.mark.parametrize("columns", [1, 3])
+def test_the_host_looks_every_sixteen_iterations_and_copies_nothing_else(columns, cupy):
+    A = linconv.Conv(cupy.asarray(random((3, 3))), (30, 30), padding=1)
+    B = linconv.vstack([A, linconv.gradient((30, 30)).to("gpu")[:900]])
+    b = cupy.asarray(random((1800, columns)))
+    M = linconv.Diagonal(cupy.asarray(np.linspace(0.5, 1, 900)))
+    for options in ({}, {"penalties": [(0.1, A)]}, {"damp": 1e-3}, {"preconditioner": M}):
+
+        def solve(maxiter, options=options):
+            return lstsq(B, b, tol=1e-14, maxiter=maxiter, **options)
+
+        counts = {}
+        for maxiter in (1, 10, 16, 17, 32, 160):
+            counts[maxiter], solution = devices.copies(cupy, lambda n=maxiter: solve(n))
+            assert solution.iterations == maxiter
+        assert counts[1] == counts[10] == counts[16]
+        assert counts[17] == counts[32] == counts[16] + 1
+        assert counts[160] == counts[16] + 9
+
+
+def test_who_wants_to_see_every_x_gets_it(cupy):
+    A = linconv.Matrix(random((30, 20)))
+    b, seen, expected = random(30, seed=6), [], []
+    right = lstsq(A, b, callback=expected.append)
+    got = lstsq(A.to("gpu"), cupy.asarray(b), callback=seen.append)
+    assert len(seen) == got.iterations == right.iterations
+    for x, y in zip(seen, expected, strict=True):
+        np.testing.assert_allclose(x.get(), y, rtol=1e-10, atol=1e-12)
+
+
+@pytest.mark.parametrize("dtype", devices.DTYPES)
+def test_steps_of_columns_are_those_of_the_host(dtype, cupy):
+    x, y = random((7, 4), dtype), random((7, 4), dtype, 5)
+    x[2, 1] = np.nan  # in a column that is off
+    a = np.array([2.0, 0, -0.5, 1], x.real.dtype)
+    target = cupy.asarray(y)
+    _columns.add(target, cupy.asarray(a), cupy.asarray(x), cupy.asarray(a != 0))
+    right = np.where(a != 0, y + a * x, y)
+    eps = np.finfo(dtype).eps
+    np.testing.assert_allclose(target.get(), right, rtol=0, atol=20 * eps)
+    _columns.follow(target, cupy.asarray(a), cupy.asarray(x))
+    np.testing.assert_allclose(target.get(), a * right + x, rtol=0, atol=40 * eps)
+    _columns.add(target, 0.5, target)
+    np.testing.assert_allclose(target.get(), 1.5 * (a * right + x), rtol=0, atol=60 * eps)
+    _columns.add(target, cupy.asarray(a), target)
+    right = (1 + a) * 1.5 * (a * right + x)
+    np.testing.assert_allclose(target.get(), right, rtol=0, atol=200 * eps)
+
+
+def test_numbers_of_all_kinds_come_to_the_host_at_once(cupy):
+    arrays = [
+        cupy.asarray(np.array([1.5, np.nan], "f4")),
+        cupy.asarray(np.array(True)),
+        cupy.asarray(np.array([[3, 4]])),
+        cupy.asarray(np.empty(0)),
+    ]
+    found = _columns.fetch(arrays)
+    for got, array in zip(found, arrays, strict=True):
+        assert got.dtype == array.dtype
+        np.testing.assert_array_equal(got, array.get())
+    number, _ = devices.copies(cupy, lambda: _columns.fetch(arrays))
+    assert number == 1
+
+
+def test_the_stand_in_for_kernels_is_as_strict_as_cupy():
+    with standin.installed() as cupy:
+        kernel = cupy.ElementwiseKernel("R a, T x", "T y", "y += a * x", "test")
+        a, x = cupy.asarray(np.ones(3)), cupy.asarray(np.ones((2, 3), complex))
+        kernel(a, x, x)
+        np.testing.assert_array_equal(x.get(), np.full((2, 3), 2))
+        with pytest.raises(TypeError, match="a number alone does not tell its type"):
+            kernel(2.0, x, x)
+        with pytest.raises(TypeError, match="Type is mismatched"):
+            kernel(a, x, x.real.copy())
+        with pytest.raises(ValueError, match="Out shape is mismatched"):
+            kernel(a, x, x[0])
+        with pytest.raises(TypeError, match="Only cupy arrays can be concatenated"):
+            cupy.concatenate([x, np.ones(3)])
+        with pytest.raises(TypeError, match="expected a list or tuple"):
+            cupy.concatenate(iter([x]))
+        with pytest.raises(TypeError, match="sqrt needs a device array"):
+            cupy.sqrt(2.0)
