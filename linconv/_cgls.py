@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from scipy.linalg import eigvalsh_tridiagonal
 
-from linconv._columns import add, dots, fetch, follow, like, norms
+from linconv._columns import add, advance, dots, fetch, follow, like, norms
 from linconv._squares import Squares
 
 # How often a gradient that only an updated residual called small may be made afresh.
@@ -55,7 +55,8 @@ class Run:
         """Start, or start again, from fresh residuals and their gradient."""
         self.residuals = residuals
         self._going = self.squares.xp.ones(self.squares.k, bool)
-        self.p = self._judge(s).copy(order="K")
+        self.p = self._judge(s, dots(s, s)).copy(order="K")
+        self._length = dots(self.p, self.p)
         self._look()
 
     def advance(self, iterations: int) -> None:
@@ -68,7 +69,7 @@ class Run:
     def _step(self) -> None:
         squares, xp = self.squares, self.squares.xp
         images = squares.images(self.p)
-        length = dots(self.p, self.p)
+        length = self._length
         energy = squares.energy(images, length)
         ratio = energy / (length + (length == 0))
         self._square = xp.fmax(self._square, ratio.max())
@@ -78,20 +79,20 @@ class Run:
         alpha = self.gamma / xp.where(self._going, energy, 1)
         alpha = xp.where(self._going, alpha, 0)
         moving = self._going
-        add(self.x, alpha, self.p, moving)
         self.residuals = [like(r, q) for r, q in zip(self.residuals, images, strict=True)]
         for r, q in zip(self.residuals, images, strict=True):
             add(r, -alpha, q, moving)
         before = self.gamma
-        z = self._judge(squares.gradient(self.residuals, self.x))
+        s = squares.pulled(self.residuals)
+        z = self._judge(s, advance(self.x, alpha, self.p, moving, s, squares.shift))
         beta = self.gamma / (before + (before == 0))
-        follow(self.p, beta, z)
+        self._length = follow(self.p, beta, z)
         if self.precondition is None and not self.restarts:
             self._recent.append((alpha[:1], beta[:1], self._going[:1]))
 
-    def _judge(self, s: Any) -> Any:
-        """Tell from the gradient which columns are to go on; precondition it."""
-        xp, square = self.squares.xp, dots(s, s)
+    def _judge(self, s: Any, square: Any) -> Any:
+        """Tell from the gradient, |s|^2, which columns are to go on; precondition it."""
+        xp = self.squares.xp
         z = s if self.precondition is None else self.precondition(s)
         self.gamma = square if z is s else dots(s, z)
         self.gradient = xp.sqrt(square)

@@ -11,9 +11,9 @@ from __future__ import annotations
 import functools
 import importlib
 import itertools
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import partial
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 
@@ -52,16 +52,9 @@ def fetch(arrays: Sequence[Any]) -> list[np.ndarray]:
 
 def dots(x: Any, y: Any) -> Any:
     """Return the real parts of <x, y> of every column."""
-    if not (lines := _lines(x, y)):
-        return (x.conj() * y).sum(axis=0).real
-    parts = _parts(x)
-    period = parts * x.shape[1] // len(lines)
-    sums = []
-    for a, b in lines:
-        each = np.zeros((_threads(a), _length(period)), a.dtype)
-        _run("add_products", a, b, each, period)
-        sums.append(each.reshape(-1, period // parts, parts).sum(axis=(0, 2)))
-    return np.concatenate(sums)
+    if lines := _lines(x, y):
+        return _summed("add_products", lines, x)
+    return (x.conj() * y).sum(axis=0).real
 
 
 def norms(x: Any) -> np.ndarray:
@@ -76,17 +69,32 @@ def add(y: Any, a: Any, x: Any, on: Any = True) -> None:
     """
     if _arrays.on_device(a):
         _kernel("add")(a, x, on, y)
-    elif not _weighted("add_weighted", y, x, a):
+    elif lines := _lines(y, x):
+        _weighted("add_weighted", lines, y, a)
+    else:
         y += a * x
 
 
-def follow(p: Any, a: Any, z: Any) -> None:
-    """Replace `p` by ``a p + z``; `a` is a real number, or one for every column."""
+def follow(p: Any, a: Any, z: Any) -> Any:
+    """Replace `p` by ``a p + z``; `a` as in `add`.  Return <p, p> of every column."""
+    if lines := _lines(p, z):
+        return _summed("weigh_and_add", lines, p, a)
     if _arrays.on_device(a):
         _kernel("follow")(a, z, p)
-    elif not _weighted("weigh_and_add", p, z, a):
+    else:
         p *= a
         p += z
+    return dots(p, p)
+
+
+def advance(x: Any, a: Any, p: Any, on: Any, s: Any, shift: float) -> Any:
+    """Add ``a p`` to `x` as `add` does, then ``-shift x`` to `s`; return <s, s>."""
+    if lines := _lines(x, p, s):
+        return _summed("advance", lines, x, a, shift)
+    add(x, a, p, on)
+    if shift:
+        add(s, -shift, x)
+    return dots(s, s)
 
 
 @functools.cache
@@ -106,31 +114,53 @@ def like(r: Any, q: Any) -> Any:
     return copy
 
 
-def _weighted(loop: str, y: Any, x: Any, a: Any) -> bool:
-    """Run a loop on all lines with the weights of their columns, if they have lines."""
-    lines = _lines(y, x)
-    weights = np.broadcast_to(a, y.shape[1:]).reshape(len(lines), -1) if lines else ()
-    for (target, source), some in zip(lines, weights, strict=True):
-        period = np.repeat(some, _parts(y)).astype(target.dtype)
-        pattern = np.tile(period, _length(len(period)) // len(period))
-        _run(loop, target, source, [pattern] * _threads(target), len(period))
-    return bool(lines)
+_Lines: TypeAlias = list[tuple[np.ndarray, ...]]
 
 
-def _lines(x: Any, y: Any) -> list[tuple[np.ndarray, np.ndarray]]:
+def _lines(*arrays: Any) -> _Lines:
     """View columns as lines of real numbers; none for arrays that have no loops.
 
     Columns side by side are one line, in which they take turns; others a line each.
     """
+    x = arrays[0]
     known = type(x) is np.ndarray and x.dtype.char in "fdFD" and x.size >= _MANY
-    if not known or type(y) is not np.ndarray or y.dtype != x.dtype or _compiled.why_not():
+    alike = known and all(type(y) is np.ndarray and y.dtype == x.dtype for y in arrays)
+    if not alike or _compiled.why_not():
         return []
     real = np.finfo(x.dtype).dtype
-    if x.flags.c_contiguous and y.flags.c_contiguous:
-        return [(x.reshape(-1).view(real), y.reshape(-1).view(real))]
-    if x.flags.f_contiguous and y.flags.f_contiguous:
-        return [(a.view(real), b.view(real)) for a, b in zip(x.T, y.T, strict=True)]
+    if all(y.flags.c_contiguous for y in arrays):
+        return [tuple(y.reshape(-1).view(real) for y in arrays)]
+    if all(y.flags.f_contiguous for y in arrays):
+        columns = zip(*(y.T for y in arrays), strict=True)
+        return [tuple(y.view(real) for y in each) for each in columns]
     return []
+
+
+def _weighted(loop: str, lines: _Lines, like: np.ndarray, *weights: Any) -> None:
+    """Run a loop on lines of columns `like` these, with the weights of the columns."""
+    for line, patterns in zip(lines, _patterns(lines, like, weights), strict=True):
+        _run(loop, line, [patterns] * _threads(line))
+
+
+def _summed(loop: str, lines: _Lines, like: np.ndarray, *weights: Any) -> np.ndarray:
+    """Run a loop that also adds up; return the sums of the columns."""
+    found = []
+    for line, patterns in zip(lines, _patterns(lines, like, weights), strict=True):
+        period = like.shape[1] // len(lines) * _parts(like)
+        sums = np.zeros((_threads(line), _length(period)), line[0].dtype)
+        _run(loop, line, [(*patterns, each) for each in sums])
+        found.append(sums.reshape(-1, period // _parts(like), _parts(like)).sum(axis=(0, 2)))
+    return np.concatenate(found)
+
+
+def _patterns(
+    lines: _Lines, like: np.ndarray, weights: Sequence[Any]
+) -> Iterator[list[np.ndarray]]:
+    """Yield for every line what its numbers are multiplied by, in whole periods."""
+    each = [np.broadcast_to(a, like.shape[1:]).reshape(len(lines), -1) for a in weights]
+    for i, line in enumerate(lines):
+        periods = [np.repeat(a[i], _parts(like)).astype(line[0].dtype) for a in each]
+        yield [np.tile(p, _length(len(p)) // len(p)) for p in periods]
 
 
 def _parts(x: np.ndarray) -> int:
@@ -143,17 +173,18 @@ def _length(period: int) -> int:
     return period * max(1, _PIECE // period)
 
 
-def _threads(line: np.ndarray) -> int:
-    return _arrays.workers(line.size, _GRAIN)
+def _threads(line: Sequence[np.ndarray]) -> int:
+    return _arrays.workers(line[0].size, _GRAIN)
 
 
-def _run(loop: str, a: np.ndarray, b: np.ndarray, spare: Any, period: int) -> None:
-    """Run a loop on a part of both lines per thread, each with its own of `spare`."""
+def _run(loop: str, line: Sequence[np.ndarray], spare: Sequence[Any]) -> None:
+    """Run a loop on a part of a line per thread, each with its own of `spare`."""
     function = getattr(importlib.import_module("linconv._steps"), loop)
-    rows = a.size // period
-    edges = [rows * i // len(spare) * period for i in range(len(spare) + 1)]
+    length, parts = len(spare[0][-1]), len(spare)
+    pieces = -(-line[0].size // length)
+    edges = [min(pieces * i // parts * length, line[0].size) for i in range(parts + 1)]
     tasks = [
-        partial(function, a, b, each, *edge)
+        partial(function, *line, *each, *edge)
         for each, edge in zip(spare, itertools.pairwise(edges), strict=True)
     ]
-    _arrays.run_all(tasks, len(tasks))
+    _arrays.run_all(tasks, parts)

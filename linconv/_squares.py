@@ -122,12 +122,17 @@ class Squares:
 
     def gradient(self, residuals: list[Any], x: Any) -> Any:
         """Return ``sum w L^H r - damp^2 x``: minus half the gradient of the sum."""
+        total = self.pulled(residuals)
+        if self.shift:
+            add(total, -self.shift, x)
+        return total
+
+    def pulled(self, residuals: list[Any]) -> Any:
+        """Return ``sum w L^H r``."""
         (_, A), *others = self.operators
         total = A.rmatmat(residuals[0])
         for (w, L), r in zip(others, residuals[1:], strict=True):
             add(total, w, L.rmatmat(r))
-        if self.shift:
-            add(total, -self.shift, x)
         return total
 
     def energy(self, images: list[Any], length: Any) -> Any:

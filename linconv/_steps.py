@@ -34,12 +34,27 @@ def add_weighted(y, x, weights, first, last):
 
 
 @compiled
-def weigh_and_add(p, z, weights, first, last):
-    """p[first + i] = weights[i] p[first + i] + z[first + i], over and over."""
+def weigh_and_add(p, z, weights, sums, first, last):
+    """p[first + i] = weights[i] p[first + i] + z[first + i], over and over; sums += p^2."""
     length = len(weights)
     while first < last:
         n = min(length, last - first)
         a, b = p[first : first + n], z[first : first + n]
         for i in range(n):
             a[i] = weights[i] * a[i] + b[i]
+            sums[i] += a[i] * a[i]
+        first += n
+
+
+@compiled
+def advance(x, p, s, weights, shifts, sums, first, last):
+    """Add weights p to x, then -shifts x to s, and s^2 to sums; all as above."""
+    length = len(weights)
+    while first < last:
+        n = min(length, last - first)
+        a, b, c = x[first : first + n], p[first : first + n], s[first : first + n]
+        for i in range(n):
+            a[i] += weights[i] * b[i]
+            c[i] -= shifts[i] * a[i]
+            sums[i] += c[i] * c[i]
         first += n

@@ -40,10 +40,38 @@ def test_columns_are_multiplied_and_added(shape, orders, dtype, threads, monkeyp
         _columns.add(target, factors, x)
         np.testing.assert_allclose(target, y + factors * x, rtol=0, atol=40 * eps)
         assert target.dtype == dtype
-        _columns.follow(y, factors, x)
-        np.testing.assert_allclose(
-            y, (target - factors * x) * factors + x, rtol=0, atol=99 * eps
-        )
+        right = factors * y + x
+        squares = _columns.follow(y, factors, x)
+        np.testing.assert_allclose(y, right, rtol=0, atol=99 * eps)
+        expect_squares(squares, y)
+
+
+def expect_squares(got, x):
+    """Assert that these are the squared norms of the columns of x.
+
+    A sum of n positive numbers, added in any order, is right to n roundings.
+    """
+    right = (abs(x.astype(np.result_type(x, np.complex128))) ** 2).sum(axis=0)
+    np.testing.assert_allclose(got, right, rtol=len(x) * np.finfo(x.dtype).eps)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("orders", [*ORDERS, ("F", "C")])
+@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize("threads", [1, 3])
+@pytest.mark.parametrize("shift", [0, 0.75])
+def test_a_step_and_what_it_gives_the_gradient(
+    shift, shape, orders, dtype, threads, monkeypatch
+):
+    monkeypatch.setattr(_arrays, "workers", lambda work, grain: threads)
+    x, p, s = pair(shape, dtype, (orders[0], *orders))
+    a, eps = np.linspace(-1, 2, shape[1]), np.finfo(dtype).eps
+    moved = x + a * p
+    gradient = s - shift * moved
+    squares = _columns.advance(x, a, p, True, s, shift)
+    np.testing.assert_allclose(x, moved, rtol=0, atol=40 * eps)
+    np.testing.assert_allclose(s, gradient, rtol=0, atol=40 * eps)
+    expect_squares(squares, s)
 
 
 def test_without_numba_there_are_plain_expressions(monkeypatch):
