@@ -120,6 +120,34 @@ def test_lines_of_any_length_are_computed_in_blocks(n, boundary, dtype):
         close(A.rmatmat(X), matrix.conj().T @ X, weight * np.abs(X).max(), (dtype,))
 
 
+def test_taps_share_what_they_load_only_where_they_read_the_next_results_samples():
+    def shared(k, n, b=8, transposed=False, **options):
+        geometry = Geometry.conv((k,), (n,), **options)
+        return boxes.side_by_side(geometry, transposed, b)[3].tolist()
+
+    assert shared(9, 40) == [4, 1, 1, 1, 4, 1, 1, 1, 1]
+    assert shared(6, 40, b=3) == [4, 1, 1, 1, 2, 1]
+    assert shared(6, 40, dilation=2) == [1] * 6
+    assert shared(6, 40, stride=2) == [1] * 6
+    # Away from the edges, even samples read five neighbouring results, and so do odd ones.
+    assert shared(10, 60, stride=2, transposed=True)[25:35] == [4, 1, 1, 1, 1] * 2
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("columns", [2, 4, 7, 8, 9, 16, 21])
+@pytest.mark.parametrize("n", [1, 3, 4, 11, 12, 13, 60])
+def test_columns_side_by_side_have_the_bits_of_each_alone(n, columns, dtype):
+    """Whole numbers, so that sums in any order are the same."""
+    rng = np.random.default_rng(n + columns)
+    kernel = np.round(3 * values(rng, (5, 3), dtype))
+    A = linconv.Conv(kernel, (n, 17), padding="same", boundary="symmetric", method="direct")
+    X = np.round(3 * values(rng, (A.shape[1], columns), dtype))
+    alone = np.stack([A @ x for x in X.T], axis=1)
+    np.testing.assert_array_equal(A @ X, alone)
+    alone = np.stack([A.rmatvec(x) for x in X.T], axis=1)
+    np.testing.assert_array_equal(A.rmatmat(X), alone)
+
+
 LAWFUL = [
     ((3, 3), (9, 8), {"padding": 1, "boundary": "reflect"}),
     ((4, 2, 3), (4, 11), {"stride": 2, "padding": [(2, 1)], "groups": 2}),

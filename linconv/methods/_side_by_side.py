@@ -126,7 +126,7 @@ def _lines(
 
 @_compile
 def gather(x, y, tables, values, sizes, columns, first, last):
-    """Compute lines first..last-1 of all channels; see `boxes.Plan.side_by_side`.
+    """Compute lines first..last-1 of all channels; see `boxes.side_by_side`.
 
     columns: how many there are, how many are in a vector, whether vectors are wide.
     """

@@ -130,30 +130,32 @@ class Plan:
                 done += size
         return result
 
-    def side_by_side(self, b: int) -> tuple[np.ndarray, ...]:
-        """Return combos, runs and offsets for `b` vectors whose samples lie side by side.
 
-        Places count numbers of an array (n, b) then.  After them come two more tables
-        about taps: how many of them, from each on, read what lies one result further
-        than the tap before does, and ones.
-        """
-        times = np.uint64(b)
-        combos, runs = self.combos.copy(), self.runs.copy()
-        combos[:, [1, 2, 4, 5, 7, 8, 10, 11]] *= times
-        runs[:, 1:5] *= times
-        alone = np.ones(len(self.offsets), np.uint64)
-        return combos, runs, self.offsets * times, self._sharing, alone
+@functools.lru_cache(maxsize=64)
+def side_by_side(geometry: Geometry, transposed: bool, b: int) -> tuple[np.ndarray, ...]:
+    """Return combos, runs and offsets for `b` vectors whose samples lie side by side.
 
-    @functools.cached_property
-    def _sharing(self) -> np.ndarray:
-        found = np.ones(len(self.offsets), np.uint64)
-        for _, _, advance, _, _, first, stop in self.runs.tolist():
-            steps = np.diff(self.offsets[first:stop].astype(np.int64))
-            edges = [first, *(first + 1 + np.flatnonzero(steps != advance)).tolist(), stop]
-            for begin, end in itertools.pairwise(edges):
-                places = np.arange(begin, end, SHARING)
-                found[places] = np.minimum(SHARING, end - places)
-        return found
+    Places count numbers of an array (n, b) then.  After them come two more tables about
+    taps: how many of them, from each on, read what lies one result further than the tap
+    before does, and ones.
+    """
+    one, times = plan(geometry, transposed), np.uint64(b)
+    combos, runs = one.combos.copy(), one.runs.copy()
+    combos[:, [1, 2, 4, 5, 7, 8, 10, 11]] *= times
+    runs[:, 1:5] *= times
+    return combos, runs, one.offsets * times, _sharing(one), np.ones_like(one.offsets)
+
+
+def _sharing(one: Plan) -> np.ndarray:
+    """Return how many taps, from each on, may share what they load: 1 to `SHARING`."""
+    found = np.ones_like(one.offsets)
+    for _, _, advance, _, _, first, stop in one.runs.tolist():
+        steps = np.diff(one.offsets[first:stop].astype(np.int64))
+        edges = [first, *(first + 1 + np.flatnonzero(steps != advance)).tolist(), stop]
+        for begin, end in itertools.pairwise(edges):
+            places = np.arange(begin, end, SHARING)
+            found[places] = np.minimum(SHARING, end - places)
+    return found
 
 
 @functools.lru_cache(maxsize=64)

@@ -161,7 +161,8 @@ def _gathered_columns(plan: boxes.Plan, values: np.ndarray, columns: np.ndarray)
     lines, channels, group, plane_in, plane_out = plan.sizes
     results = np.empty((int(channels * plane_out), b), columns.dtype)
     sizes = lines, group, plane_in * shape[0], plane_out * shape[0]
-    rest = plan.side_by_side(b), values.ravel(), sizes, (*shape, wide)
+    tables = boxes.side_by_side(plan.geometry, plan.transposed, b)
+    rest = tables, values.ravel(), sizes, (*shape, wide)
     function = partial(_side_by_side.gather, columns.ravel(), results.ravel(), *rest)
     work = results.size * _taps_each(plan, values) // boxes.SHARING
     _share(function, int(lines * channels), work)
