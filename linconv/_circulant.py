@@ -6,6 +6,7 @@ Symbols have shape ``(groups, o, i, f1..fd)``; a number stands for a multiple of
 
 from __future__ import annotations
 
+import copy
 import functools
 import math
 from collections.abc import Iterator, Sequence
@@ -18,7 +19,9 @@ import scipy.linalg
 import scipy.sparse
 import scipy.sparse.linalg
 
-from linconv import _arrays, assembly
+from linconv import _arrays, _gpu, assembly
+from linconv._columns import host
+from linconv._map import canonical
 from linconv.blocks import Block, Diagonal
 from linconv.convolution import Conv
 from linconv.geometry import Axis, Boundary
@@ -45,7 +48,8 @@ class Circulant(LinearOperator):
     ----------
     spectrum : ndarray, ``(groups, c, c, f1..fd)``
         S, a small matrix per frequency; of the half spectrum of `scipy.fft.rfftn`
-        where `dtype` is real, of `scipy.fft.fftn` where it is complex.
+        where `dtype` is real, of `scipy.fft.fftn` where it is complex.  A CuPy array
+        makes an operator on its GPU.
     in_shape : tuple of int
         Shape of the arrays, ``(n1..nd)`` or ``(groups * c, n1..nd)``.
     lengths : tuple of int, ``(m1..md)``
@@ -72,13 +76,36 @@ class Circulant(LinearOperator):
         dtype: Any = float,
     ) -> None:
         super().__init__(dtype, in_shape, in_shape)
-        spectrum.setflags(write=False)
+        if not _arrays.on_device(spectrum):
+            spectrum.setflags(write=False)
         self.spectrum, self.lengths = spectrum, lengths
         self._spread = (None,) * len(lengths) if spread is None else tuple(spread)
         self._spatial = self.in_shape[-len(lengths) :]
         self._channels = self.shape[0] // math.prod(self._spatial)
         adjoint = spectrum.swapaxes(1, 2).conj()
         self._hermitian = bool((adjoint == spectrum).all())
+
+    @property
+    def device(self) -> str:
+        """Where the spectrum lies."""
+        return "gpu" if _arrays.on_device(self.spectrum) else "cpu"
+
+    def _moved(self, device: str) -> Circulant:
+        moved: Any = copy.copy(self)
+        if device == "gpu":
+            _gpu.check_dtype(self.dtype, "the operator")
+            moved.spectrum = _gpu.library().asarray(self.spectrum)
+        else:
+            moved.spectrum = host(self.spectrum)
+            moved.spectrum.setflags(write=False)
+        moved._spread = tuple(None if P is None else self._carried(P) for P in self._spread)
+        return moved
+
+    def _carried(self, P: Any) -> Any:
+        """Return P on the other device; CuPy would cast it at every product."""
+        if _gpu.is_matrix(P):
+            return _arrays.sparse_array(*_gpu.to_host(P))
+        return _gpu.to_device(canonical(P.astype(np.finfo(self.dtype).dtype)))
 
     @property
     def hermitian(self) -> bool:
@@ -93,36 +120,56 @@ class Circulant(LinearOperator):
 
     def _product(self, X: np.ndarray, spectrum: np.ndarray) -> np.ndarray:
         """Spread out, transform, multiply, and back: (n, b) -> (n, b)."""
+        if not X.shape[1]:
+            return X.copy()  # cuFFT takes no empty batch
         real = self.dtype.kind != "c"
         if real and X.dtype.kind == "c":
-            parts = (self._product(part, spectrum) for part in (np.real(X), np.imag(X)))
+            parts = (self._product(part, spectrum) for part in (X.real, X.imag))
             return next(parts) + 1j * next(parts)
-        x = X.T.astype(np.result_type(X, self.dtype))
+        x = X.T.astype(np.result_type(X.dtype, self.dtype))
         x = x.reshape(X.shape[1], self._channels, *self._spatial)
-        x = self._along(x, [None if P is None else P.T for P in self._spread])
+        x = self._along(x, True)
         # Where P is None the transform puts zeros behind, and the crop takes them off.
-        axes, threads = tuple(range(-len(self.lengths), 0)), _arrays.workers(x.size, _GRAIN)
-        ahead: Any = scipy.fft.rfftn if real else scipy.fft.fftn
-        back: Any = scipy.fft.irfftn if real else scipy.fft.ifftn
-        z = ahead(x, self.lengths, axes, workers=threads)
+        ahead, back = _transforms(x, real)
+        axes = tuple(range(-len(self.lengths), 0))
+        z = ahead(x, self.lengths, axes)
         if spectrum.shape[1] == 1:
             z *= spectrum[:, 0, 0]
         else:
             parts = z.reshape(len(z), *spectrum.shape[:2], *z.shape[2:])
-            z = np.einsum("goi...,bgi...->bgo...", spectrum, parts).reshape(z.shape)
-        y = back(z, self.lengths, axes, overwrite_x=True, workers=threads)
-        y = self._along(y[(..., *map(slice, x.shape[2:]))], self._spread)
+            xp = _arrays.namespace(z)
+            z = xp.einsum("goi...,bgi...->bgo...", spectrum, parts).reshape(z.shape)
+        y = back(z, self.lengths, axes)
+        y = self._along(y[(..., *map(slice, x.shape[2:]))], False)
         return y.reshape(X.shape[1], self.shape[0]).T
 
-    def _along(self, x: np.ndarray, matrices: Sequence[Any]) -> np.ndarray:
-        """Multiply by a sparse matrix along every axis that has one."""
-        for a, matrix in enumerate(matrices, x.ndim - len(matrices)):
-            if matrix is not None:
-                moved = np.moveaxis(x, a, 0)
-                columns = moved.reshape(len(moved), math.prod(moved.shape[1:]))
-                flat = matrix.astype(np.finfo(x.dtype).dtype) @ columns
-                x = np.moveaxis(flat.reshape(matrix.shape[0], *moved.shape[1:]), 0, a)
+    def _along(self, x: np.ndarray, transposed: bool) -> np.ndarray:
+        """Multiply by P, or by its transpose, along every axis that has one."""
+        for a, P in enumerate(self._spread, x.ndim - len(self._spread)):
+            if P is None:
+                continue
+            moved = np.moveaxis(x, a, 0)
+            columns = moved.reshape(moved.shape[0], math.prod(moved.shape[1:]))
+            if self.device == "gpu":
+                flat = (_gpu.adjoint if transposed else _gpu.forward)(P, columns)
+            else:
+                P = P.astype(np.finfo(x.dtype).dtype)
+                flat = (P.T if transposed else P) @ columns
+            x = np.moveaxis(flat.reshape(flat.shape[0], *moved.shape[1:]), 0, a)
         return x
+
+
+def _transforms(x: Any, real: bool) -> tuple[Any, Any]:
+    """Return the transforms of the library that `x` belongs to, ahead and back."""
+    if _arrays.on_device(x):
+        fft: Any = _arrays.namespace(x).fft
+        return (fft.rfftn, fft.irfftn) if real else (fft.fftn, fft.ifftn)
+    options = {"workers": _arrays.workers(x.size, _GRAIN)}
+    fft = scipy.fft
+    ahead, back = (fft.rfftn, fft.irfftn) if real else (fft.fftn, fft.ifftn)
+    return functools.partial(ahead, **options), functools.partial(
+        back, overwrite_x=True, **options
+    )
 
 
 @dataclass(frozen=True)
@@ -245,7 +292,7 @@ def transformed(
             "the optimal circulant needs stride 1 and as many outputs as inputs (padding "
             f"'same'), got {g.in_shape} -> {g.out_shape}: use kind='embedded'"
         )
-    values = double(assembly.arranged(g, conv.kernel, False))
+    values = double(assembly.arranged(g, host(conv.kernel), False))
     size = values.shape[0] * values.shape[1] * math.prod(lengths)
     _arrays.require_memory(48 * size, "the transform of the kernel", "use fewer channels")
     for axis, m in zip(g.axes, lengths, strict=True):
@@ -264,7 +311,7 @@ def _symbol(A: LinearOperator, grid: Grid) -> Any:
     if isinstance(A, Identity):
         return 1.0
     if isinstance(A, Diagonal):
-        return A.diagonal.mean()
+        return host(A.diagonal.mean())[()]
     if isinstance(A, Scaled):
         return A.scalar * _symbol(A.operands[0], grid)
     if isinstance(A, Sum):

@@ -68,6 +68,10 @@ class ShapedMap(Base):
 
     def _tosparse(self) -> CsrArray:
         """Return a fresh CSR array; by default from products with the identity."""
+        if self.device == "gpu":
+            raise NotImplementedError(
+                f"{type(self).__name__} has no matrix on the GPU: use A.to('cpu').tosparse()"
+            )
         blocks = []
         for start in range(0, self.shape[1], _COLUMNS):
             columns = np.arange(start, min(start + _COLUMNS, self.shape[1]))

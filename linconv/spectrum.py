@@ -1,7 +1,9 @@
 """Norms, singular values and circulant preconditioners of operators.
 
 What the structure tells exactly is never iterated for: a circular convolution is
-diagonalised by the Fourier transform, channels by a small matrix per frequency.
+diagonalised by the Fourier transform, channels by a small matrix per frequency.  Of an
+operator on a GPU only kernels, diagonals and small matrices are copied to the host; arrays
+that are returned lie where the operator does.
 May import convolution, blocks and what lies below them.
 """
 
@@ -20,8 +22,10 @@ import scipy.linalg
 import scipy.sparse
 import scipy.sparse.linalg
 
-from linconv import _arrays, _circulant, assembly
+from linconv import _arrays, _circulant, _gpu, assembly
 from linconv._circulant import Circulant as Circulant
+from linconv._columns import host
+from linconv._map import common_device
 from linconv._options import integer
 from linconv._squares import weight
 from linconv.blocks import Block, Diagonal, Kron
@@ -96,7 +100,7 @@ def norm(A: Any) -> float:
     if isinstance(A, Kron):
         return math.prod(map(norm, A.operands))
     if isinstance(A, Restriction):
-        return math.sqrt(np.bincount(A.tosparse().indices).max())
+        return math.sqrt(np.bincount(A.to("cpu").tosparse().indices).max())
     if isinstance(A, Block) and _is_diagonal(A):
         return max(map(norm, A.operands))
     half = len(A.operands) // 2 if isinstance(A, Product) else 0
@@ -160,7 +164,15 @@ def singular_values(A: Any, k: int | None = None) -> np.ndarray:
     if values is None:
         values = _top(A, count)
     single = np.dtype(A.dtype).char in "fF"
-    return np.sort(values)[::-1][:count].astype(np.float32 if single else np.float64)
+    found = np.sort(values)[::-1][:count].astype(np.float32 if single else np.float64)
+    return _placed(found, A)
+
+
+def _placed(values: Any, A: LinearOperator) -> Any:
+    """Return an array where the operator lies."""
+    if A.device != "gpu" or _arrays.on_device(values):
+        return values
+    return _gpu.library().asarray(values)
 
 
 def _is_diagonal(A: Block) -> bool:
@@ -179,7 +191,7 @@ def _exact_values(A: LinearOperator) -> np.ndarray | None:
     if isinstance(A, Identity):
         return np.ones(A.shape[0])
     if isinstance(A, Diagonal):
-        return np.abs(_circulant.double(A.diagonal)).ravel()
+        return np.abs(_circulant.double(host(A.diagonal))).ravel()
     if isinstance(A, Conv) and all(map(_is_circulant, A.geometry.axes)):
         return _circular_values(A)
     return None
@@ -213,7 +225,7 @@ def _top(A: LinearOperator, k: int) -> np.ndarray:
         _arrays.require_memory(
             3 * item * math.prod(A.shape), what, "ask for fewer singular values with k"
         )
-        return np.linalg.svd(_circulant.double(A.toarray()), compute_uv=False)[:k]
+        return np.linalg.svd(_circulant.double(A.to("cpu").toarray()), compute_uv=False)[:k]
     if 2 * k > small:
         raise ValueError(
             f"{k} of {small} singular values need the dense matrix, which is made for "
@@ -238,18 +250,19 @@ def _largest(A: LinearOperator, steps: int = _STEPS) -> float:
     The vectors lose their orthogonality, which repeats eigenvalues but harms none; a
     restarted method takes many times the steps where the largest lie close together.
     """
-    A = _in_double(A)
     ahead, back = (A.matvec, A.rmatvec) if A.shape[0] >= A.shape[1] else (A.rmatvec, A.matvec)
-    v = _start(min(A.shape)).astype(A.dtype)
-    v, last, beta = v / np.linalg.norm(v), np.zeros_like(v), 0.0
+    dtype: Any = complex if A.dtype.kind == "c" else float
+    v = _placed(_start(min(A.shape)).astype(dtype), A)
+    xp = _arrays.namespace(v)
+    v, last, beta = v / xp.linalg.norm(v), 0 * v, 0.0
     diagonal: list[float] = []
     beside: list[float] = []
     top, due = 0.0, 8
     for step in range(1, steps + 1):
-        w = back(ahead(v)) - beta * last
-        diagonal.append(float(np.vdot(v, w).real))
+        w = back(ahead(v)).astype(dtype, copy=False) - beta * last
+        diagonal.append(float(xp.vdot(v, w).real))
         w -= diagonal[-1] * v
-        beta = float(np.linalg.norm(w))
+        beta = float(xp.linalg.norm(w))
         if not math.isfinite(beta):
             return math.nan
         if beta == 0 or step in (due, steps):
@@ -269,11 +282,11 @@ def _largest(A: LinearOperator, steps: int = _STEPS) -> float:
 
 
 def _in_double(A: LinearOperator) -> Any:
-    """Return A as SciPy's solvers want it: its products in double precision."""
+    """Return A as SciPy's solvers want it: double precision, vectors on the host."""
     dtype: Any = complex if A.dtype.kind == "c" else float
 
     def product(hook: Callable[[Any], Any]) -> Callable[[Any], Any]:
-        return lambda x: np.asarray(hook(x.astype(dtype, copy=False))).astype(dtype)
+        return lambda x: host(hook(_placed(x.astype(dtype, copy=False), A))).astype(dtype)
 
     hooks: Any = {
         name: product(getattr(A, name)) for name in ("matvec", "rmatvec", "matmat", "rmatmat")
@@ -311,7 +324,8 @@ def gram_diagonal(A: Any) -> np.ndarray:
     """
     A = aslinearoperator(A)
     dtype = np.result_type(np.float32 if A.dtype.kind in "fc" else float, A.dtype)
-    return _squares(A, 0).reshape(A.in_shape).astype(np.finfo(dtype).dtype)
+    squares = _placed(_squares(A, 0), A)
+    return squares.reshape(A.in_shape).astype(np.finfo(dtype).dtype)
 
 
 def column_norms(A: Any) -> np.ndarray:
@@ -363,19 +377,26 @@ def _squares(A: LinearOperator, axis: int) -> np.ndarray:
     if isinstance(A, Scaled):
         return float(abs(A.scalar)) ** 2 * _squares(A.operands[0], axis)
     if isinstance(A, Kron):
-        return functools.reduce(np.kron, (_squares(part, axis) for part in A.operands))
+        parts = (_placed(_squares(part, axis), A) for part in A.operands)
+        return functools.reduce(lambda a, b: (a.reshape(-1, 1) * b).ravel(), parts)
     if isinstance(A, Block):
         lines = A.grid if axis else zip(*A.grid, strict=True)
-        parts = ([_squares(B, axis) for B in line if B is not None] for line in lines)
-        return np.concatenate([functools.reduce(np.add, part) for part in parts])
+        sums = (
+            sum(_placed(_squares(B, axis), A) for B in line if B is not None) for line in lines
+        )
+        return np.concatenate(list(sums))
     if isinstance(A, Conv):
         return _conv_squares(A, axis)
     return _summed(A.tosparse(), axis)
 
 
 def _summed(csr: Any, axis: int) -> np.ndarray:
-    """Return the sums of |entries|^2 of a CSR array or its arrays along an axis."""
+    """Return the sums of |entries|^2 of a CSR array along an axis, where it lies."""
     weights = np.abs(csr.data).astype(float) ** 2
+    if _gpu.is_matrix(csr):
+        squares = _gpu.sparse_array(weights, csr.indices, csr.indptr, csr.shape)
+        ones = _arrays.namespace(weights).ones((csr.shape[axis], 1))
+        return (_gpu.forward if axis else _gpu.adjoint)(squares, ones)[:, 0]
     if axis == 0:
         return np.bincount(csr.indices, weights, csr.shape[1])
     rows = np.repeat(np.arange(csr.shape[0]), np.diff(csr.indptr))
@@ -384,16 +405,16 @@ def _summed(csr: Any, axis: int) -> np.ndarray:
 
 def _conv_squares(A: Conv, axis: int) -> np.ndarray:
     """Add up the blocks of rows of a convolution; one pair of channels at a time if big."""
-    g = A.geometry
+    g, kernel = A.geometry, host(A.kernel)
     lines = g.out_shape[0]
     if g.channels is None or g.nnz <= _ENTRIES * lines:
-        return _block_squares(g, A.kernel, axis)
+        return _block_squares(g, kernel, axis)
     per_group, rows = g.c_in // g.groups, g.c_out // g.groups
     alone = replace(g, channels=None, groups=1)
     total = np.zeros((g.c_out if axis else g.c_in, alone.shape[1 - axis]))
     for o, i in itertools.product(range(g.c_out), range(per_group)):
         where = o if axis else o // rows * per_group + i
-        total[where] += _block_squares(alone, A.kernel[o, i], axis)
+        total[where] += _block_squares(alone, kernel[o, i], axis)
     return total.ravel()
 
 
@@ -451,7 +472,8 @@ def circulant_preconditioner(
     Returns
     -------
     Circulant, ``(n, n)``
-        Single precision if all operators are; complex if one of them is.
+        Single precision if all operators are; complex if one of them is.  On the GPU
+        if they are: made on the host, from their kernels.
 
     Raises
     ------
@@ -513,4 +535,5 @@ def circulant_preconditioner(
     if dtype.char in "fF":
         inverse = inverse.astype(np.complex64 if inverse.dtype.kind == "c" else np.float32)
     in_shape = terms[0][1].in_shape
-    return Circulant(inverse, in_shape, grid.lengths, spread=grid.spread, dtype=dtype)
+    M = Circulant(inverse, in_shape, grid.lengths, spread=grid.spread, dtype=dtype)
+    return M.to(common_device([L for _, L in terms]) or "cpu")

@@ -17,6 +17,7 @@ from typing import Any
 
 import host_kernels
 import numpy as np
+import scipy.fft
 import scipy.sparse
 
 transfers = SimpleNamespace(to_host=0, to_device=0)
@@ -105,6 +106,9 @@ class ndarray:
     def __float__(self) -> float:
         return float(self.get())
 
+    def __len__(self) -> int:
+        return len(self._memory)
+
     def get(self) -> np.ndarray:
         transfers.to_host += 1
         return self._memory.copy()
@@ -154,6 +158,7 @@ def _method(name: str) -> Any:
 for _name in (
     "conj",
     "sum",
+    "mean",
     "max",
     "any",
     "all",
@@ -192,7 +197,7 @@ def _function(name: str) -> Any:
     def function(*values: Any) -> ndarray:
         if not any(isinstance(value, ndarray) for value in values):
             raise TypeError(f"{name} needs a device array, got {values}")
-        return _device(getattr(np, name)(*map(_operand, values)))
+        return _device(attrgetter(name)(np)(*map(_operand, values)))
 
     return function
 
@@ -204,6 +209,21 @@ def concatenate(arrays: Any, axis: int = 0) -> ndarray:
     if not all(isinstance(a, ndarray) for a in arrays):
         raise TypeError("Only cupy arrays can be concatenated")
     return _device(np.concatenate([a._memory for a in arrays], axis))
+
+
+def einsum(subscripts: str, *arrays: ndarray) -> ndarray:
+    return _device(np.einsum(subscripts, *map(_operand, arrays)))
+
+
+def _transform(name: str) -> Any:
+    """Return a transform of device arrays, in their precision; cuFFT has no empty ones."""
+
+    def transform(x: ndarray, s: Any, axes: Any) -> ndarray:
+        if not x.size:
+            raise ValueError("Invalid number of FFT data points (0) specified.")
+        return _device(getattr(scipy.fft, name)(_operand(x), s, axes))
+
+    return transform
 
 
 class ElementwiseKernel(host_kernels.ElementwiseKernel):
@@ -377,6 +397,12 @@ _NAMES["cupy"] |= {
     "fmax": _function("fmax"),
     "sqrt": _function("sqrt"),
     "isfinite": _function("isfinite"),
+    "vdot": _function("vdot"),
+    "einsum": einsum,
+    "linalg": SimpleNamespace(norm=_function("linalg.norm")),
+    "fft": SimpleNamespace(
+        **{name: _transform(name) for name in ("fftn", "ifftn", "rfftn", "irfftn")}
+    ),
     "ElementwiseKernel": ElementwiseKernel,
     "RawModule": host_kernels.RawModule,
     "get_default_memory_pool": lambda: SimpleNamespace(free_bytes=lambda: 0),
