@@ -124,7 +124,7 @@ class Circulant(LinearOperator):
             return X.copy()  # cuFFT takes no empty batch
         real = self.dtype.kind != "c"
         if real and X.dtype.kind == "c":
-            parts = (self._product(part, spectrum) for part in (X.real, X.imag))
+            parts = (self._product(part, spectrum) for part in (np.real(X), np.imag(X)))
             return next(parts) + 1j * next(parts)
         x = X.T.astype(np.result_type(X.dtype, self.dtype))
         x = x.reshape(X.shape[1], self._channels, *self._spatial)

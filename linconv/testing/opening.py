@@ -174,4 +174,4 @@ def _own_factory(subject: Subject) -> tuple[Callable[[Any], Any] | None, Any]:
     own = type(getattr(A, "base", A)).__module__.startswith("linconv.")
     if made is None or not own or not hasattr(A, "with_kernel"):
         return None, None
-    return A.with_kernel, made.kernel_shape
+    return lambda kernel: A.with_kernel(subject.arrays.make(kernel)), made.kernel_shape

@@ -167,13 +167,22 @@ def _linconv(A: Any, xp: Arrays | None) -> Subject:
     return _products(
         A,
         title(A),
-        arrays_for("numpy"),
+        arrays_for("cupy" if A.device == "gpu" else "numpy"),
         in_shape=A.in_shape,
         out_shape=A.out_shape,
-        matrix=A.tosparse if _knows_matrix(A) else None,
+        matrix=partial(_linconv_matrix, A) if _knows_matrix(A) else None,
         geometry=geometry,
         geometry_transposed=transposed,
     )
+
+
+def _linconv_matrix(A: LinearOperator) -> Any:
+    """Return the matrix on the host; on a GPU products of matrices have none."""
+    try:
+        matrix = A.tosparse()
+    except NotImplementedError:
+        return A.to("cpu").tosparse()
+    return matrix.get() if A.device == "gpu" else matrix
 
 
 def _knows_matrix(A: LinearOperator) -> bool:
