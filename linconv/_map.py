@@ -184,7 +184,13 @@ class ShapedMap(Base):
         """
         if device not in ("cpu", "gpu"):
             raise ValueError(f'device must be "cpu" or "gpu", got {device!r}')
-        return self if self.device in (device, None) else self._moved(device)
+        if self.device in (device, None):
+            return self
+        # Weakly known, so that A.H @ A is moved to B.H @ B with one and the same B.
+        moved = self._views.get(device)
+        if moved is None:
+            moved = self._views[device] = self._moved(device)
+        return moved
 
     def _moved(self, device: str) -> Any:
         """Return the operator on the other device."""

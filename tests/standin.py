@@ -380,6 +380,7 @@ _NAMES = {
     "cupyx": {},
     "cupyx.scipy": {},
     "cupyx.scipy.sparse": {"csr_matrix": csr_matrix, "csr_array": csr_array, "bmat": bmat},
+    "cupyx.scipy.sparse._csr": {"csr_matrix": csr_matrix, "csr_array": csr_array},
     "cupyx.scipy.sparse.linalg": {
         "LinearOperator": LinearOperator,
         "aslinearoperator": aslinearoperator,
