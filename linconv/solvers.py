@@ -118,6 +118,9 @@ def lstsq(
     not finite, does not converge, has no exact or no unique solution is said in
     ``message``, and ``converged`` is confirmed by a residual computed afresh.
 
+    For a CuPy `b` the iteration stays on the GPU, and the host looks at it every 16th time
+    only, or every time where there is a `callback` or a progress bar.
+
     References
     ----------
     .. [1] Bjorck, "Numerical Methods for Least Squares Problems", SIAM 1996,
