@@ -38,7 +38,7 @@ FLOORS = {
     "methods.direct": 2,
     "methods.fft": 2,
     "methods.gpu": 2,
-    "methods.padding": 1,
+    "methods.padding": 2,
     "methods.sparse": 2,
     "methods.torch": 2,
     "testing": 2,

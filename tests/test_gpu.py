@@ -12,7 +12,7 @@ import numpy as np
 import nvrtc
 import pytest
 import standin
-from test_methods import random_geometry, values
+from test_methods import needs, random_geometry, values
 
 import linconv
 from linconv import _gpu, _gpu_assembly, assembly
@@ -20,6 +20,7 @@ from linconv.geometry import Geometry
 from linconv.solvers import lstsq
 
 DTYPES = ("float32", "float64", "complex64", "complex128")
+METHODS = ("direct", "fft")
 
 
 def there_is_a_gpu():
@@ -98,11 +99,13 @@ def test_matrices_on_the_device_are_those_of_the_host(seeds, cupy):
 
 
 @pytest.mark.parametrize("seeds", [range(i, i + 30) for i in range(0, 120, 30)], ids=str)
-def test_products_without_a_matrix_are_those_of_the_matrix(seeds, cupy):
+@pytest.mark.parametrize("method", METHODS)
+def test_products_of_every_method_are_those_of_the_matrix(method, seeds, cupy):
+    needs(method)
     for seed in seeds:
         kernel, in_shape, options = random_geometry(seed)
-        A = linconv.Conv(cupy.asarray(kernel), in_shape, method="direct", **options)
-        assert A.method == "direct"
+        A = linconv.Conv(cupy.asarray(kernel), in_shape, method=method, **options)
+        assert A.method == method
         C = linconv.conv_matrix(kernel, in_shape, **options)
         rng = np.random.default_rng(seed)
         for dtype in DTYPES:
@@ -110,9 +113,9 @@ def test_products_without_a_matrix_are_those_of_the_matrix(seeds, cupy):
                 X = values(rng, (B.shape[1], 3), dtype)
                 eps = max(np.finfo(dtype).eps, np.finfo(kernel.dtype).eps)
                 bound = 4000 * eps * max(1, np.abs(kernel).sum())  # antireflect weighs by 5
-                for x in (X, X[:, 0]):
+                for x in (X, X[:, 0], X[:, :1], X[:, :0], X.T.copy().T):
                     got, right = (B @ cupy.asarray(x)).get(), matrix @ x
-                    assert got.dtype == right.dtype
+                    assert (got.shape, got.dtype) == (right.shape, right.dtype)
                     assert np.abs(got - right).max(initial=0) <= bound
 
 
@@ -161,6 +164,34 @@ def test_a_matrix_is_built_without_a_copy_to_the_host(cupy):
     A = linconv.Conv(kernel, (30, 40))
     A.H @ (A @ cupy.asarray(np.ones(1200)))
     assert standin.transfers.to_host == before
+
+
+AWKWARD = [
+    ((3, 3), (6, 7), {"padding": "same", "boundary": "reflect"}),
+    ((3, 3), (6, 7), {"padding": 2, "boundary": "antireflect", "stride": 2}),
+    ((5,), (3,), {"padding": 9, "boundary": "circular", "stride": 2}),
+    ((4, 2, 3), (4, 11), {"stride": 2, "padding": [(2, -1)], "groups": 2}),
+    ((2, 3, 2, 2), (3, 5, 4), {"padding": 1, "dilation": 2, "flip": True}),
+]
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize(("shape", "in_shape", "options"), AWKWARD)
+def test_products_stay_on_the_device(method, shape, in_shape, options, cupy):
+    needs(method)
+    if not isinstance(cupy.asarray(0.0), standin.ndarray):
+        pytest.skip("the stand-in counts what CuPy does not")
+    for dtype in DTYPES:
+        A = linconv.Conv(
+            cupy.asarray(np.ones(shape, dtype)), in_shape, method=method, **options
+        )
+        columns = [cupy.asarray(np.ones((A.shape[1], b), "c16")) for b in (0, 1, 3)]
+        for X in columns:
+            A.H @ (A @ X)  # the first product places taps and tables
+        before = standin.transfers.to_host, standin.transfers.to_device
+        for X in columns:
+            A.T @ (A @ X), A.H @ (A @ X.real)
+        assert (standin.transfers.to_host, standin.transfers.to_device) == before
 
 
 def test_a_folded_nan_goes_where_it_belongs(cupy):
@@ -279,7 +310,7 @@ def test_what_a_device_cannot_hold_is_said(cupy, monkeypatch):
     with pytest.raises(TypeError, match="has dtype int64, but CuPy's"):
         linconv.Matrix([[1, 2]]).to("gpu")
     with pytest.raises(ValueError, match="on the GPU there are 'sparse', 'direct'"):
-        linconv.Conv(cupy.asarray(np.ones(3)), 7, method="fft")
+        linconv.Conv(cupy.asarray(np.ones(3)), 7, method="torch")
     with pytest.raises(ValueError, match="has at most 16 axes, got 17"):
         linconv.conv_matrix(cupy.asarray(np.ones((1,) * 17)), (1,) * 17)
     kernel = cupy.asarray(np.ones((9, 9)))
@@ -298,7 +329,7 @@ def test_a_method_is_kept_where_the_device_has_it(cupy):
     assert repr(A).endswith("method='sparse')")
     assert "on the GPU" in A.explain()
     host = linconv.Conv(np.ones((3, 3)), (8, 8), method="fft")
-    assert host.to("gpu").method == "direct"
+    assert host.to("gpu").method == host.to("gpu").to("cpu").method == "fft"
     again = pickle.loads(pickle.dumps(host)).to("gpu")
     assert again.device == "gpu"
 
