@@ -97,6 +97,21 @@ class ndarray:
     def __setitem__(self, key: Any, value: Any) -> None:
         self._memory[_key(key)] = _operand(value)
 
+    def __dlpack_device__(self) -> tuple[int, int]:
+        return self._memory.__dlpack_device__()  # where the stand-in's device is
+
+    def __dlpack__(
+        self,
+        *,
+        stream: Any = None,
+        max_version: Any = None,
+        dl_device: Any = None,
+        copy: Any = None,
+    ) -> Any:
+        if copy:
+            raise BufferError("copy=True only supported for copy to CPU.")
+        return self._memory.__dlpack__(max_version=max_version)
+
     def __len__(self) -> int:
         return len(self._memory)
 
@@ -350,6 +365,15 @@ def einsum(subscripts: str, *operands: ndarray) -> ndarray:
     return _device(np.einsum(subscripts, *map(_operand, operands)))
 
 
+def from_dlpack(array: Any, *, device: Any = None, copy: Any = None) -> ndarray:
+    """Return another library's array of the stand-in's device without a copy."""
+    if isinstance(array, np.ndarray):
+        raise TypeError("CPU arrays cannot be directly imported to CuPy.")
+    memory = np.from_dlpack(array)
+    assert memory.flags.writeable
+    return _device(memory)
+
+
 def _transform(name: str) -> Any:
     """Return a transform of cupyx.scipy.fft: SciPy's without its `workers`."""
 
@@ -398,6 +422,7 @@ _NAMES["cupy"] |= {
     ),
     "concatenate": concatenate,
     "einsum": einsum,
+    "from_dlpack": from_dlpack,
     "RawModule": host_kernels.RawModule,
     "get_default_memory_pool": lambda: SimpleNamespace(free_bytes=lambda: 0),
     "cuda": SimpleNamespace(

@@ -55,6 +55,7 @@ GPU_METHODS: dict[str, tuple[str, str, bool]] = {
     "sparse": ("gpu", "Sparse", True),
     "direct": ("gpu", "Direct", True),
     "fft": ("fft", "Fft", False),
+    "torch": ("torch", "Torch", False),
 }
 
 # Pairs of channels in a group up to which "auto" needs no matrix on a GPU.
@@ -143,8 +144,6 @@ def why_not(name: str, geometry: Geometry, dtype: np.dtype, device: str) -> str:
     """Return why a method cannot represent a convolution there, or an empty string."""
     if name == "auto":
         return ""
-    if device == "gpu" and name not in GPU_METHODS:
-        return f"on the GPU there are {_quoted(GPU_METHODS)}"
     table = METHODS if device == "cpu" else GPU_METHODS
     return _module(table[name][0]).why_not(geometry, dtype)
 
