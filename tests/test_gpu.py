@@ -20,7 +20,7 @@ from linconv.geometry import Geometry
 from linconv.solvers import lstsq
 
 DTYPES = ("float32", "float64", "complex64", "complex128")
-METHODS = ("direct", "fft", "torch")
+METHODS = ("sparse", "sparse+adjoint", "direct", "fft", "torch")
 
 
 def there_is_a_gpu():
@@ -131,6 +131,28 @@ def test_threads_share_taps_on_lines_of_any_length(n, boundary, cupy):
     np.testing.assert_array_equal((A.T @ cupy.asarray(x)).get(), C.T @ x)
     empty = cupy.asarray(np.empty((3 * n, 0)))
     assert (A @ empty).shape == (3 * n, 0)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_the_adjoint_can_be_stored_as_well(dtype, cupy):
+    rng = np.random.default_rng(9)
+    for in_shape, shape, options in (
+        ((6, 7), (3, 3), {"padding": 2, "boundary": "antireflect"}),
+        ((4, 9), (6, 2, 3), {"stride": 2, "groups": 2, "flip": True}),
+    ):
+        kernel = whole(values(rng, shape, "complex128"), dtype)
+        options |= {"method": "sparse+adjoint"}
+        A = linconv.Conv(cupy.asarray(kernel), in_shape, **options)
+        other = linconv.Conv(kernel, in_shape, **options)
+        right = other.tosparse().conj().T.tocsr()
+        right.sort_indices()
+        right.has_canonical_format = True
+        same(A._engine._turned, right)
+        same(A.with_kernel(cupy.asarray(kernel))._engine._turned, right)
+        same(other.to("gpu")._engine._turned, right)
+        stored = other._engine._turned
+        assert (stored != right).nnz == 0
+        assert stored.nnz == right.nnz
 
 
 def test_the_device_chooses_its_own_methods(cupy):

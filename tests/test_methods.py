@@ -1,6 +1,7 @@
 """Methods compute the products of the matrix: every method, geometry, dtype and batch."""
 
 import importlib.util
+import itertools
 import math
 import os
 import pickle
@@ -19,7 +20,7 @@ from linconv.methods import boxes, cost, padding
 from linconv.methods.columns import Rows
 from linconv.testing import assert_adjoint
 
-METHODS = ("direct", "fft", "torch")
+METHODS = ("direct", "fft", "torch", "sparse+adjoint")
 DTYPES = ("float32", "float64", "complex64", "complex128")
 
 
@@ -357,7 +358,8 @@ def test_a_method_says_why_it_cannot(monkeypatch):
     with pytest.raises(ValueError, match=r"method='sparse' represents them all"):
         linconv.Conv(np.ones(3, "longdouble"), 5, method="direct")
     with pytest.raises(
-        ValueError, match=r"methods are 'auto', 'sparse', 'direct', 'fft', 'torch'"
+        ValueError,
+        match=r"methods are 'auto', 'sparse', 'direct', 'fft', 'torch', 'sparse\+adjoint'",
     ):
         linconv.Conv([1, 2], 5, method="cuda")
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
@@ -491,8 +493,12 @@ def test_with_kernel_is_a_new_operator_of_the_same_geometry(seed, method):
 def test_with_kernel_shares_the_indices_and_computes_values_alone():
     A = linconv.Conv(np.ones((5, 5)), (300, 300), padding=2, method="sparse")
     B = A.with_kernel(2 * np.ones((5, 5)))
-    for name in ("indices", "indptr"):
-        ours, theirs = getattr(A._engine._csr, name), getattr(B._engine._csr, name)
+    C = linconv.Conv(np.ones((5, 5)), (30, 30), stride=2, method="sparse+adjoint")
+    D = C.with_kernel(2 * np.ones((5, 5)))
+    pairs = [(A, B, "_csr"), (C, D, "_csr"), (C, D, "_turned")]
+    for (one, other, held), name in itertools.product(pairs, ("indices", "indptr")):
+        matrices = getattr(one._engine, held), getattr(other._engine, held)
+        ours, theirs = (getattr(matrix, name) for matrix in matrices)
         assert np.shares_memory(ours, theirs)
         assert not ours.flags.writeable
     tracemalloc.start()

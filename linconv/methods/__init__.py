@@ -49,6 +49,7 @@ METHODS: dict[str, tuple[str, str, bool]] = {
     "direct": ("direct", "Direct", True),
     "fft": ("fft", "Fft", True),
     "torch": ("torch", "Torch", False),
+    "sparse+adjoint": ("sparse", "WithAdjoint", False),
 }
 # Those for CuPy's arrays.
 GPU_METHODS: dict[str, tuple[str, str, bool]] = {
@@ -56,6 +57,7 @@ GPU_METHODS: dict[str, tuple[str, str, bool]] = {
     "direct": ("gpu", "Direct", True),
     "fft": ("fft", "Fft", False),
     "torch": ("torch", "Torch", False),
+    "sparse+adjoint": ("gpu", "WithAdjoint", False),
 }
 
 # Pairs of channels in a group up to which "auto" needs no matrix on a GPU.
