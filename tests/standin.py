@@ -365,6 +365,10 @@ def einsum(subscripts: str, *operands: ndarray) -> ndarray:
     return _device(np.einsum(subscripts, *map(_operand, operands)))
 
 
+def as_strided(x: ndarray, shape: Any = None, strides: Any = None) -> ndarray:
+    return _device(np.lib.stride_tricks.as_strided(_operand(x), shape, strides))
+
+
 def from_dlpack(array: Any, *, device: Any = None, copy: Any = None) -> ndarray:
     """Return another library's array of the stand-in's device without a copy."""
     if isinstance(array, np.ndarray):
@@ -402,6 +406,8 @@ _TRANSFORMS = ("fftn", "ifftn", "rfftn", "irfftn")
 
 _NAMES = {
     "cupy": {"ndarray": ndarray, "asarray": asarray, "asnumpy": asnumpy},
+    "cupy.lib": {},
+    "cupy.lib.stride_tricks": {"as_strided": as_strided},
     "cupyx": {},
     "cupyx.scipy": {},
     "cupyx.scipy.fft": {name: _transform(name) for name in _TRANSFORMS},
