@@ -133,6 +133,27 @@ def test_threads_share_taps_on_lines_of_any_length(n, boundary, cupy):
     assert (A @ empty).shape == (3 * n, 0)
 
 
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_transposed_convolutions_are_their_matrices(dtype, method, cupy):
+    needs(method)
+    rng = np.random.default_rng(14)
+    for in_shape, shape, options in (
+        ((4, 5), (3, 2), {"stride": (3, 2), "output_padding": (2, 1), "padding": [(1, 0), 1]}),
+        ((4, 6), (4, 3, 5), {"stride": 2, "output_padding": 1, "groups": 2, "dilation": 2}),
+        ((7,), (4,), {"stride": 2, "padding": "same", "boundary": "reflect"}),
+        ((6,), (5,), {"padding": "same", "boundary": "circular", "flip": True}),
+    ):
+        kernel = whole(values(rng, shape, "complex128"), dtype)
+        A = linconv.conv_transpose(cupy.asarray(kernel), in_shape, method=method, **options)
+        right = linconv.conv_transpose_matrix(kernel, in_shape, **options)
+        assert (A.method, A.shape) == (method, right.shape)
+        for B, matrix in ((A, right), (A.H, right.conj().T.tocsr())):
+            X = whole(values(rng, (B.shape[1], 2), "complex128"), dtype)
+            bound = 100 * np.finfo(dtype).eps * np.abs(kernel).sum() * np.abs(X).max()
+            assert np.abs((B @ cupy.asarray(X)).get() - matrix @ X).max() <= bound
+
+
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_the_adjoint_can_be_stored_as_well(dtype, cupy):
     rng = np.random.default_rng(9)
