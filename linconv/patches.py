@@ -297,32 +297,36 @@ class FilterConv(LinearOperator):
             moved._patches.setflags(write=False)
         return moved
 
-    def _product(self, X: np.ndarray, matrices: np.ndarray) -> np.ndarray:
-        """Multiply every channel of every column, all at once: (c_out r, b) -> (c_out q, b).
+    def _product(self, X: np.ndarray, *, transposed: bool) -> np.ndarray:
+        """Multiply every channel of every column by the patches, all at once.
 
-        `matrices` has shape (groups, r, q).
+        (c_out taps, b) -> (c_out positions, b), or the reverse.
         """
-        groups, r, q = matrices.shape
         if X.dtype.kind == "c" and self.dtype.kind != "c":  # not the patches are made complex
             xp, b = _arrays.namespace(X), X.shape[1]
             parts = xp.concatenate((np.real(X), np.imag(X)), axis=1)
-            both = self._product(parts, matrices)
+            both = self._product(parts, transposed=transposed)
             result = xp.empty((both.shape[0], b), np.result_type(both.dtype, X.dtype))
             result.real, result.imag = both[:, :b], both[:, b:]
             return result
+        groups, taps, positions = self._patches.shape
+        r, q = (positions, taps) if transposed else (taps, positions)
         blocks = X.T.reshape(X.shape[1], groups, self.geometry.c_out // groups, r)
         rows = blocks.swapaxes(0, 1).reshape(groups, math.prod(blocks.shape[::2]), r)
-        results = (rows @ matrices).reshape(groups, *blocks.shape[::2], q)
+        if transposed:  # CuPy copies a transposed operand: let it be the small one
+            results = (self._patches @ rows.swapaxes(1, 2)).swapaxes(1, 2)
+        else:
+            results = rows @ self._patches
+        results = results.reshape(groups, *blocks.shape[::2], q)
         return results.swapaxes(0, 1).reshape(X.shape[1], self.geometry.c_out * q).T
 
     def _matmat(self, X: np.ndarray) -> np.ndarray:
-        return self._product(X, self._patches)
+        return self._product(X, transposed=False)
 
     def _rmatmat(self, X: np.ndarray) -> np.ndarray:
-        taps = self._patches.swapaxes(1, 2)
         if self.dtype.kind != "c":
-            return self._product(X, taps)
-        return self._product(X.conj(), taps).conj()
+            return self._product(X, transposed=True)
+        return self._product(X.conj(), transposed=True).conj()
 
     def _nnz(self) -> int:
         return self.geometry.c_out * self._patches[0].size
