@@ -128,6 +128,24 @@ def test_only_runs_of_neighbours_may_lie_side_by_side():
         strided.side_by_side(8)
 
 
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("padding", [(-2, 3), (-1, 4), (3, -2), (4, -1), (-4, 5), (6, -4)])
+@pytest.mark.parametrize("boundary", ["zeros", "circular", ("reflect", "replicate")])
+def test_an_input_may_be_cropped_whole_or_beyond(padding, boundary, method):
+    needs(method)
+    options = {"padding": [padding], "boundary": [boundary]}
+    for n in (1, 2, 3):
+        try:
+            matrix = linconv.conv_matrix([2.0], n, **options).toarray()
+        except ValueError:
+            continue  # nothing is left
+        A = linconv.Conv([2.0], n, method=method, **options)
+        np.testing.assert_allclose(A @ np.eye(n), matrix, atol=1e-14)
+        np.testing.assert_allclose(A.H @ np.eye(len(matrix)), matrix.T, atol=1e-14)
+        F = linconv.FilterConv(np.arange(1.0, n + 1), 1, **options)
+        np.testing.assert_array_equal(2 * F.toarray()[:, 0], matrix @ np.arange(1.0, n + 1))
+
+
 LAWFUL = [
     ((3, 3), (9, 8), {"padding": 1, "boundary": "reflect"}),
     ((4, 2, 3), (4, 11), {"stride": 2, "padding": [(2, 1)], "groups": 2}),

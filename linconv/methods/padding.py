@@ -75,7 +75,8 @@ def padded_length(axis: Axis) -> int:
 def _core(axis: Axis) -> tuple[slice, slice]:
     """Return where the input's own samples are: in the input, and in the padded array."""
     lo, hi = axis.padding
-    inside = slice(max(0, -lo), axis.n + min(0, hi))
+    start = max(0, -lo)
+    inside = slice(start, max(start, axis.n + min(0, hi)))  # empty if all of it is cropped
     return inside, slice(max(0, lo), max(0, lo) + inside.stop - inside.start)
 
 
