@@ -11,6 +11,8 @@ import functools
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
+from importlib import import_module
 from typing import Any
 
 import numpy as np
@@ -161,15 +163,11 @@ class Circulant(LinearOperator):
 
 def _transforms(x: Any, real: bool) -> tuple[Any, Any]:
     """Return the transforms of the library that `x` belongs to, ahead and back."""
-    if _arrays.on_device(x):
-        fft: Any = _arrays.namespace(x).fft
-        return (fft.rfftn, fft.irfftn) if real else (fft.fftn, fft.ifftn)
-    options = {"workers": _arrays.workers(x.size, _GRAIN)}
-    fft = scipy.fft
+    device = _arrays.on_device(x)
+    fft: Any = import_module("cupyx.scipy.fft") if device else scipy.fft
     ahead, back = (fft.rfftn, fft.irfftn) if real else (fft.fftn, fft.ifftn)
-    return functools.partial(ahead, **options), functools.partial(
-        back, overwrite_x=True, **options
-    )
+    options = {} if device else {"workers": _arrays.workers(x.size, _GRAIN)}
+    return partial(ahead, **options), partial(back, overwrite_x=True, **options)
 
 
 @dataclass(frozen=True)

@@ -67,6 +67,23 @@ def unfold_matrix(
     return target.matrix
 
 
+def varying_matrix(geometry: Geometry, kernels: Any) -> Any:
+    """Return the matrix of a kernel per position; as `assembly.varying_csr`, on the device."""
+    check_axes(geometry)
+    part, d = assembly.part_of(geometry, False, None), len(geometry.axes)
+    if geometry.flip:
+        kernels = kernels[(slice(None),) * d + (slice(None, None, -1),) * d]
+    numbers, cupy = _tables_of(part), import_module("cupy")
+    target = _Target(geometry.shape, numbers.entries, kernels.dtype)
+    length, lines = numbers.lengths[-1], math.prod(numbers.lengths[:-1])
+    lanes, threads, each = _division(length, numbers.width)
+    sizes = np.array([axis.k for axis in geometry.axes], np.int64)
+    given = cupy.asarray(numbers.numbers), cupy.asarray(sizes), cupy.ascontiguousarray(kernels)
+    arrays = (*given, target.indptr, target.indices, target.data)
+    launch("write_varying", target.index, lines * each, threads, arrays, (d, lines, lanes))
+    return target.matrix
+
+
 def templates_of(geometry: Geometry, kernel: Any, transposed: bool) -> Templates:
     """Return the different rows of a convolution's matrix, for products without it."""
     check_axes(geometry)
@@ -132,7 +149,7 @@ class _Target:
     def __init__(self, shape: tuple[int, int], nnz: int, dtype: np.dtype) -> None:
         cupy = import_module("cupy")
         self.shape, self.nnz, self.index = shape, nnz, _arrays.index_dtype(shape, nnz)
-        _check(shape, nnz, dtype)
+        check_size(shape, nnz, dtype)
         self.indptr = cupy.zeros(shape[0] + 1, self.index)
         self.indices, self.data = cupy.empty(nnz, self.index), cupy.empty(nnz, dtype)
         self.indptr[-1:] = nnz
@@ -149,13 +166,11 @@ class _Target:
 
         The first row is the first of `indptr` and its entries begin at `begin`.
         """
-        length = templates.numbers.lengths[-1]
-        lanes = _lanes(templates.per_group * templates.numbers.width)
-        threads = min(_THREADS, -(-length * lanes // _WARP) * _WARP)
-        pieces = -(-length // (threads // lanes))
+        width = templates.per_group * templates.numbers.width
+        lanes, threads, each = _division(templates.numbers.lengths[-1], width)
         scalars = (*templates.scalars, lanes, begin, pitch, rows_apart)
         arrays = (*templates.arrays, indptr, self.indices, self.data)
-        count = templates.channels * templates.lines * pieces * threads
+        count = templates.channels * templates.lines * each
         launch("write_rows", self.index, count, threads, arrays, scalars)
 
 
@@ -193,6 +208,13 @@ def _remembered_tables(axes: tuple[Axis, ...], transposed: bool) -> _tables.Tabl
     return _tables.tables(assembly.grid_of_axes(axes, transposed)[0])
 
 
+def _division(length: int, width: float) -> tuple[int, int, int]:
+    """Return the threads of a row, of a block, and of a line of `length` rows."""
+    lanes = _lanes(width)
+    threads = min(_THREADS, -(-length * lanes // _WARP) * _WARP)
+    return lanes, threads, -(-length // (threads // lanes)) * threads
+
+
 def _lanes(width: float) -> int:
     """Return how many threads shall share a row of `width` entries."""
     lanes = _WARP
@@ -201,19 +223,23 @@ def _lanes(width: float) -> int:
     return lanes
 
 
-def _check(shape: tuple[int, int], nnz: int, dtype: np.dtype) -> None:
+def check_size(shape: tuple[int, int], nnz: int, dtype: np.dtype) -> None:
     """Raise MemoryError where the matrix does not fit in the device, or cuSPARSE."""
     if nnz >= 1 << 31:
         raise MemoryError(
             f"the matrix of shape {shape} would have {nnz:,} nonzeros, and cuSPARSE takes "
             "fewer than 2^31: build it in blocks with rows=(start, stop)"
         )
-    nbytes, free = csr_nbytes(shape, nnz, dtype.itemsize), _free()
-    if nbytes > free:
+    what = f"the matrix of shape {shape} with {nnz:,} nonzeros of {dtype}"
+    way_out = "build it in blocks with rows=(start, stop), or use float32"
+    require_memory(csr_nbytes(shape, nnz, dtype.itemsize), what, way_out)
+
+
+def require_memory(nbytes: int, what: str, way_out: str) -> None:
+    """Raise MemoryError where `nbytes` do not fit in the device."""
+    if nbytes > (free := _free()):
         raise MemoryError(
-            f"the matrix of shape {shape} with {nnz:,} nonzeros of {dtype} needs {nbytes:,} "
-            f"bytes, and the device has {free:,} left: build it in blocks with "
-            "rows=(start, stop), or use float32"
+            f"{what} needs {nbytes:,} bytes, and the device has {free:,} left: {way_out}"
         )
 
 

@@ -20,6 +20,42 @@ __device__ inline place head(const place* table, int axis, int field)
     return table[HEAD * axis + field];
 }
 
+// The column that an entry of each axis' stencil stands for.
+__device__ inline place column_of(const place* table, place axes, const place* entry)
+{
+    place column = 0;
+    for (int a = 0; a < axes; a++) column += table[head(table, a, COLUMNS) + 3 * entry[a]];
+    return column;
+}
+
+// Add up all combinations of the taps of a kernel that are mixed along each axis.
+__device__ inline value mixed_taps(
+    const place* table, const place* sizes, const value* taps, place axes, const place* entry,
+    place kernel)
+{
+    place tap[MOST_AXES];
+    for (int a = 0; a < axes; a++)
+        tap[a] = table[head(table, a, COLUMNS) + 3 * entry[a] + 1];
+    value total = {};
+    for (;;) {
+        place at = kernel;
+        REAL weight = 1;
+        for (int a = 0; a < axes; a++) {
+            const place* mixed = table + head(table, a, TAPS) + 2 * tap[a];
+            at = at * sizes[a] + mixed[0];
+            weight *= (REAL) mixed[1];
+        }
+        for (int p = 0; p < PARTS; p++) total.part[p] += weight * taps[at].part[p];
+        int a = (int) axes - 1;
+        for (; a >= 0; a--) {
+            const place* found = table + head(table, a, COLUMNS) + 3 * entry[a];
+            if (++tap[a] < found[2]) break;
+            tap[a] = found[1];
+        }
+        if (a < 0) return total;
+    }
+}
+
 // Columns and values of all templates: one thread for each entry and channel of rows.
 extern "C" __global__ void write_templates(
     const place* table, const place* sizes, const value* taps, INDEX* columns, value* values,
@@ -54,35 +90,9 @@ extern "C" __global__ void write_templates(
     }
 
     // What is left of `rest` is the channel of the columns.
-    place column = rest * plane;
-    place tap[MOST_AXES], kernel = row_channel * per_group + rest;
-    for (int a = 0; a < axes; a++) {
-        const place* found = table + head(table, a, COLUMNS) + 3 * entry[a];
-        column += found[0];
-        tap[a] = found[1];
-    }
-    if (row_channel == 0) columns[e] = (INDEX) column;
-
-    // Add up all combinations of the taps that are mixed along each axis.
-    value total = {};
-    for (;;) {
-        place at = kernel;
-        REAL weight = 1;
-        for (int a = 0; a < axes; a++) {
-            const place* mixed = table + head(table, a, TAPS) + 2 * tap[a];
-            at = at * sizes[a] + mixed[0];
-            weight *= (REAL) mixed[1];
-        }
-        for (int p = 0; p < PARTS; p++) total.part[p] += weight * taps[at].part[p];
-        int a = (int) axes - 1;
-        for (; a >= 0; a--) {
-            const place* found = table + head(table, a, COLUMNS) + 3 * entry[a];
-            if (++tap[a] < found[2]) break;
-            tap[a] = found[1];
-        }
-        if (a < 0) break;
-    }
-    values[thread] = total;
+    if (row_channel == 0) columns[e] = (INDEX) (rest * plane + column_of(table, axes, entry));
+    place kernel = row_channel * per_group + rest;
+    values[thread] = mixed_taps(table, sizes, taps, axes, entry, kernel);
 }
 
 // What a line of rows, all positions of the last axis, has in common.
@@ -135,6 +145,42 @@ extern "C" __global__ void write_rows(
     for (place e = lane; e < width; e += lanes) {
         indices[start + e] = (INDEX) (columns[begin + e] + shift);
         data[start + e] = source[e];
+    }
+}
+
+// Rows that have a kernel each: the same pattern, and nothing that rows have in common.
+extern "C" __global__ void write_varying(
+    const place* table, const place* sizes, const value* taps,
+    INDEX* indptr, INDEX* indices, value* data, place axes, place lines, place lanes)
+{
+    int last = (int) axes - 1;
+    place length = head(table, last, LENGTH), rows = blockDim.x / lanes;
+    place pieces = (length + rows - 1) / rows;
+    line found = find_line(table, last, blockIdx.x / pieces, lines, 1);
+    place position = blockIdx.x % pieces * rows + threadIdx.x / lanes;
+    if (position >= length) return;
+
+    place row = found.position + position, rest = row, shift = 0;
+    const place* stencil[MOST_AXES];
+    for (int a = 0; a <= last; a++) {
+        place later = head(table, a, LATER_LENGTHS);
+        const place* at = table + head(table, a, POSITIONS) + 3 * (rest / later);
+        stencil[a] = table + head(table, a, STENCILS) + 2 * at[0];
+        rest %= later;
+        shift += at[1];
+    }
+    const place* at = table + head(table, last, POSITIONS) + 3 * position;
+    place start = found.start + found.width * at[2], width = found.width * stencil[last][1];
+    place lane = threadIdx.x % lanes, entry[MOST_AXES];
+    if (lane == 0) indptr[row] = (INDEX) start;
+    for (place e = lane; e < width; e += lanes) {
+        rest = e;
+        for (int a = last; a >= 0; a--) {
+            entry[a] = stencil[a][0] + rest % stencil[a][1];
+            rest /= stencil[a][1];
+        }
+        indices[start + e] = (INDEX) (column_of(table, axes, entry) + shift);
+        data[start + e] = mixed_taps(table, sizes, taps, axes, entry, row);
     }
 }
 

@@ -215,8 +215,9 @@ class Conv(LinearOperator):
     kernel, in_shape, stride, padding, dilation, groups, boundary, flip, dtype
         See `conv_matrix`.  The kernel is copied.
     method : str
-        How products are computed: "sparse" keeps the matrix, "direct" gathers by its
-        stencils (Numba), "fft" transforms, "torch" asks PyTorch; "auto" chooses.
+        How products are computed: "sparse" keeps the matrix, "sparse+adjoint" that of
+        the adjoint as well, "direct" gathers by stencils (Numba), "fft" transforms,
+        "torch" asks PyTorch; "auto" chooses.
 
     Attributes
     ----------
@@ -355,10 +356,11 @@ class Conv(LinearOperator):
         --------
         >>> print(Conv([1, 2], 3).explain())  # doctest: +ELLIPSIS
         method 'sparse', chosen by 'auto'; one product would take about
-          sparse   ... ms, ... MB for the matrix
-          direct   -: not considered for so few nonzeros
-          fft      -: not considered for so few nonzeros
-          torch    -: not considered for so few nonzeros
+          sparse         ... ms, ... MB for the matrix
+          direct         -: not considered for so few nonzeros
+          fft            -: not considered for so few nonzeros
+          torch          -: not considered for so few nonzeros
+          sparse+adjoint -: not considered for so few nonzeros
         """
         return self._choice.explain(self.geometry, self.dtype)
 

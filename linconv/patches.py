@@ -9,16 +9,17 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Sequence
+from importlib import import_module
 from typing import Any
 
 import numpy as np
-from numpy.lib.stride_tricks import as_strided
 from scipy.sparse import csr_array
 
 from linconv import _arrays, _gpu, _gpu_assembly, assembly
 from linconv._options import sizes, spread
 from linconv.geometry import Axis, Geometry
 from linconv.linop import LinearOperator, Stored
+from linconv.methods.padding import Padding
 
 
 def unfold_matrix(
@@ -153,7 +154,8 @@ class VaryingConv(Stored):
     Parameters
     ----------
     kernels : array_like, ``(o1..od, k1..kd)``
-        ``kernels[i]`` are the taps of output position i; one channel.
+        ``kernels[i]`` are the taps of output position i; one channel.  CuPy's give a
+        matrix on their GPU.
     in_shape : tuple of int, ``(n1..nd)``
         Shape of the input.
     stride, padding, dilation, boundary, flip, dtype
@@ -185,7 +187,8 @@ class VaryingConv(Stored):
         flip: bool = False,
         dtype: Any = None,
     ) -> None:
-        values = _arrays.as_values(kernels, dtype, "kernels")
+        on_device = _arrays.on_device(kernels)
+        values = (_gpu if on_device else _arrays).as_values(kernels, dtype, "kernels")
         d = len(sizes(in_shape, "in_shape"))
         if values.ndim != 2 * d:
             raise ValueError(
@@ -206,7 +209,10 @@ class VaryingConv(Stored):
                 f"kernels has shape {values.shape}, but the geometry needs "
                 f"{(*geometry.out_shape, *geometry.kernel_shape)} = (o1..od, k1..kd)"
             )
-        csr = _arrays.sparse_array(*assembly.varying_csr(geometry, values))
+        if on_device:
+            csr = _gpu_assembly.varying_matrix(geometry, values)
+        else:
+            csr = _arrays.sparse_array(*assembly.varying_csr(geometry, values))
         super().__init__(csr, geometry.in_shape, geometry.out_shape)
         self.geometry = geometry
 
@@ -220,7 +226,7 @@ class FilterConv(LinearOperator):
     Parameters
     ----------
     x : array_like, ``(n1..nd)`` or ``(c_in, n1..nd)``
-        The array that is convolved; copied.
+        The array that is convolved; copied.  CuPy's gives an operator on its GPU.
     kernel_shape : tuple of int, ``(k1..kd)`` or ``(c_out, c_in // groups, k1..kd)``
         Shape of the kernel, which is the input of this operator.
     stride, padding, dilation, groups, boundary, flip, dtype
@@ -258,7 +264,8 @@ class FilterConv(LinearOperator):
         flip: bool = False,
         dtype: Any = None,
     ) -> None:
-        values = _arrays.as_values(x, dtype, "x")
+        on_device = _arrays.on_device(x)
+        values = (_gpu if on_device else _arrays).as_values(x, dtype, "x")
         geometry = Geometry.conv(
             sizes(kernel_shape, "kernel_shape"),
             values.shape,
@@ -271,28 +278,55 @@ class FilterConv(LinearOperator):
         )
         super().__init__(values.dtype, geometry.kernel_shape, geometry.out_shape)
         self.geometry = geometry
-        self._patches = _patches(geometry, values)
-        self._patches.setflags(write=False)
+        self._patches: Any = _patches(geometry, values)
+        if not on_device:
+            self._patches.setflags(write=False)
 
-    def _product(self, X: np.ndarray, matrices: np.ndarray) -> np.ndarray:
-        """Multiply every channel of every column, all at once: (c_out r, b) -> (c_out q, b).
+    @property
+    def device(self) -> str:
+        """Where the patches lie, and with them the arrays."""
+        return "gpu" if _arrays.on_device(self._patches) else "cpu"
 
-        `matrices` has shape (groups, r, q).
+    def _moved(self, device: str) -> FilterConv:
+        moved = copy.copy(self)
+        if device == "gpu":
+            _gpu.check_dtype(self.dtype, "x")
+            moved._patches = _gpu.library().asarray(self._patches)
+        else:
+            moved._patches = self._patches.get()
+            moved._patches.setflags(write=False)
+        return moved
+
+    def _product(self, X: np.ndarray, *, transposed: bool) -> np.ndarray:
+        """Multiply every channel of every column by the patches, all at once.
+
+        (c_out taps, b) -> (c_out positions, b), or the reverse.
         """
-        groups, r, q = matrices.shape
+        if X.dtype.kind == "c" and self.dtype.kind != "c":  # not the patches are made complex
+            xp, b = _arrays.namespace(X), X.shape[1]
+            parts = xp.concatenate((np.real(X), np.imag(X)), axis=1)
+            both = self._product(parts, transposed=transposed)
+            result = xp.empty((both.shape[0], b), np.result_type(both.dtype, X.dtype))
+            result.real, result.imag = both[:, :b], both[:, b:]
+            return result
+        groups, taps, positions = self._patches.shape
+        r, q = (positions, taps) if transposed else (taps, positions)
         blocks = X.T.reshape(X.shape[1], groups, self.geometry.c_out // groups, r)
         rows = blocks.swapaxes(0, 1).reshape(groups, math.prod(blocks.shape[::2]), r)
-        results = (rows @ matrices).reshape(groups, *blocks.shape[::2], q)
+        if transposed:  # CuPy copies a transposed operand: let it be the small one
+            results = (self._patches @ rows.swapaxes(1, 2)).swapaxes(1, 2)
+        else:
+            results = rows @ self._patches
+        results = results.reshape(groups, *blocks.shape[::2], q)
         return results.swapaxes(0, 1).reshape(X.shape[1], self.geometry.c_out * q).T
 
     def _matmat(self, X: np.ndarray) -> np.ndarray:
-        return self._product(X, self._patches)
+        return self._product(X, transposed=False)
 
     def _rmatmat(self, X: np.ndarray) -> np.ndarray:
-        taps = self._patches.swapaxes(1, 2)
         if self.dtype.kind != "c":
-            return self._product(X, taps)
-        return self._product(X.conj(), taps).conj()
+            return self._product(X, transposed=True)
+        return self._product(X.conj(), transposed=True).conj()
 
     def _nnz(self) -> int:
         return self.geometry.c_out * self._patches[0].size
@@ -300,14 +334,17 @@ class FilterConv(LinearOperator):
     def _tosparse(self) -> csr_array:
         groups, taps, positions = self._patches.shape
         c_out = self.geometry.c_out
-        nnz = c_out * positions * taps
+        nnz, xp = c_out * positions * taps, _arrays.namespace(self._patches)
         index = _arrays.index_dtype(self.shape, nnz)
-        data = np.empty((groups, c_out // groups, positions, taps), self.dtype)
+        if self.device == "gpu":
+            _gpu_assembly.check_size(self.shape, nnz, self.dtype)
+        data = xp.empty((groups, c_out // groups, positions, taps), self.dtype)
         data[...] = self._patches.swapaxes(1, 2)[:, None]
-        indices = np.empty((c_out, positions, taps), index)
-        indices[...] = np.arange(c_out * taps, dtype=index).reshape(c_out, 1, taps)
-        indptr = np.arange(c_out * positions + 1, dtype=index) * index.type(taps)
-        return _arrays.sparse_array(data.ravel(), indices.ravel(), indptr, self.shape)
+        indices = xp.empty((c_out, positions, taps), index)
+        indices[...] = xp.arange(c_out * taps, dtype=index).reshape(c_out, 1, taps)
+        indptr = xp.arange(c_out * positions + 1, dtype=index) * taps
+        wrap = (_arrays if self.device == "cpu" else _gpu).sparse_array
+        return wrap(data.ravel(), indices.ravel(), indptr, self.shape)
 
 
 def _patches(geometry: Geometry, x: np.ndarray) -> np.ndarray:
@@ -315,23 +352,19 @@ def _patches(geometry: Geometry, x: np.ndarray) -> np.ndarray:
     axes = geometry.axes
     taps, positions = math.prod(a.k for a in axes), math.prod(a.out for a in axes)
     shape = (geometry.groups, geometry.c_in // geometry.groups * taps, positions)
-    _arrays.require_memory(
+    xp = _arrays.namespace(x)
+    (_arrays if xp is np else _gpu_assembly).require_memory(
         math.prod(shape) * x.dtype.itemsize,
         f"the patches of shape {shape} that a kernel of {geometry.kernel_shape} sees",
         "use a smaller kernel or float32",
     )
-    # Pad by the matrix of a one-tap kernel: the boundary rules live in one place only.
     wide = tuple(
         Axis(a.n, 1, padding=(a.padding[0], _reach(a)), boundary=a.boundary) for a in axes
     )
-    one = np.ones((1,) * len(axes), x.dtype)
-    pad = _arrays.sparse_array(*assembly.conv_csr(Geometry(wide), one))
-    padded = (pad @ x.reshape(geometry.c_in, -1).T).T.reshape(
-        geometry.c_in, *(a.out for a in wide)
-    )
-    padded = np.ascontiguousarray(padded)
+    x = x.reshape(geometry.c_in, *(a.n for a in axes))
+    padded = xp.ascontiguousarray(Padding(wide, x).pad(x))
     steps = padded.strides[1:]
-    windows = as_strided(
+    windows = import_module(f"{xp.__name__}.lib.stride_tricks").as_strided(
         padded,
         (geometry.c_in, *(a.k for a in axes), *(a.out for a in axes)),
         (
@@ -341,8 +374,8 @@ def _patches(geometry: Geometry, x: np.ndarray) -> np.ndarray:
         ),
     )
     if geometry.flip:
-        windows = np.flip(windows, tuple(range(1, 1 + len(axes))))
-    return np.array(windows).reshape(shape)
+        windows = windows[(slice(None), *(slice(None, None, -1),) * len(axes))]
+    return xp.array(windows).reshape(shape)
 
 
 def _reach(axis: Axis) -> int:

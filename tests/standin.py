@@ -100,6 +100,21 @@ class ndarray:
     def __setitem__(self, key: Any, value: Any) -> None:
         self._memory[_key(key)] = _operand(value)
 
+    def __dlpack_device__(self) -> tuple[int, int]:
+        return self._memory.__dlpack_device__()  # where the stand-in's device is
+
+    def __dlpack__(
+        self,
+        *,
+        stream: Any = None,
+        max_version: Any = None,
+        dl_device: Any = None,
+        copy: Any = None,
+    ) -> Any:
+        if copy:
+            raise BufferError("copy=True only supported for copy to CPU.")
+        return self._memory.__dlpack__(max_version=max_version)
+
     def __bool__(self) -> bool:
         return bool(self.get())
 
@@ -122,12 +137,26 @@ class ndarray:
         return _device(self._memory.T)
 
     @property
+    def flags(self) -> Any:
+        flags = self._memory.flags
+        names = "c_contiguous", "f_contiguous", "owndata"  # nothing is read-only
+        return SimpleNamespace(**{name: getattr(flags, name) for name in names})
+
+    @property
     def real(self) -> ndarray:
         return _device(self._memory.real)
+
+    @real.setter
+    def real(self, value: ndarray) -> None:
+        self._memory.real = _operand(value)
 
     @property
     def imag(self) -> ndarray:
         return _device(self._memory.imag)
+
+    @imag.setter
+    def imag(self, value: ndarray) -> None:
+        self._memory.imag = _operand(value)
 
 
 _FUNCTIONS = (np.concatenate, np.moveaxis, np.real, np.imag)
@@ -171,12 +200,12 @@ for _name in (
     "flatten",
 ):
     setattr(ndarray, _name, _method(_name))
-for _name in ("add", "sub", "mul", "truediv", "matmul", "pow", "and", "or"):
+for _name in ("add", "sub", "mul", "truediv", "matmul", "pow", "mod", "and", "or"):
     setattr(ndarray, f"__{_name}__", _binary(f"__{_name}__"))
     setattr(ndarray, f"__r{_name}__", _binary(f"__r{_name}__"))
 for _name in ("__eq__", "__ne__", "__lt__", "__le__", "__gt__", "__ge__"):
     setattr(ndarray, _name, _binary(_name))
-for _name in ("shape", "dtype", "strides", "flags", "ndim", "size", "itemsize", "nbytes"):
+for _name in ("shape", "dtype", "strides", "ndim", "size", "itemsize", "nbytes"):
     setattr(ndarray, _name, property(attrgetter(f"_memory.{_name}")))
 
 
@@ -185,9 +214,14 @@ def asarray(value: Any, dtype: Any = None) -> ndarray:
     if isinstance(value, ndarray):
         return value if dtype is None else value.astype(dtype, copy=False)
     array = np.array(value, dtype)
+    transfers.to_device += 1
+    return _made(array)
+
+
+def _made(array: np.ndarray) -> ndarray:
+    """Return what the device makes itself; CuPy has fewer dtypes than NumPy."""
     if array.dtype.char not in _DTYPES or not array.dtype.isnative:
         raise TypeError(f"Unsupported dtype {array.dtype}")
-    transfers.to_device += 1
     return _device(array)
 
 
@@ -213,17 +247,6 @@ def concatenate(arrays: Any, axis: int = 0) -> ndarray:
 
 def einsum(subscripts: str, *arrays: ndarray) -> ndarray:
     return _device(np.einsum(subscripts, *map(_operand, arrays)))
-
-
-def _transform(name: str) -> Any:
-    """Return a transform of device arrays, in their precision; cuFFT has no empty ones."""
-
-    def transform(x: ndarray, s: Any, axes: Any) -> ndarray:
-        if not x.size:
-            raise ValueError("Invalid number of FFT data points (0) specified.")
-        return _device(getattr(scipy.fft, name)(_operand(x), s, axes))
-
-    return transform
 
 
 class ElementwiseKernel(host_kernels.ElementwiseKernel):
@@ -375,10 +398,52 @@ def aslinearoperator(A: Any) -> LinearOperator:
     return LinearOperator(A.shape, A.__matmul__, H.__matmul__, dtype=A.dtype)
 
 
+def as_strided(x: ndarray, shape: Any = None, strides: Any = None) -> ndarray:
+    return _device(np.lib.stride_tricks.as_strided(_operand(x), shape, strides))
+
+
+def from_dlpack(array: Any, *, device: Any = None, copy: Any = None) -> ndarray:
+    """Return another library's array of the stand-in's device without a copy."""
+    if isinstance(array, np.ndarray):
+        raise TypeError("CPU arrays cannot be directly imported to CuPy.")
+    memory = np.from_dlpack(array)
+    assert memory.flags.writeable
+    return _device(memory)
+
+
+def _transform(name: str) -> Any:
+    """Return a transform of cupyx.scipy.fft: SciPy's without its `workers`."""
+
+    def transform(
+        x: ndarray,
+        s: Any = None,
+        axes: Any = None,
+        norm: Any = None,
+        overwrite_x: bool = False,
+        *,
+        plan: Any = None,
+    ) -> ndarray:
+        if not isinstance(x, ndarray):
+            raise TypeError("The input array a must be a cupy.ndarray")
+        if not x.size:
+            raise ValueError("Invalid number of FFT data points (0) specified.")
+        result = getattr(scipy.fft, name)(x._memory, s, axes, norm)
+        if overwrite_x:  # it may be anything from now on
+            x._memory[...] = np.nan
+        return _device(result)
+
+    return transform
+
+
+_TRANSFORMS = ("fftn", "ifftn", "rfftn", "irfftn")
+
 _NAMES = {
     "cupy": {"ndarray": ndarray, "asarray": asarray, "asnumpy": asnumpy},
+    "cupy.lib": {},
+    "cupy.lib.stride_tricks": {"as_strided": as_strided},
     "cupyx": {},
     "cupyx.scipy": {},
+    "cupyx.scipy.fft": {name: _transform(name) for name in _TRANSFORMS},
     "cupyx.scipy.sparse": {"csr_matrix": csr_matrix, "csr_array": csr_array, "bmat": bmat},
     "cupyx.scipy.sparse._csr": {"csr_matrix": csr_matrix, "csr_array": csr_array},
     "cupyx.scipy.sparse.linalg": {
@@ -388,11 +453,13 @@ _NAMES = {
 }
 _NAMES["cupy"] |= {
     "array": lambda value, dtype=None: asarray(value, dtype).copy(),
-    "empty": lambda shape, dtype=float: asarray(np.full(shape, 7, dtype)),
-    "zeros": lambda shape, dtype=float: asarray(np.zeros(shape, dtype)),
-    "ones": lambda shape, dtype=float: asarray(np.ones(shape, dtype)),
-    "arange": lambda *bounds, dtype=None: asarray(np.arange(*bounds, dtype=dtype)),
-    "ascontiguousarray": lambda value: _device(np.ascontiguousarray(_operand(value))),
+    "empty": lambda shape, dtype=float: _made(np.full(shape, 7, dtype)),
+    "zeros": lambda shape, dtype=float: _made(np.zeros(shape, dtype)),
+    "ones": lambda shape, dtype=float: _made(np.ones(shape, dtype)),
+    "arange": lambda *bounds, dtype=None: _made(np.arange(*bounds, dtype=dtype)),
+    "ascontiguousarray": lambda value, dtype=None: _device(
+        np.ascontiguousarray(_operand(value), dtype)
+    ),
     "concatenate": concatenate,
     "where": _function("where"),
     "fmax": _function("fmax"),
@@ -401,9 +468,7 @@ _NAMES["cupy"] |= {
     "vdot": _function("vdot"),
     "einsum": einsum,
     "linalg": SimpleNamespace(norm=_function("linalg.norm")),
-    "fft": SimpleNamespace(
-        **{name: _transform(name) for name in ("fftn", "ifftn", "rfftn", "irfftn")}
-    ),
+    "from_dlpack": from_dlpack,
     "ElementwiseKernel": ElementwiseKernel,
     "RawModule": host_kernels.RawModule,
     "get_default_memory_pool": lambda: SimpleNamespace(free_bytes=lambda: 0),

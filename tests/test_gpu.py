@@ -13,12 +13,14 @@ import nvrtc
 import pytest
 import standin
 from devices import DTYPES, GPU
-from test_methods import random_geometry, values
+from test_methods import needs, random_geometry, values
 
 import linconv
 from linconv import _gpu, _gpu_assembly, assembly
 from linconv.geometry import Geometry
 from linconv.solvers import lstsq
+
+METHODS = ("sparse", "sparse+adjoint", "direct", "fft", "torch")
 
 
 def whole(kernel, dtype):
@@ -62,11 +64,13 @@ def test_matrices_on_the_device_are_those_of_the_host(seeds, cupy):
 
 
 @pytest.mark.parametrize("seeds", [range(i, i + 30) for i in range(0, 120, 30)], ids=str)
-def test_products_without_a_matrix_are_those_of_the_matrix(seeds, cupy):
+@pytest.mark.parametrize("method", METHODS)
+def test_products_of_every_method_are_those_of_the_matrix(method, seeds, cupy):
+    needs(method)
     for seed in seeds:
         kernel, in_shape, options = random_geometry(seed)
-        A = linconv.Conv(cupy.asarray(kernel), in_shape, method="direct", **options)
-        assert A.method == "direct"
+        A = linconv.Conv(cupy.asarray(kernel), in_shape, method=method, **options)
+        assert A.method == method
         C = linconv.conv_matrix(kernel, in_shape, **options)
         rng = np.random.default_rng(seed)
         for dtype in DTYPES:
@@ -74,9 +78,9 @@ def test_products_without_a_matrix_are_those_of_the_matrix(seeds, cupy):
                 X = values(rng, (B.shape[1], 3), dtype)
                 eps = max(np.finfo(dtype).eps, np.finfo(kernel.dtype).eps)
                 bound = 4000 * eps * max(1, np.abs(kernel).sum())  # antireflect weighs by 5
-                for x in (X, X[:, 0]):
+                for x in (X, X[:, 0], X[:, :1], X[:, :0], X.T.copy().T):
                     got, right = (B @ cupy.asarray(x)).get(), matrix @ x
-                    assert got.dtype == right.dtype
+                    assert (got.shape, got.dtype) == (right.shape, right.dtype)
                     assert np.abs(got - right).max(initial=0) <= bound
 
 
@@ -92,6 +96,49 @@ def test_threads_share_taps_on_lines_of_any_length(n, boundary, cupy):
     np.testing.assert_array_equal((A.T @ cupy.asarray(x)).get(), C.T @ x)
     empty = cupy.asarray(np.empty((3 * n, 0)))
     assert (A @ empty).shape == (3 * n, 0)
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_transposed_convolutions_are_their_matrices(dtype, method, cupy):
+    needs(method)
+    rng = np.random.default_rng(14)
+    for in_shape, shape, options in (
+        ((4, 5), (3, 2), {"stride": (3, 2), "output_padding": (2, 1), "padding": [(1, 0), 1]}),
+        ((4, 6), (4, 3, 5), {"stride": 2, "output_padding": 1, "groups": 2, "dilation": 2}),
+        ((7,), (4,), {"stride": 2, "padding": "same", "boundary": "reflect"}),
+        ((6,), (5,), {"padding": "same", "boundary": "circular", "flip": True}),
+    ):
+        kernel = whole(values(rng, shape, "complex128"), dtype)
+        A = linconv.conv_transpose(cupy.asarray(kernel), in_shape, method=method, **options)
+        right = linconv.conv_transpose_matrix(kernel, in_shape, **options)
+        assert (A.method, A.shape) == (method, right.shape)
+        for B, matrix in ((A, right), (A.H, right.conj().T.tocsr())):
+            X = whole(values(rng, (B.shape[1], 2), "complex128"), dtype)
+            bound = 100 * np.finfo(dtype).eps * np.abs(kernel).sum() * np.abs(X).max()
+            assert np.abs((B @ cupy.asarray(X)).get() - matrix @ X).max() <= bound
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_the_adjoint_can_be_stored_as_well(dtype, cupy):
+    rng = np.random.default_rng(9)
+    for in_shape, shape, options in (
+        ((6, 7), (3, 3), {"padding": 2, "boundary": "antireflect"}),
+        ((4, 9), (6, 2, 3), {"stride": 2, "groups": 2, "flip": True}),
+    ):
+        kernel = whole(values(rng, shape, "complex128"), dtype)
+        options |= {"method": "sparse+adjoint"}
+        A = linconv.Conv(cupy.asarray(kernel), in_shape, **options)
+        other = linconv.Conv(kernel, in_shape, **options)
+        right = other.tosparse().conj().T.tocsr()
+        right.sort_indices()
+        right.has_canonical_format = True
+        same(A._engine._turned, right)
+        same(A.with_kernel(cupy.asarray(kernel))._engine._turned, right)
+        same(other.to("gpu")._engine._turned, right)
+        stored = other._engine._turned
+        assert (stored != right).nnz == 0
+        assert stored.nnz == right.nnz
 
 
 def test_the_device_chooses_its_own_methods(cupy):
@@ -124,6 +171,34 @@ def test_a_matrix_is_built_without_a_copy_to_the_host(cupy):
     A = linconv.Conv(kernel, (30, 40))
     A.H @ (A @ cupy.asarray(np.ones(1200)))
     assert standin.transfers.to_host == before
+
+
+AWKWARD = [
+    ((3, 3), (6, 7), {"padding": "same", "boundary": "reflect"}),
+    ((3, 3), (6, 7), {"padding": 2, "boundary": "antireflect", "stride": 2}),
+    ((5,), (3,), {"padding": 9, "boundary": "circular", "stride": 2}),
+    ((4, 2, 3), (4, 11), {"stride": 2, "padding": [(2, -1)], "groups": 2}),
+    ((2, 3, 2, 2), (3, 5, 4), {"padding": 1, "dilation": 2, "flip": True}),
+]
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize(("shape", "in_shape", "options"), AWKWARD)
+def test_products_stay_on_the_device(method, shape, in_shape, options, cupy):
+    needs(method)
+    if not isinstance(cupy.asarray(0.0), standin.ndarray):
+        pytest.skip("the stand-in counts what CuPy does not")
+    for dtype in DTYPES:
+        A = linconv.Conv(
+            cupy.asarray(np.ones(shape, dtype)), in_shape, method=method, **options
+        )
+        columns = [cupy.asarray(np.ones((A.shape[1], b), "c16")) for b in (0, 1, 3)]
+        for X in columns:
+            A.H @ (A @ X)  # the first product places taps and tables
+        before = standin.transfers.to_host, standin.transfers.to_device
+        for X in columns:
+            A.T @ (A @ X), A.H @ (A @ X.real)
+        assert (standin.transfers.to_host, standin.transfers.to_device) == before
 
 
 def test_a_folded_nan_goes_where_it_belongs(cupy):
@@ -241,8 +316,6 @@ def test_what_a_device_cannot_hold_is_said(cupy, monkeypatch):
         linconv.Unfold(5, 2, dtype=int).to("gpu")
     with pytest.raises(TypeError, match="has dtype int64, but CuPy's"):
         linconv.Matrix([[1, 2]]).to("gpu")
-    with pytest.raises(ValueError, match="on the GPU there are 'sparse', 'direct'"):
-        linconv.Conv(cupy.asarray(np.ones(3)), 7, method="fft")
     with pytest.raises(ValueError, match="has at most 16 axes, got 17"):
         linconv.conv_matrix(cupy.asarray(np.ones((1,) * 17)), (1,) * 17)
     kernel = cupy.asarray(np.ones((9, 9)))
@@ -261,7 +334,7 @@ def test_a_method_is_kept_where_the_device_has_it(cupy):
     assert repr(A).endswith("method='sparse')")
     assert "on the GPU" in A.explain()
     host = linconv.Conv(np.ones((3, 3)), (8, 8), method="fft")
-    assert host.to("gpu").method == "direct"
+    assert host.to("gpu").method == host.to("gpu").to("cpu").method == "fft"
     again = pickle.loads(pickle.dumps(host)).to("gpu")
     assert again.device == "gpu"
 
@@ -346,8 +419,11 @@ def test_rows_and_columns_are_taken_where_the_operator_lies(cupy):
 
 
 def test_an_operator_that_does_not_say_how_cannot_be_moved(cupy):
-    with pytest.raises(TypeError, match="FilterConv cannot be moved: it lies on the cpu"):
-        linconv.FilterConv(np.ones(5), (2,)).to("gpu")
+    class Own(linconv.LinearOperator):
+        pass
+
+    with pytest.raises(TypeError, match="Own cannot be moved: it lies on the cpu"):
+        Own(float, 5, 4).to("gpu")
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
@@ -357,7 +433,7 @@ def test_nvidias_compiler_takes_every_kernel(dtype, index):
         pytest.skip("could not import 'nvidia': NVRTC's wheel is not installed")
     source = _gpu_assembly.source(np.dtype(dtype).char, np.dtype(index).char)
     ptx = nvrtc.compile_ptx(source, "sm_90")
-    assert ptx.count(".visible .entry") == 3
+    assert ptx.count(".visible .entry") == 4
 
 
 def test_a_typo_in_a_kernel_is_found():

@@ -1,6 +1,7 @@
 """Methods compute the products of the matrix: every method, geometry, dtype and batch."""
 
 import importlib.util
+import itertools
 import math
 import os
 import pickle
@@ -19,7 +20,7 @@ from linconv.methods import boxes, cost, padding
 from linconv.methods.columns import Rows
 from linconv.testing import assert_adjoint
 
-METHODS = ("direct", "fft", "torch")
+METHODS = ("direct", "fft", "torch", "sparse+adjoint")
 DTYPES = ("float32", "float64", "complex64", "complex128")
 
 
@@ -146,6 +147,24 @@ def test_columns_side_by_side_have_the_bits_of_each_alone(n, columns, dtype):
     np.testing.assert_array_equal(A @ X, alone)
     alone = np.stack([A.rmatvec(x) for x in X.T], axis=1)
     np.testing.assert_array_equal(A.rmatmat(X), alone)
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("padding", [(-2, 3), (-1, 4), (3, -2), (4, -1), (-4, 5), (6, -4)])
+@pytest.mark.parametrize("boundary", ["zeros", "circular", ("reflect", "replicate")])
+def test_an_input_may_be_cropped_whole_or_beyond(padding, boundary, method):
+    needs(method)
+    options = {"padding": [padding], "boundary": [boundary]}
+    for n in (1, 2, 3):
+        try:
+            matrix = linconv.conv_matrix([2.0], n, **options).toarray()
+        except ValueError:
+            continue  # nothing is left
+        A = linconv.Conv([2.0], n, method=method, **options)
+        np.testing.assert_allclose(A @ np.eye(n), matrix, atol=1e-14)
+        np.testing.assert_allclose(A.H @ np.eye(len(matrix)), matrix.T, atol=1e-14)
+        F = linconv.FilterConv(np.arange(1.0, n + 1), 1, **options)
+        np.testing.assert_array_equal(2 * F.toarray()[:, 0], matrix @ np.arange(1.0, n + 1))
 
 
 LAWFUL = [
@@ -378,7 +397,8 @@ def test_a_method_says_why_it_cannot(monkeypatch):
     with pytest.raises(ValueError, match=r"method='sparse' represents them all"):
         linconv.Conv(np.ones(3, "longdouble"), 5, method="direct")
     with pytest.raises(
-        ValueError, match=r"methods are 'auto', 'sparse', 'direct', 'fft', 'torch'"
+        ValueError,
+        match=r"methods are 'auto', 'sparse', 'direct', 'fft', 'torch', 'sparse\+adjoint'",
     ):
         linconv.Conv([1, 2], 5, method="cuda")
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
@@ -512,8 +532,12 @@ def test_with_kernel_is_a_new_operator_of_the_same_geometry(seed, method):
 def test_with_kernel_shares_the_indices_and_computes_values_alone():
     A = linconv.Conv(np.ones((5, 5)), (300, 300), padding=2, method="sparse")
     B = A.with_kernel(2 * np.ones((5, 5)))
-    for name in ("indices", "indptr"):
-        ours, theirs = getattr(A._engine._csr, name), getattr(B._engine._csr, name)
+    C = linconv.Conv(np.ones((5, 5)), (30, 30), stride=2, method="sparse+adjoint")
+    D = C.with_kernel(2 * np.ones((5, 5)))
+    pairs = [(A, B, "_csr"), (C, D, "_csr"), (C, D, "_turned")]
+    for (one, other, held), name in itertools.product(pairs, ("indices", "indptr")):
+        matrices = getattr(one._engine, held), getattr(other._engine, held)
+        ours, theirs = (getattr(matrix, name) for matrix in matrices)
         assert np.shares_memory(ours, theirs)
         assert not ours.flags.writeable
     tracemalloc.start()

@@ -7,7 +7,7 @@ needs.  Every method must agree with the matrix: the matrix is the truth.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass
 from importlib import import_module
 from typing import Any, Protocol
@@ -49,11 +49,15 @@ METHODS: dict[str, tuple[str, str, bool]] = {
     "direct": ("direct", "Direct", True),
     "fft": ("fft", "Fft", True),
     "torch": ("torch", "Torch", False),
+    "sparse+adjoint": ("sparse", "WithAdjoint", False),
 }
 # Those for CuPy's arrays.
 GPU_METHODS: dict[str, tuple[str, str, bool]] = {
     "sparse": ("gpu", "Sparse", True),
     "direct": ("gpu", "Direct", True),
+    "fft": ("fft", "Fft", False),
+    "torch": ("torch", "Torch", False),
+    "sparse+adjoint": ("gpu", "WithAdjoint", False),
 }
 
 # Pairs of channels in a group up to which "auto" needs no matrix on a GPU.
@@ -72,7 +76,7 @@ class Choice:
         """Return the chosen method for a kernel."""
         table = METHODS if self.device == "cpu" else GPU_METHODS
         module, kind, _ = table[self.name]
-        return getattr(import_module(f"{__name__}.{module}"), kind)(geometry, kernel)
+        return getattr(_module(module), kind)(geometry, kernel)
 
     def explain(self, geometry: Geometry, dtype: np.dtype) -> str:
         """Return in words what was chosen, and what every method would cost."""
@@ -115,7 +119,7 @@ def estimates(geometry: Geometry, dtype: np.dtype) -> list[cost.Estimate]:
             # Products of microseconds are not worth the start of another library.
             found.append(cost.Estimate(name, reason="not considered for so few nonzeros"))
             continue
-        reason = _why_not(name)(geometry, dtype)
+        reason = why_not(name, geometry, dtype, "cpu")
         if not automatic:
             reason = reason or "only when it is asked for"
         found.append(cost.estimate(name, geometry, dtype, reason))
@@ -140,13 +144,11 @@ def _for_gpu(geometry: Geometry) -> str:
 
 def why_not(name: str, geometry: Geometry, dtype: np.dtype, device: str) -> str:
     """Return why a method cannot represent a convolution there, or an empty string."""
-    if name == "auto" or (device == "gpu" and name in GPU_METHODS):
+    if name == "auto":
         return ""
-    if device == "gpu":
-        return f"on the GPU there are {_quoted(GPU_METHODS)}"
-    return _why_not(name)(geometry, dtype)
+    table = METHODS if device == "cpu" else GPU_METHODS
+    return _module(table[name][0]).why_not(geometry, dtype)
 
 
-def _why_not(name: str) -> Callable[[Geometry, np.dtype], str]:
-    module: Any = import_module(f"{__name__}.{METHODS[name][0]}")
-    return module.why_not
+def _module(name: str) -> Any:
+    return import_module(f"{__name__}.{name}")

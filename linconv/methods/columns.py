@@ -6,11 +6,12 @@ from typing import Self
 
 import numpy as np
 
+from linconv import _arrays
 from linconv.geometry import Geometry
 
 
 class Rows:
-    """A method that computes arrays of rows: columns in, columns out.
+    """A method that computes arrays of rows, NumPy's or CuPy's: columns in, columns out.
 
     Subclasses implement `_rows`.  A complex vector meets a real operator as two real
     ones, which is half the work of a complex product.
@@ -35,14 +36,15 @@ class Rows:
 
     def _columns(self, x: np.ndarray, *, adjoint: bool) -> np.ndarray:
         dtype = np.result_type(self._kernel.dtype, x.dtype)
+        xp = _arrays.namespace(x)
         if x.shape[1] == 0:
-            return np.empty((self._geometry.shape[adjoint], 0), dtype)
+            return xp.empty((self._geometry.shape[adjoint], 0), dtype)
         if dtype.kind != "c" or self._kernel.dtype.kind == "c":
-            return self._rows(np.ascontiguousarray(x.T, dtype), adjoint).T
+            return self._rows(xp.ascontiguousarray(x.T, dtype), adjoint).T
         b = x.shape[1]
-        parts = np.concatenate((np.real(x), np.imag(x)), axis=1)
+        parts = xp.concatenate((np.real(x), np.imag(x)), axis=1)
         both = self._columns(parts, adjoint=adjoint).T
-        result = np.empty((b, both.shape[1]), dtype)
+        result = xp.empty((b, both.shape[1]), dtype)
         result.real, result.imag = both[:b], both[b:]
         return result.T
 

@@ -33,7 +33,7 @@ class Estimate:
     reason: str = ""
 
     def __str__(self) -> str:
-        name = f"{self.method:<8}"
+        name = f"{self.method:<14}"
         memory = f", {self.nbytes / 1e6:,.1f} MB for the matrix" if self.nbytes else ""
         if self.reason:
             return f"{name} -: {self.reason}"

@@ -1,4 +1,4 @@
-"""The method "fft": products through the discrete Fourier transform of SciPy.
+"""The method "fft": products through the discrete Fourier transform of SciPy, or of CuPy.
 
 Along a circular axis the transform is of the input's own length and exact for any
 padding; along one of zeros it is long enough for nothing to wrap round; otherwise the
@@ -7,7 +7,9 @@ input is padded by its rule first.  The adjoint does the same backwards.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
+from importlib import import_module
 from typing import Any
 
 import numpy as np
@@ -38,14 +40,6 @@ class Line:
     pads: bool  # by its rule, beforehand
     length: int
     shift: int
-
-    @property
-    def places(self) -> slice | np.ndarray:
-        """Where the results are: a slice unless they go round more than once."""
-        s, out = self.axis.stride, self.axis.out
-        if s * (out - 1) < self.length:
-            return slice(0, s * (out - 1) + 1, s)
-        return np.arange(out) * s % self.length
 
     @property
     def samples(self) -> int:
@@ -84,11 +78,12 @@ class Fft(Rows):
     def __init__(self, geometry: Geometry, kernel: np.ndarray) -> None:
         super().__init__(geometry, kernel)
         self._lines = [line(axis) for axis in geometry.axes]
-        self._padded = [
-            each.axis if each.pads else Axis(each.axis.n, 1) for each in self._lines
-        ]
-        self._lengths = [each.length for each in self._lines]
+        axes = [each.axis if each.pads else Axis(each.axis.n, 1) for each in self._lines]
+        self._padding = padding.Padding(axes, kernel)
+        self._lengths = tuple(each.length for each in self._lines)
         self._axes = tuple(range(-len(self._lines), 0))
+        self._on_device = _arrays.on_device(kernel)
+        self._fft: Any = import_module("cupyx.scipy.fft") if self._on_device else scipy.fft
         # The real transform's saving is of no use to a complex kernel.
         self._real = kernel.dtype.kind != "c"
         self._spectra: dict[tuple[np.dtype, bool], np.ndarray] = {}
@@ -106,15 +101,10 @@ class Fft(Rows):
         """Transform the taps, placed so that results begin at 0: (groups, o, i, ...)."""
         g = self._geometry
         taps = arranged(g, self._kernel, False)
-        taps = taps.astype(np.result_type(taps, np.finfo(dtype).dtype))
-        placed = np.zeros((*taps.shape[:2], *self._lengths), taps.dtype)
-        where: Any = [
-            (each.shift - each.axis.dilation * np.arange(each.axis.k)) % each.length
-            for each in self._lines
-        ]
-        at: Any = (slice(None), slice(None), *np.ix_(*where))
-        np.add.at(placed, at, taps)
-        spectrum = self._transform(placed)
+        taps = taps.astype(np.result_type(taps.dtype, np.finfo(dtype).dtype))
+        for a, each in zip(self._axes, self._lines, strict=True):
+            taps = _put(taps, a, each.length, each.shift, -each.axis.dilation)
+        spectrum = self._transform(taps)
         return spectrum.reshape(g.groups, -1, *spectrum.shape[1:])
 
     def _rows(self, x: np.ndarray, adjoint: bool) -> np.ndarray:
@@ -126,25 +116,25 @@ class Fft(Rows):
 
     def _spread(self, x: np.ndarray) -> np.ndarray:
         """Pad, convolve, crop: (b, c_in, n1..nd) -> (b, c_out, o1..od)."""
-        spectrum = self._transform(padding.pad(x, self._padded))
+        spectrum = self._transform(self._padding.pad(x))
         z = self._back(
             self._mixed(spectrum, self._spectrum(x.dtype, False), "bgi...,goi...->bgo...")
         )
         for a, each in zip(self._axes, self._lines, strict=True):
-            z = z[_at(z, a, each.places)]
+            z = _take(z, a, each.axis.out, each.axis.stride)
         return z
 
     def _gather(self, y: np.ndarray) -> np.ndarray:
         """Spread out, convolve with the conjugate, crop, fold: the adjoint of `_spread`."""
         for a, each in zip(self._axes, self._lines, strict=True):
-            y = _put(y, a, each)
+            y = _put(y, a, each.length, 0, each.axis.stride)
         spectrum = self._transform(y)
         x = self._back(
             self._mixed(spectrum, self._spectrum(y.dtype, True), "bgo...,goi...->bgi...")
         )
         for a, each in zip(self._axes, self._lines, strict=True):
             x = x[_at(x, a, slice(0, each.samples))]
-        return padding.pad_adjoint(x, self._padded)
+        return self._padding.adjoint(x)
 
     def _mixed(self, x: np.ndarray, spectrum: np.ndarray, how: str) -> np.ndarray:
         """Multiply transforms, over the channels of each group."""
@@ -152,37 +142,60 @@ class Fft(Rows):
             x *= spectrum[0, 0, 0]
             return x
         parts = x.reshape(len(x), self._geometry.groups, -1, *x.shape[2:])
-        mixed = np.einsum(how, parts, spectrum)
+        mixed = _arrays.namespace(x).einsum(how, parts, spectrum)
         return mixed.reshape(len(x), -1, *x.shape[2:])
 
     def _transform(self, x: np.ndarray) -> np.ndarray:
-        transform: Any = scipy.fft.rfftn if self._real else scipy.fft.fftn
-        return transform(x, self._lengths, self._axes, workers=self._workers(x))
+        transform = self._fft.rfftn if self._real else self._fft.fftn
+        return transform(x, self._lengths, self._axes, **self._threads(x))
 
     def _back(self, x: np.ndarray) -> np.ndarray:
-        transform: Any = scipy.fft.irfftn if self._real else scipy.fft.ifftn
-        return transform(
-            x, self._lengths, self._axes, overwrite_x=True, workers=self._workers(x)
-        )
+        transform = self._fft.irfftn if self._real else self._fft.ifftn
+        return transform(x, self._lengths, self._axes, overwrite_x=True, **self._threads(x))
 
-    def _workers(self, x: np.ndarray) -> int:
-        return _arrays.workers(x.size, _GRAIN)
+    def _threads(self, x: np.ndarray) -> dict[str, int]:
+        """Return the option of SciPy's transforms that CuPy's lack."""
+        return {} if self._on_device else {"workers": _arrays.workers(x.size, _GRAIN)}
 
 
-def _at(x: np.ndarray, axis: int, places: slice | np.ndarray) -> tuple:
+def _at(x: np.ndarray, axis: int, places: Any) -> tuple:
     return (slice(None),) * (x.ndim + axis) + (places,)
 
 
-def _put(y: np.ndarray, axis: int, each: Line) -> np.ndarray:
-    """Put results where they come from along one axis, zeros between them."""
-    places = each.places
-    if isinstance(places, slice) and (places.step, places.stop) == (1, each.length):
+def _take(z: np.ndarray, axis: int, count: int, step: int) -> np.ndarray:
+    """Return `count` samples of an axis, `step` apart, round and round."""
+    if step * (count - 1) < z.shape[axis]:
+        return z[_at(z, axis, slice(0, step * (count - 1) + 1, step))]
+    places = _arrays.namespace(z).arange(count) * step % z.shape[axis]
+    return z[_at(z, axis, places)]
+
+
+def _put(y: np.ndarray, axis: int, length: int, start: int, step: int) -> np.ndarray:
+    """Add samples of an axis to zeros at ``(start + step i) % length``."""
+    if (start, step, y.shape[axis]) == (0, 1, length):
         return y
-    shape = list(y.shape)
-    shape[axis] = each.length
-    z = np.zeros(shape, y.dtype)
-    if isinstance(places, slice):
-        z[_at(z, axis, places)] = y
+    xp = _arrays.namespace(y)
+    # What meets is added up first: CuPy's add.at has no complex numbers and no fixed order.
+    y = _folded(y, axis, length // math.gcd(step, length))
+    shape, count = list(y.shape), y.shape[axis]
+    shape[axis] = length
+    z = xp.zeros(shape, y.dtype)
+    if start == 0 and step > 0 and step * (count - 1) < length:
+        places: Any = slice(0, step * (count - 1) + 1, step)
     else:
-        np.add.at(z, _at(z, axis, places), y)
+        places = (start + step * xp.arange(count)) % length
+    z[_at(z, axis, places)] = y
     return z
+
+
+def _folded(y: np.ndarray, axis: int, period: int) -> np.ndarray:
+    """Add up the samples of an axis that are whole periods apart."""
+    count = y.shape[axis]
+    if count <= period:
+        return y
+    total = y[_at(y, axis, slice(0, period))].copy()
+    for begin in range(period, count, period):
+        size = min(period, count - begin)
+        part = y[_at(y, axis, slice(begin, begin + size))]
+        total[_at(total, axis, slice(0, size))] += part
+    return total

@@ -1,4 +1,7 @@
-"""Methods on a GPU: "sparse", CuPy's CSR array, and "direct", the rows it consists of."""
+"""Methods on a GPU: "sparse", CuPy's CSR array, and "direct", the rows it consists of.
+
+"sparse+adjoint" stores C^H as well.
+"""
 
 from __future__ import annotations
 
@@ -12,6 +15,11 @@ from linconv.geometry import Geometry
 
 # Threads of a block of products, and the positions that each of them computes.
 _THREADS, _EACH = 128, 4
+
+
+def why_not(geometry: Geometry, dtype: np.dtype) -> str:
+    """Return an empty string: all of them represent every convolution."""
+    return ""
 
 
 class Sparse:
@@ -38,6 +46,25 @@ class Sparse:
     def adjoint(self, y: Any) -> Any:
         """Return C^H y; (m, b) -> (n, b)."""
         return _gpu.adjoint(self._csr, y)
+
+
+class WithAdjoint(Sparse):
+    """Products with the stored matrices of a convolution and of its adjoint.
+
+    cuSPARSE's product with a transpose is usually slower, and adds in no fixed order.
+    """
+
+    def __init__(self, geometry: Geometry, kernel: Any) -> None:
+        super().__init__(geometry, kernel)
+        self._turned = _gpu_assembly.conv_matrix(geometry, kernel.conj(), transposed=True)
+
+    def with_kernel(self, kernel: Any) -> WithAdjoint:
+        """Return the products with another kernel."""
+        return WithAdjoint(self._geometry, kernel)
+
+    def adjoint(self, y: Any) -> Any:
+        """Return C^H y; (m, b) -> (n, b)."""
+        return _gpu.forward(self._turned, y)
 
 
 class Direct:

@@ -1,17 +1,56 @@
 """Arrays extended by the boundary rules, and the exact adjoint of that.
 
 Methods that cannot apply a rule themselves pad, multiply and crop; the adjoint adds
-what padding copied back to the samples it came from.
+what padding copied back to the samples it came from.  Arrays are NumPy's or CuPy's.
 """
 
 from __future__ import annotations
 
 import functools
+import math
 from collections.abc import Sequence
+from importlib import import_module
+from typing import Any
 
 import numpy as np
 
-from linconv.geometry import Axis, Boundary
+from linconv import _arrays
+from linconv.geometry import Axis, Boundary, Geometry
+from linconv.methods import gpu
+
+
+class Padding:
+    """Extension by the boundary rules of some axes, for arrays of the library of `like`.
+
+    On the host samples are copied one by one along an edge.  On a GPU each would start a
+    kernel, so there it is the product of a convolution that has one tap.
+    """
+
+    def __init__(self, axes: Sequence[Axis], like: Any) -> None:
+        self._axes, self._product = tuple(axes), None
+        if _arrays.on_device(like) and any(any(axis.padding) for axis in axes):
+            wide = Geometry(
+                tuple(Axis(a.n, 1, padding=a.padding, boundary=a.boundary) for a in axes)
+            )
+            one = import_module("cupy").ones((1,) * len(wide.axes), like.dtype)
+            self._product = gpu.Direct(wide, one)
+
+    def pad(self, x: Any) -> Any:
+        """Return x, (..., n1..nd), as (..., lo + n + hi, ...)."""
+        if self._product is None:
+            return pad(x, self._axes)
+        return self._apply(self._product.forward, x, [padded_length(a) for a in self._axes])
+
+    def adjoint(self, y: Any) -> Any:
+        """Return the adjoint of `pad` applied to y."""
+        if self._product is None:
+            return pad_adjoint(y, self._axes)
+        return self._apply(self._product.adjoint, y, [axis.n for axis in self._axes])
+
+    def _apply(self, product: Any, x: Any, lengths: list[int]) -> Any:
+        d = len(lengths)
+        columns = x.reshape(math.prod(x.shape[:-d]), math.prod(x.shape[-d:])).T
+        return product(columns).T.reshape(*x.shape[:-d], *lengths)
 
 
 def pad(x: np.ndarray, axes: Sequence[Axis]) -> np.ndarray:
@@ -36,7 +75,8 @@ def padded_length(axis: Axis) -> int:
 def _core(axis: Axis) -> tuple[slice, slice]:
     """Return where the input's own samples are: in the input, and in the padded array."""
     lo, hi = axis.padding
-    inside = slice(max(0, -lo), axis.n + min(0, hi))
+    start = max(0, -lo)
+    inside = slice(start, max(start, axis.n + min(0, hi)))  # empty if all of it is cropped
     return inside, slice(max(0, lo), max(0, lo) + inside.stop - inside.start)
 
 

@@ -1,4 +1,7 @@
-"""The method "sparse": the stored CSR matrix, the truth of all other methods."""
+"""The method "sparse": the stored CSR matrix, the truth of all other methods.
+
+"sparse+adjoint" stores C^H as well, so that the adjoint's product reads rows, too.
+"""
 
 from __future__ import annotations
 
@@ -28,15 +31,11 @@ class Sparse:
 
     def with_kernel(self, kernel: np.ndarray) -> Sparse:
         """Return the products with another kernel; the indices are shared."""
-        return Sparse(self._geometry, kernel, self._arrays())
+        return Sparse(self._geometry, kernel, _arrays_of(self._csr))
 
     def tosparse(self) -> _arrays.CsrArray:
         """Return a copy of the matrix."""
-        return _arrays.sparse_array(*assembly.copied(self._arrays()))
-
-    def _arrays(self) -> assembly.Csr:
-        csr = self._csr
-        return assembly.Csr(csr.data, csr.indices, csr.indptr, csr.shape)
+        return _arrays.sparse_array(*assembly.copied(_arrays_of(self._csr)))
 
     def forward(self, x: np.ndarray) -> np.ndarray:
         """Return C x; (n, b) -> (m, b)."""
@@ -45,3 +44,32 @@ class Sparse:
     def adjoint(self, y: np.ndarray) -> np.ndarray:
         """Return C^H y; (m, b) -> (n, b)."""
         return _products.adjoint(self._csr, y, self._turned)
+
+
+class WithAdjoint(Sparse):
+    """Products with the stored matrices of a convolution and of its adjoint."""
+
+    def __init__(
+        self,
+        geometry: Geometry,
+        kernel: np.ndarray,
+        patterns: tuple[assembly.Csr, assembly.Csr] | tuple[None, None] = (None, None),
+    ) -> None:
+        super().__init__(geometry, kernel, patterns[0])
+        arrays = assembly.conv_csr(
+            geometry, kernel.conj(), transposed=True, pattern=patterns[1]
+        )
+        self._turned = _products.read_only(_arrays.sparse_array(*arrays))
+
+    def with_kernel(self, kernel: np.ndarray) -> WithAdjoint:
+        """Return the products with another kernel; the indices are shared."""
+        patterns = _arrays_of(self._csr), _arrays_of(self._turned)
+        return WithAdjoint(self._geometry, kernel, patterns)
+
+    def adjoint(self, y: np.ndarray) -> np.ndarray:
+        """Return C^H y; (m, b) -> (n, b)."""
+        return _products.forward(self._turned, y)
+
+
+def _arrays_of(csr: _arrays.CsrArray) -> assembly.Csr:
+    return assembly.Csr(csr.data, csr.indices, csr.indptr, csr.shape)

@@ -1,20 +1,26 @@
-"""The method "torch": products by PyTorch's convolutions (oneDNN), without a copy.
+"""The method "torch": products by PyTorch's convolutions (oneDNN, cuDNN), without a copy.
 
 Where torch does not know the boundary rule, the vector is padded by it beforehand and
-folded afterwards.
+folded afterwards.  CuPy's arrays go there and back through DLPack.
 """
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 
+from linconv import _arrays
 from linconv.assembly import arranged
 from linconv.geometry import Axis, Boundary, Geometry
 from linconv.methods import padding
 from linconv.methods.columns import Rows
+
+# What an array in the host's memory says of itself by DLPack.
+_HOST = 1
 
 
 def why_not(geometry: Geometry, dtype: np.dtype) -> str:
@@ -38,7 +44,9 @@ class Torch(Rows):
         import torch
 
         super().__init__(geometry, kernel)
-        self._torch = torch
+        self._torch, self._on_device = torch, _arrays.on_device(kernel)
+        if self._on_device:
+            _check_device(torch, kernel)
         d = len(geometry.axes)
         self._conv: Any = getattr(torch.nn.functional, f"conv{d}d")
         self._back: Any = getattr(torch.nn.functional, f"conv_transpose{d}d")
@@ -60,46 +68,126 @@ class Torch(Rows):
             0 <= more < max(axis.stride, axis.dilation)
             for more, axis in zip(self._rest, axes, strict=True)
         )
+        self._wide = padding.Padding(axes, kernel)
         self._shapes = geometry.in_shape, geometry.out_shape
         self._weights: dict[tuple[np.dtype, bool], Any] = {}
 
     def _rows(self, x: np.ndarray, adjoint: bool) -> np.ndarray:
         lead = (len(x),) if self._geometry.channels else (len(x), 1)
         shaped = x.reshape(*lead, *self._shapes[adjoint])
-        return (self._gather(shaped) if adjoint else self._spread(shaped)).reshape(len(x), -1)
+        with self._aligned(x):
+            product = self._gather(shaped) if adjoint else self._spread(shaped)
+        return product.reshape(len(x), -1)
 
     def _spread(self, x: np.ndarray) -> np.ndarray:
         if not self._native:
-            x = padding.pad(x, self._geometry.axes)
+            x = self._wide.pad(x)
         weight = self._weight(x.dtype, False)
-        y = self._conv(self._tensor(x), weight, **self._options, **self._padding).numpy()
+        y = self._conv(self._tensor(x), weight, **self._options, **self._padding)
+        y = self._array(y)
         return y[(..., *(slice(axis.out) for axis in self._geometry.axes))]
 
     def _gather(self, y: np.ndarray) -> np.ndarray:
         options, weight = self._options, self._weight(y.dtype, True)
         if self._fits:
             options = options | self._padding | {"output_padding": self._rest}
-            return self._back(self._tensor(y), weight, **options).numpy()
+            return self._array(self._back(self._tensor(y), weight, **options))
         axes = self._geometry.axes
-        z = self._back(self._tensor(y), weight, **options).numpy()
+        z = self._array(self._back(self._tensor(y), weight, **options))
         lengths = [padding.padded_length(axis) for axis in axes]
-        x = np.zeros((*z.shape[: z.ndim - len(axes)], *lengths), z.dtype)
+        xp = _arrays.namespace(z)
+        x = xp.zeros((*z.shape[: z.ndim - len(axes)], *lengths), z.dtype)
         x[(..., *(slice(length) for length in z.shape[z.ndim - len(axes) :]))] = z
-        return padding.pad_adjoint(x, axes)
+        return self._wide.adjoint(x)
 
     def _weight(self, dtype: np.dtype, conjugate: bool) -> Any:
         """Return the taps as a tensor of the product's dtype; remembered."""
         key = dtype, conjugate
         if key not in self._weights:
             taps = arranged(self._geometry, self._kernel, False).astype(dtype)
-            self._weights[key] = self._torch.from_numpy(taps.conj() if conjugate else taps)
+            self._weights[key] = self._tensor(taps.conj() if conjugate else taps)
         return self._weights[key]
 
     def _tensor(self, x: np.ndarray) -> Any:
         """Return an array as a tensor that shares its memory, where torch allows it."""
-        if not x.flags.writeable or min(x.strides, default=0) < 0:
-            x = x.copy()  # torch has neither read-only tensors nor negative strides
-        return self._torch.from_numpy(x)
+        # torch has neither read-only tensors nor negative strides; CuPy no read-only arrays.
+        if min(x.strides, default=0) < 0 or not (self._on_device or x.flags.writeable):
+            x = x.copy()
+        return self._torch.from_dlpack(x) if self._on_device else self._torch.from_numpy(x)
+
+    def _array(self, tensor: Any) -> Any:
+        """Return a tensor as an array that shares its memory."""
+        if not self._on_device:
+            return tensor.numpy()
+        return _arrays.namespace(self._kernel).from_dlpack(tensor)
+
+    def _aligned(self, x: Any) -> contextlib.AbstractContextManager:
+        """Return a context in which torch works as CuPy would; nothing on the host."""
+        if not self._on_device or x.__dlpack_device__()[0] == _HOST:
+            return contextlib.nullcontext()
+        return _as_cupy(self._torch, _arrays.namespace(x), x)
+
+
+def _check_device(torch: Any, kernel: Any) -> None:
+    """Raise RuntimeError where torch cannot use the memory that CuPy's arrays lie in."""
+    if kernel.__dlpack_device__()[0] != _HOST and not torch.cuda.is_available():
+        raise RuntimeError(
+            f"method 'torch' on the GPU needs a PyTorch that sees a CUDA device, got torch "
+            f"{torch.__version__}, which sees none: install one with CUDA, or use method='fft'"
+        )
+
+
+@contextlib.contextmanager
+def _as_cupy(torch: Any, cupy: Any, x: Any) -> Iterator[None]:
+    """Let torch work on CuPy's stream, and in full precision.
+
+    On one stream nobody waits, and neither library hands out memory that the other still
+    reads.  DLPack alone makes streams wait, but does not tell torch who reads its result.
+    """
+    stream, device = cupy.cuda.get_current_stream().ptr, x.__dlpack_device__()[1]
+    # torch takes the number 0 for "a new stream", not for the default one.
+    made = (
+        torch.cuda.ExternalStream(stream, device=device)
+        if stream
+        else torch.cuda.default_stream(device)
+    )
+    with torch.cuda.stream(made), full_precision(torch, x.dtype):
+        yield
+
+
+@contextlib.contextmanager
+def full_precision(torch: Any, dtype: np.dtype) -> Iterator[None]:
+    """Let torch not round float32 to TF32, as cuDNN's convolutions do by default.
+
+    The flags are those of the whole process: another thread's convolutions see them too.
+    """
+    parts = [torch.backends.cudnn, torch.backends.cuda.matmul]
+    if np.finfo(dtype).dtype != np.float32:
+        parts = []
+    with contextlib.ExitStack() as stack:
+        for part in parts:
+            stack.enter_context(_without_tf32(part))
+        yield
+
+
+@contextlib.contextmanager
+def _without_tf32(part: Any) -> Iterator[None]:
+    """Let one part of torch's back ends not round to TF32."""
+    # From torch 2.9 on every operation has a precision, and the older switch may refuse.
+    part, name, off = (
+        (part, "allow_tf32", False)
+        if not hasattr(part, "fp32_precision")
+        else (getattr(part, "conv", part), "fp32_precision", "ieee")
+    )
+    before = getattr(part, name)
+    if before not in (True, "tf32"):
+        yield
+        return
+    setattr(part, name, off)
+    try:
+        yield
+    finally:
+        setattr(part, name, before)
 
 
 def _rest(axis: Axis) -> int:

@@ -131,8 +131,18 @@ def time_assembly(cupy: Any, bandwidth: float) -> list[dict]:
 IMAGES = (((9, 9), (1024, 1024)), ((3, 3), (2048, 2048)), ((5, 5, 5), (128, 128, 128)))
 
 
+def methods() -> list[str]:
+    """Return the methods that can be measured here: torch only where it sees the device."""
+    found = ["sparse", "sparse+adjoint", "direct", "fft"]
+    try:
+        import torch
+    except ImportError:
+        return found
+    return [*found, "torch"] if torch.cuda.is_available() else found
+
+
 def time_products(cupy: Any, bandwidth: float) -> list[dict]:
-    """Time products by the matrix, without it, and by cupyx.scipy.ndimage and cuDNN."""
+    """Time products by every method, and by cupyx.scipy.ndimage and cuDNN."""
     figures = []
     for shape, in_shape in IMAGES:
         for dtype in ("float32", "float64"):
@@ -148,13 +158,15 @@ def time_image(cupy: Any, bandwidth: float, kernel: np.ndarray, in_shape: tuple)
 
     w, x = cupy.asarray(kernel), cupy.ones(in_shape, kernel.dtype)
     flat, found = x.ravel(), {}
-    right = linconv.Conv(kernel, in_shape, padding="same")(x.get())
-    for method in ("sparse", "direct"):
+    host = linconv.Conv(kernel, in_shape, padding="same")
+    right, turned = host(x.get()), host.H(x.get())
+    for method in methods():
         A = linconv.Conv(w, in_shape, padding="same", method=method)
         np.testing.assert_allclose(A(x).get(), right, rtol=1e-3, atol=1e-3)
+        np.testing.assert_allclose(A.H(x).get(), turned, rtol=1e-3, atol=1e-3)
         found[f"{method} forward ms"] = events(cupy, functools.partial(A.matvec, flat))
         found[f"{method} adjoint ms"] = events(cupy, functools.partial(A.rmatvec, flat))
-    nbytes = A.geometry.nnz * (w.dtype.itemsize + 4) + 2 * x.nbytes + 4 * x.size
+    nbytes = host.geometry.nnz * (w.dtype.itemsize + 4) + 2 * x.nbytes + 4 * x.size
     found["sparse of bandwidth"] = nbytes / 1e6 / found["sparse forward ms"] / bandwidth
     correlate = cupyx.scipy.ndimage.correlate
     found["ndimage ms"] = events(cupy, functools.partial(correlate, x, w, mode="constant"))
@@ -205,7 +217,7 @@ def time_lstsq(cupy: Any) -> dict:
     lstsq(A, b, **options)
     host = time.perf_counter() - start
     found: dict[str, Any] = {"host s": host}
-    for method in ("direct", "sparse"):
+    for method in methods():
         B = linconv.Conv(cupy.asarray(A.kernel), (1024, 1024), padding=4, method=method)
         c = cupy.asarray(b)
         got = lstsq(B, c, **options)
