@@ -15,7 +15,11 @@ from collections.abc import Sequence
 import numpy as np
 
 # Samples that are looked at together: a few vectors of them stay in the cache.
-_BLOCK = 1 << 11
+_BLOCK = 1 << 12
+# Samples by which a vector is taken for one of mostly zeros, or not.
+_SAMPLE = 1 << 8
+# Below it a sum of squares may have lost something to underflow.
+_SMALLEST = 1e-200
 # Bits of a double's mantissa.
 _BITS = 53
 
@@ -40,9 +44,10 @@ class Rows:
         self.energy = np.array([self._energy(x) for x in vectors])
 
     def _energy(self, x: np.ndarray) -> float:
-        x = x.astype(np.result_type(x, np.float32), copy=False)  # half precision overflows
         if self.scale != 1:
             x = x.astype(np.result_type(x, np.float64), copy=False) / self.scale
+        elif x.dtype.char == "e":  # half precision overflows
+            x = x.astype(np.float32)
         return float(np.vdot(x, x).real)
 
     def block(self, start: int) -> np.ndarray:
@@ -55,9 +60,21 @@ class Rows:
             whole /= self.scale
         return whole
 
+    def split(self, block: np.ndarray) -> np.ndarray:
+        """Return the high parts of a block's rows, and below them the low ones."""
+        k = len(block)
+        both = np.empty((2 * k, block.shape[1]))
+        high = np.add(block, self.shift, out=both[:k])
+        high -= self.shift
+        np.subtract(block, high, out=both[k:])
+        return both
+
     @functools.cached_property
     def support(self) -> np.ndarray | None:
         """Where any vector is not zero, unless that is in most places."""
+        some = [x[:: -(-self.n // _SAMPLE)] for x in self.vectors]
+        if any(np.count_nonzero(x) > len(x) // 2 for x in some):
+            return None
         places = np.flatnonzero(functools.reduce(np.logical_or, self.vectors))
         return places if len(places) < self.n // 4 else None
 
@@ -69,12 +86,10 @@ class Rows:
     def shift(self) -> np.ndarray:
         """What rounds a block to its high part when it is added and subtracted."""
         bits = (_BITS - self.n.bit_length()) // 2
-        parts = self.vectors
-        if self.parts > 1:
-            parts = [np.real(x) for x in parts] + [np.imag(x) for x in parts]
-        peaks = np.array([np.max(np.abs(x), initial=0) for x in parts], np.float64)
-        exponent = np.frexp(peaks / self.scale)[1] + (_BITS - 1 - bits)
-        return np.ldexp(1.5, exponent)[:, None]
+        # A norm is no smaller than any sample, and known: a few bits less in the high part.
+        peaks = np.where(self.energy > _SMALLEST, np.sqrt(self.energy), 1.0)
+        exponent = np.frexp(peaks)[1] + (_BITS - 1 - bits)
+        return np.tile(np.ldexp(1.5, exponent), self.parts)[:, None]
 
 
 def gram(Y: Rows, X: Rows) -> np.ndarray:
@@ -90,22 +105,19 @@ def products(Y: Rows, X: Rows) -> tuple[np.ndarray, np.ndarray]:
     kind = np.result_type(Y.dtype, X.dtype)
     split = kind == np.float64 and (Y.fine or X.fine)
     shape = len(Y.vectors) * Y.parts, len(X.vectors) * X.parts
-    total, small = np.zeros(shape, kind), np.zeros(shape)
+    k, m = shape
+    total = np.zeros((2 * k, 2 * m) if split else shape, kind)
     powers = np.zeros((len(Y.vectors), len(X.vectors)))
-    shifts = (Y.shift, X.shift) if split else None
     for start in range(0, Y.n, _BLOCK):
         y, x = Y.block(start), X.block(start)
-        if shifts is None:
-            total += y @ x.T
-        else:
-            high, other = y + shifts[0], x + shifts[1]
-            high -= shifts[0]
-            other -= shifts[1]
-            total += high @ other.T
-            small += high @ (x - other).T + (y - high) @ x.T
         powers += _power(y, Y.parts) @ _power(x, X.parts).T
-    exact = total.astype(np.longdouble) + small if split else total
-    return _combined(exact, Y, X), powers
+        if split:
+            y, x = Y.split(y), X.split(x)
+        total += y @ x.T
+    if split:  # the products of high parts are exact, all others too small to matter
+        high, rest = total[:k, :m], total[:k, m:] + total[k:, :m] + total[k:, m:]
+        total = high.astype(np.longdouble) + rest
+    return _combined(total, Y, X), powers
 
 
 def _power(block: np.ndarray, parts: int) -> np.ndarray:
