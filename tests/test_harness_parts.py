@@ -1,11 +1,13 @@
 """Parts of the harness: probes, turns of threads, reports, exact mode, causes, large sizes."""
 
 import dataclasses
+import functools
 import itertools
 import math
 import pickle
 import sys
 import threading
+import time
 from fractions import Fraction
 
 import numpy as np
@@ -19,10 +21,18 @@ from broken_parts import Circulant, Dense, Faithful, Pair, Wrapped, taps, valid
 from numpy.testing import assert_allclose, assert_array_equal
 
 import linconv
-from linconv.testing import AdjointError, check_adjoint, exact, inner, interleave, probes
+from linconv.testing import (
+    AdjointError,
+    check_adjoint,
+    exact,
+    identity,
+    inner,
+    interleave,
+    probes,
+)
 from linconv.testing.inner import Rows
 from linconv.testing.report import CHECKS
-from linconv.testing.session import describe, same
+from linconv.testing.session import describe, finite, same
 
 F4, F8, C16 = np.dtype("float32"), np.dtype("float64"), np.dtype("complex128")
 DTYPES = ("float32", "float64", "complex64", "complex128")
@@ -36,7 +46,7 @@ def rng(seed=919):
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
-def test_random_probes_have_zero_mean_unit_variance_and_some_zeros(dtype):
+def test_gaussian_probes_have_zero_mean_unit_variance_and_some_zeros(dtype):
     x = probes.gaussian(rng(), 20_000, np.dtype(dtype))
     assert x.dtype == dtype
     assert abs(np.mean(x)) < 0.04
@@ -199,8 +209,7 @@ def patient(monkeypatch):
 
 
 def interleaved(jobs, paces, **options):
-    with interleave.Crew(len(jobs)) as crew:
-        return crew.interleaved(jobs, paces, **options)
+    return interleave.interleaved([jobs], paces, **options)[0]
 
 
 def logger(log, me, count=30):
@@ -258,8 +267,73 @@ def test_exceptions_come_back_and_the_other_thread_goes_on():
         outcomes = interleaved(jobs, (1, 1), steps=50)
         assert sum(isinstance(outcome, ValueError) for outcome in outcomes) == 1
     assert len(log) == 60
-    assert interleaved([], (), steps=5) == []
+    assert interleave.interleaved([], (), steps=5) == []
     assert interleaved([logger(log, 7)], (1,), steps=5) == [7]
+
+
+def test_a_job_that_nobody_hands_over_to_runs_afterwards_in_the_same_thread():
+    def place():
+        return threading.get_ident()
+
+    # Compiled code has no line of Python, at which to hand over.
+    here = functools.partial(threading.get_ident)
+    first, second = interleaved([here, place], (1, 1), steps=5)
+    assert first == second != threading.get_ident()
+    log = []
+    rounds = [[int, logger(log, 1)], [logger(log, 0), logger(log, 1)], [int]]
+    assert interleave.interleaved(rounds, (1, 1), steps=50) == [[0, 1], [0, 1], [0]]
+    assert sorted(log) == [0] * 30 + [1] * 60
+    first, second = interleaved([place, place], (1, 1), steps=5)
+    assert first != second
+    begun = time.perf_counter()
+    _, first, second = interleaved([int, place, place], (1, 1, 1), steps=5)
+    assert first == second
+    assert time.perf_counter() - begun < interleave._PATIENCE, "nobody waits for a turn"
+
+
+def test_a_long_job_in_compiled_code_meets_the_others(monkeypatch):
+    monkeypatch.setattr(interleave, "_PATIENCE", 0.02)
+    ends = {}
+
+    def ends_at():
+        ends["second"] = time.perf_counter()
+
+    sleep = functools.partial(time.sleep, 1.0)
+    interleaved([sleep, ends_at], (1, 1), steps=5)
+    assert ends["second"] < time.perf_counter() - 0.3, "before the first ends"
+
+
+@pytest.mark.parametrize("shape", [(300,), (40, 50), (2, 30, 31)])
+def test_structured_probes_are_joined_with_about_the_same_energy_each(shape):
+    values = probes.gaussian(rng(), math.prod(shape), F8).reshape(shape)
+    found = list(probes.structured(rng(), values, True))
+    name, x = identity._joined(found)
+    assert name == "the last 0.1 %, corners, faces"
+    assert_array_equal(x != 0, np.any([part != 0 for _, part in found], axis=0))
+    for _, part in found:
+        only = (part != 0) & (sum((other != 0).astype(int) for _, other in found) == 1)
+        if np.any(only):  # the parts overlap at their corners
+            assert set(np.frexp(x[only] / part[only])[0]) == {0.5}, "a power of two"
+        assert 0.9 < np.linalg.norm(x[part != 0]) < 8
+
+
+def test_norms_of_numbers_whose_squares_leave_the_range():
+    for scale in (1.0, 2.0**600, 2.0**-600):
+        assert probes.norm(np.array([3.0, -4.0]) * scale) == 5 * scale
+        assert probes.norm(np.array([3.0, 4.0j]) * scale) == 5 * scale
+        assert probes.rms(np.array([3.0, -3.0]) * scale) == pytest.approx(3 * scale, rel=1e-15)
+    assert probes.norm(np.full(100, 200, np.float16)) == 2000
+    assert probes.norm(np.zeros(3)) == probes.rms(np.zeros(0)) == 0
+    assert not np.isfinite(probes.norm(np.array([1.0, np.inf])))
+    assert np.isnan(probes.norm(np.array([1.0, np.nan])))
+
+
+def test_finite_says_so_also_of_numbers_whose_squares_are_not():
+    assert finite(np.array([1e300, -1e300]))
+    assert finite(np.zeros(0))
+    for bad in (np.nan, np.inf, -np.inf):
+        for dtype in ("float16", *DTYPES):
+            assert not finite(np.array([1, bad, 1e3], dtype))
 
 
 def test_a_job_that_holds_a_lock_does_not_hang():
@@ -367,6 +441,7 @@ def test_reports_and_errors_survive_a_pickle():
     [
         ("float64", "standard", 2 * 128.0**-3),
         ("float32", "quick", 2 * 128.0**-2),
+        ("float64", "quick", 2 * 16384.0**-1),
         ("complex64", "standard", 2 * 128.0**-6),
         ("complex128", "quick", 2 * 128.0**-2),
     ],
@@ -376,6 +451,23 @@ def test_the_miss_probability_is_that_of_the_values_and_vectors_drawn(dtype, lev
     report = check_adjoint(A, level=level)
     assert report.miss_probability == miss
     assert exact.MOST == 64
+
+
+def test_one_vector_of_many_values_does_where_there_is_room_for_them():
+    C = rng().integers(-9, 10, (15, 19)).astype(F8)
+    for operator, vectors in (
+        (Dense(C), 1),
+        (Dense(C.astype(F4)), 2),
+        (Dense(2.0**20 * C), 2),
+    ):
+        report = check_adjoint(operator, level="quick")
+        assert report["E02"].status == "passed", str(report)
+        assert report["E02"].trials == vectors**2
+        assert report.miss_probability == 2 * 128.0**-2
+    B = C.copy()
+    B[3, 4] += 1
+    report = check_adjoint(Pair(C, B.T), level="quick", only=["E02"])
+    assert not report["E02"].passed
 
 
 @pytest.mark.parametrize("dtype", DTYPES)

@@ -505,6 +505,42 @@ def test_quick_takes_30_and_standard_60_products_each_way(dtype, shape, kind, wh
         assert report["C08"].status == ("not applicable" if kind is Counted else "passed")
 
 
+@pytest.mark.parametrize("dtype", ["float64", "complex128"])
+def test_quick_asks_questions_together(dtype):
+    C = band(2520, np.dtype(dtype), rng())
+    for kind, most in ((Counted, 17), (CountedBlocks, 21)):
+        SEEN.update(forward=[], adjoint=[])
+        report = check_adjoint(kind(C), level="quick")
+        assert report.passed, str(report)
+        assert max(report.products) <= most, str(report)
+
+
+class OfStrided(Faithful):
+    """Wrong by a factor, for strided inputs only."""
+
+    factor = 1.5
+
+    def matvec(self, x):
+        return super().matvec(x) * (1 if x.strides[0] == x.itemsize else self.factor)
+
+
+class RoundsStrided(OfStrided):
+    """Right, but rounds otherwise for strided inputs."""
+
+    factor = 1 + 2.0**-50
+
+
+def test_layouts_and_multiples_are_asked_alone_where_both_at_once_fail():
+    report = check_adjoint(RoundsStrided(matrix()), level="quick")
+    assert report.passed, str(report)
+    assert report["C07"].error > 0
+    report = check_adjoint(OfStrided(matrix()), level="quick")
+    assert failed(report) == ["C07"], str(report)
+    assert "strided" in report.diagnosis
+    assert check_adjoint(OfStrided(matrix()), level="quick", only=["L01"]).passed
+    assert failed(check_adjoint(OfStrided(matrix()), level="quick", only=["C07"])) == ["C07"]
+
+
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_an_own_convolution_stays_within_as_many_products(dtype):
     A = linconv.Conv(taps((3, 3, 3, 3), dtype, rng()), (3, 30, 31), padding=1)

@@ -361,7 +361,7 @@ def _aligned_copy(x: np.ndarray) -> np.ndarray:
     """Return a C-contiguous copy whose data start at a multiple of 64 bytes."""
     nbytes = math.prod(x.shape) * x.dtype.itemsize
     raw = np.empty(nbytes + _ALIGNMENT, np.uint8)
-    start = -raw.__array_interface__["data"][0] % _ALIGNMENT
+    start = -raw.ctypes.data % _ALIGNMENT
     result = raw[start : start + nbytes].view(x.dtype).reshape(x.shape)
     result[...] = x
     return result

@@ -20,8 +20,12 @@ from linconv.testing.session import Session, Side
 # Largest whole number of probes, and of kernels that are made for the test.
 MOST = 64
 MOST_TAP = 3
+# As many values as two of the first have together.
+_MANY = 2 * MOST**2
 # Room for partial sums that are larger than the results: they are not seen.
 _ROOM = 16
+# Much more room than numbers need: products by FFT stay near whole numbers, too.
+_AMPLE = 1 << 20
 # Beyond this distance from a whole number there is no telling which one was meant.
 _NEAR = 0.25
 
@@ -45,11 +49,9 @@ def run(session: Session, forward: Side, adjoint: Side, *, integer_kernel: bool)
     Without a kernel known to be of whole numbers, an operator whose results are whole
     for whole inputs is taken for one.
     """
-    q = _largest(session, forward, adjoint, integer_kernel)
+    q, count = _drawn(session, forward, adjoint, integer_kernel)
     if q < 1:
         return Exact("sums would exceed what is exact in this precision")
-    # Complex whole numbers are so many that one will do.
-    count = (1 if session.complex else 2) if session.quick else 3
     images, inputs, distance = [], [], 0.0
     for side in (forward, adjoint):
         inputs.append([probes.whole(session.rng, side.n, side.dtype, q) for _ in range(count)])
@@ -68,15 +70,30 @@ def run(session: Session, forward: Side, adjoint: Side, *, integer_kernel: bool)
     return _compare(session, inputs, images, q, distance)
 
 
-def _largest(session: Session, forward: Side, adjoint: Side, integer_kernel: bool) -> int:
-    """Return the largest whole number that leaves sums exact, by what random probes gave."""
+def _drawn(
+    session: Session, forward: Side, adjoint: Side, integer_kernel: bool
+) -> tuple[int, int]:
+    """Return the largest whole number that leaves sums exact, and how many vectors to try.
+
+    By what random probes gave.  One vector of values from a set misses no more than two
+    from a set of its square root: complex numbers are so many, and long mantissas have
+    room for as many.
+    """
     bits = min(np.finfo(side.result_dtype).nmant + 1 for side in (forward, adjoint))
-    peak = max(_peak(image) for side in session.sides for image in side.images)
     if integer_kernel:
-        taps = max(1, session.taps)
-        peak = max(1.0, MOST_TAP * math.sqrt(taps) * 5)
+        peak = max(1.0, MOST_TAP * math.sqrt(max(1, session.taps)) * 5)
+    else:
+        peak = max(_peak(image) for side in session.sides for image in side.images)
     room = 2.0 ** (bits - 1) / (_ROOM * max(peak, 1e-300))
-    return int(min(MOST, room))
+    q = int(min(MOST, room))
+    if not session.quick:
+        return q, 3
+    if session.complex:
+        return q, 1
+    inner = max(forward.n, forward.m) * _MANY**2 * max(peak, 1.0)
+    if room >= _AMPLE * _MANY and _ROOM * inner < 2.0**62:
+        return _MANY, 1
+    return q, 2
 
 
 def _peak(image: np.ndarray) -> float:

@@ -98,8 +98,8 @@ def base_block(session: Session) -> Block:
 
 
 def _scale(images: list[np.ndarray]) -> float:
-    """Return 1, or a power of two near the largest sample where squares leave the range."""
-    peak = max(float(np.max(np.abs(image), initial=0)) for image in images)
+    """Return 1, or a power of two near the largest norm where squares leave the range."""
+    peak = max(map(probes.norm, images))
     if not 0 < peak < np.inf or 1e-9 < peak < 1e9:
         return 1.0
     return probes.binade(peak)
@@ -139,23 +139,52 @@ def structured_probes(session: Session) -> CheckResult:
     faults, worst, trials = [], 0.0, 0
     base_block(session)
     for side in session.sides:
-        space = "input" if side is session.forward else "output"
         values = side.probes[1].reshape(side.in_shape)  # the other side's are independent
         found = list(probes.structured(session.rng, values, session.quick))
-        for start in range(0, len(found), _BATCH):
-            names, given = zip(*found[start : start + _BATCH], strict=True)
-            own = probed(session, side, given, [side(x) for x in given])
-            if side is session.forward:
-                ratio = block(session, own, session.base[1]).ratio
-            else:
-                ratio = block(session, session.base[0], own).ratio.T
-            trials += ratio.size
-            for name, value in zip(names, np.max(ratio, axis=0), strict=True):
-                worst = max(worst, float(value))
-                if not value <= FAR:
-                    faults.append(f"{name} of the {space}: {value:.3g} sigma")
+        # "quick" asks for all places at once, and for each of them only on failure.
+        ratios = _structured(session, side, [_joined(found)] if session.quick else found)
+        if session.quick and not ratios[0][1] <= FAR:
+            alone = _structured(session, side, found)
+            ratios = alone if any(not value <= FAR for _, value in alone) else ratios
+        trials += len(ratios) * len(side.probes)
+        worst = max([worst, *(value for _, value in ratios)])
+        space = "input" if side is session.forward else "output"
+        faults += [
+            f"{name} of the {space}: {value:.3g} sigma"
+            for name, value in ratios
+            if not value <= FAR
+        ]
     message = ["<C x, y> != <x, A y> for " + ", ".join(faults[:3])] if faults else []
     return judge("A02", message, worst, FAR, "sigma", trials=trials)
+
+
+def _structured(
+    session: Session, side: Side, found: Sequence[tuple[str, np.ndarray]]
+) -> list[tuple[str, float]]:
+    """Return (name, error in sigma) of probes on one side against all of the other."""
+    ratios: list[tuple[str, float]] = []
+    for start in range(0, len(found), _BATCH):
+        names, given = zip(*found[start : start + _BATCH], strict=True)
+        own = probed(session, side, given, [side(x) for x in given])
+        if side is session.forward:
+            ratio = block(session, own, session.base[1]).ratio
+        else:
+            ratio = block(session, session.base[0], own).ratio.T
+        ratios += zip(names, map(float, np.max(ratio, axis=0)), strict=True)
+    return ratios
+
+
+def _joined(found: Sequence[tuple[str, np.ndarray]]) -> tuple[str, np.ndarray]:
+    """Return one probe at the places of several, all of about the same energy.
+
+    So the few samples at corners are seen as well as the many on faces: noise grows by
+    the square root of how many probes are joined, not with the samples of the largest.
+    """
+    total = np.zeros_like(found[0][1])
+    for _, x in found:
+        weight = 1 / probes.binade(probes.norm(x))
+        total += x.dtype.type(weight) * x
+    return ", ".join(name for name, _ in found), total
 
 
 def dense(session: Session) -> tuple[np.ndarray, np.ndarray]:

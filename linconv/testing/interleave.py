@@ -12,7 +12,6 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Sequence
-from functools import partial
 from types import FrameType
 from typing import Any
 
@@ -23,23 +22,117 @@ _MOST_WAITS = 20
 _KNOWN = {*sys.stdlib_module_names, "numpy", "scipy"}
 
 
-class _Turns:
-    """Whose turn it is; a thread asks by its number."""
+def interleaved(
+    rounds: Sequence[Sequence[Callable[[], Any]]],
+    paces: Sequence[int],
+    *,
+    steps: int,
+    trusted: Sequence[str] = (),
+) -> list[list[Any]]:
+    """Run the jobs of each round in threads of their own; return results or exceptions.
 
-    def __init__(self, count: int) -> None:
+    Thread i hands over at every `paces[i]`-th line it comes to, at most `steps` times a
+    round; where all go at pace 1, at their first bytecodes too.  Lines of the packages
+    `trusted` do not count.  A job that nobody ever handed over to meets nothing but a
+    thread that is through: it runs afterwards, in that one.
+    """
+    known = _KNOWN.union(trusted)
+    found = [_Turns(jobs, paces, steps, known) for jobs in rounds if jobs]
+    end = _held(1)[0]
+
+    def first_jobs() -> None:  # in one thread, since to start one takes longer than most jobs
+        try:
+            for turns in found:
+                turns.run(0)
+                turns.join()
+                turns.run_rest()
+        finally:
+            end.release()
+
+    threading.Thread(target=first_jobs, daemon=True).start()
+    while not end.acquire(timeout=_PATIENCE):
+        for turns in found:  # a long job in compiled code: let the others overlap with it
+            turns.start_all()
+    return [turns.outcomes for turns in found]
+
+
+class _Turns:
+    """One round: its jobs, and whose turn it is; a thread asks by its number."""
+
+    def __init__(
+        self,
+        jobs: Sequence[Callable[[], Any]],
+        paces: Sequence[int],
+        steps: int,
+        known: set[str],
+    ) -> None:
+        self.jobs, self.paces, self.steps, self.known = jobs, paces, steps, known
         # Plain locks, held while a thread must wait: a semaphore takes five times as long.
-        self.gates = _held(count)
-        self.running = [True] * count
+        self.gates, self.ends = _held(len(jobs)), _held(len(jobs))
+        self.running = [True for _ in jobs]
+        self.started = [False for _ in jobs]
+        self.outcomes: list[Any] = [None for _ in jobs]
         self.blocked = False  # the operator serialises its calls itself: let it run
+        self.closed = False
+        self._starting = threading.Lock()
+
+    def run(self, me: int) -> None:
+        """Run job `me` in this thread, handing over on the way."""
+        self.started[me] = True
+        sys.settrace(_tracer(self, me))
+        try:
+            self.outcomes[me] = self.jobs[me]()
+        except Exception as error:
+            self.outcomes[me] = error
+        finally:
+            sys.settrace(None)
+            self._leave(me)
 
     def hand_over(self, me: int) -> None:
-        """Let the next running thread go on and wait for the turn."""
-        after = [(me + step) % len(self.gates) for step in range(1, len(self.gates))]
+        """Let the next running thread go on, or begin, and wait for the turn."""
+        after = [(me + step) % len(self.jobs) for step in range(1, len(self.jobs))]
         others = [i for i in after if self.running[i]]
         if not others or self.blocked:
             return
-        self.open(others[0])
+        if not self._start(others[0]):
+            self._open(others[0])
         self.blocked = self.blocked or not self._regained(me)
+
+    def start_all(self) -> None:
+        """Start what waits for the first job, if that is under way and not through."""
+        for i in range(1, len(self.jobs)):
+            if self.started[0] and self.running[0]:
+                self._start(i)
+
+    def join(self) -> None:
+        """Wait for the end of every job that was begun."""
+        waited = {0}
+        while True:
+            with self._starting:
+                begun = [i for i, started in enumerate(self.started) if started]
+                self.closed = waited.issuperset(begun)
+            if self.closed:
+                return
+            for i in begun:
+                if i not in waited:
+                    self.ends[i].acquire()
+                    waited.add(i)
+
+    def run_rest(self) -> None:
+        """Run what was never begun in this thread; after `join` nobody else does."""
+        rest = [i for i, started in enumerate(self.started) if not started]
+        self.running = [False for _ in self.jobs]  # nobody is left to hand over to
+        for i in rest:
+            self.run(i)
+
+    def _start(self, i: int) -> bool:
+        """Start the thread of job i; False if it was, or the round is over."""
+        with self._starting:
+            if self.started[i] or self.closed:
+                return False
+            self.started[i] = True
+        threading.Thread(target=self.run, args=(i,), daemon=True).start()
+        return True
 
     def _regained(self, me: int) -> bool:
         """Wait for the turn; False if it does not come back although nobody works."""
@@ -52,87 +145,17 @@ class _Turns:
                 return False
         return False
 
-    def leave(self, me: int) -> None:
+    def _leave(self, me: int) -> None:
         """Take no more turns."""
         self.running[me] = False
         for i in range(len(self.gates)):
-            self.open(i)
+            self._open(i)
+        self.ends[me].release()
 
-    def open(self, i: int) -> None:
+    def _open(self, i: int) -> None:
         """Give thread i the turn; it may have it already, when one was thought blocked."""
         with contextlib.suppress(RuntimeError):
             self.gates[i].release()
-
-
-class Crew:
-    """Threads that run one job each, round after round; to be used in ``with``.
-
-    They stay for all rounds of a test, since to start one takes longer than most jobs.
-    """
-
-    def __init__(self, count: int) -> None:
-        self._work: list[Callable[[], None] | None] = [None] * count
-        self._begin, self._end = _held(count), _held(count)
-        for me in range(count):
-            threading.Thread(target=self._serve, args=(me,), daemon=True).start()
-
-    def __enter__(self) -> Crew:
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        self._work = [None] * len(self._work)
-        for gate in self._begin:
-            gate.release()
-        for gate in self._end:
-            gate.acquire()
-
-    def _serve(self, me: int) -> None:
-        while True:
-            self._begin[me].acquire()
-            work = self._work[me]
-            if work is not None:
-                work()
-            self._end[me].release()
-            if work is None:
-                return
-
-    def interleaved(
-        self,
-        jobs: Sequence[Callable[[], Any]],
-        paces: Sequence[int],
-        *,
-        steps: int,
-        trusted: Sequence[str] = (),
-    ) -> list[Any]:
-        """Run each job in a thread of its own; return results or exceptions.
-
-        Thread i hands over at every `paces[i]`-th line it comes to, at most `steps`
-        times; where all go at pace 1, at their first bytecodes too.  Lines of the
-        packages `trusted` do not count.
-        """
-        turns = _Turns(len(jobs))
-        outcomes: list[Any] = [None for _ in jobs]
-        opcodes = steps // 2 if set(paces) == {1} else 0
-        known = _KNOWN.union(trusted)
-
-        def work(me: int) -> None:
-            if me:
-                turns.gates[me].acquire(timeout=_PATIENCE)  # the first begins alone
-            sys.settrace(_tracer(turns, me, paces[me], steps, opcodes, known))
-            try:
-                outcomes[me] = jobs[me]()
-            except Exception as error:
-                outcomes[me] = error
-            finally:
-                sys.settrace(None)
-                turns.leave(me)
-
-        self._work = [partial(work, me) for me in range(len(jobs))]
-        for gate in self._begin:
-            gate.release()
-        for gate in self._end:
-            gate.acquire()
-        return outcomes
 
 
 def _held(count: int) -> list[threading.Lock]:
@@ -143,15 +166,22 @@ def _held(count: int) -> list[threading.Lock]:
     return locks
 
 
-def _tracer(
-    turns: _Turns, me: int, pace: int, steps: int, opcodes: int, known: set[str]
-) -> Callable[..., Any]:
+def _tracer(turns: _Turns, me: int) -> Callable[..., Any]:
     """Return a trace function that hands over at lines and at the first bytecodes."""
-    left = {"line": steps * pace, "opcode": opcodes}
+    pace, known = turns.paces[me], turns.known
+    left = {
+        "line": turns.steps * pace,
+        "opcode": turns.steps // 2 if set(turns.paces) == {1} else 0,
+    }
+    skipped: dict[str, bool] = {}  # by module: most calls are of few
 
     def trace(frame: FrameType, event: str, arg: Any) -> Any:
         name = frame.f_globals.get("__name__", "")
-        if name.partition(".")[0] in known or name.startswith("linconv.testing"):
+        skip = skipped.get(name)
+        if skip is None:
+            skip = name.partition(".")[0] in known or name.startswith("linconv.testing")
+            skipped[name] = skip
+        if skip:
             return None
         if event == "call":
             frame.f_trace_opcodes = left["opcode"] > 0
