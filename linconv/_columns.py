@@ -20,7 +20,7 @@ import numpy as np
 from linconv import _arrays, _compiled
 
 # Numbers from which loops are compiled, and those that are worth a thread.
-_MANY, _GRAIN = 1 << 15, 1 << 21
+_MANY, _GRAIN = 1 << 15, 1 << 18
 # Numbers of weights and sums: they stay in the fastest cache.
 _PIECE = 1 << 10
 
@@ -89,7 +89,8 @@ def follow(p: Any, a: Any, z: Any) -> Any:
 
 def advance(x: Any, a: Any, p: Any, on: Any, s: Any, shift: float) -> Any:
     """Add ``a p`` to `x` as `add` does, then ``-shift x`` to `s`; return <s, s>."""
-    if lines := _lines(x, p, s):
+    lines = _lines(x, p, s) if shift else []  # else `s` need not be written
+    if lines:
         return _summed("advance", lines, x, a, shift)
     add(x, a, p, on)
     if shift:
