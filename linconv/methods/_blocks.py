@@ -200,7 +200,7 @@ def _add_block(
     return types.void(x, y, offsets, values, s, at, row, t, stop), generate
 
 
-def _vectors_adder(nbytes: int, many: int) -> Any:
+def _vectors_adder(many: int) -> Any:
     """Return an intrinsic that adds up `many` vectors that may lie apart."""
 
     def add(
@@ -217,10 +217,12 @@ def _vectors_adder(nbytes: int, many: int) -> Any:
         row: Any,
         t: Any,
         stop: Any,
+        wide: Any,
     ) -> Any:
         """y[at + v step] = sum_t values[row + t] x[s + offsets[t] + v advance].
 
-        x and y are real; for complex values they hold both parts in turn.
+        x and y are real; for complex values they hold both parts in turn.  Vectors are
+        wide, or half as wide.
         """
 
         def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
@@ -229,13 +231,16 @@ def _vectors_adder(nbytes: int, many: int) -> Any:
             number, size = context.get_data_type(y.dtype), y.dtype.bitwidth // 8
             begin, to = builder.gep(source, [args[5]]), builder.gep(target, [args[6]])
             parts = 2 if values.dtype in _COMPLEX else 1
-            taps = Taps(*tables[:2], *args[9:], shared=tables[2], parts=parts)
-            block = _Block(builder, number, nbytes, size, many)
-            block.add(begin, to, (args[7], args[8]), taps)
+            taps = Taps(*tables[:2], *args[9:12], shared=tables[2], parts=parts)
+            with builder.if_else(args[12]) as cases:
+                for case, nbytes in zip(cases, (WIDE, NARROW), strict=True):
+                    with case:
+                        block = _Block(builder, number, nbytes, size, many)
+                        block.add(begin, to, (args[7], args[8]), taps)
             return context.get_dummy_value()
 
-        arrays = x, y, offsets, values, shared
-        return types.void(*arrays, s, at, advance, step, row, t, stop), generate
+        arrays, numbers = (x, y, offsets, values, shared), (s, at, advance, step, row, t, stop)
+        return types.void(*arrays, *numbers, wide), generate
 
     return intrinsic(add)
 
@@ -243,6 +248,4 @@ def _vectors_adder(nbytes: int, many: int) -> Any:
 widest: Any = intrinsic(_widest)
 block_size: Any = intrinsic(_block_size)
 add_block: Any = intrinsic(_add_block)
-# By how many vectors of how many bytes a block has.
-add12_wide, add4_wide, add1_wide = (_vectors_adder(WIDE, many) for many in (12, 4, 1))
-add12_narrow, add4_narrow, add1_narrow = (_vectors_adder(NARROW, many) for many in (12, 4, 1))
+add12, add4, add1 = (_vectors_adder(many) for many in (12, 4, 1))

@@ -315,19 +315,38 @@ def _block(x, start, y, at, plane, four, combo, q, runs, offsets, values, row, s
 
 
 @_compile
+def combo_at(combos, place, lines):
+    """Return which combo a line belongs to, its first line and its last + 1."""
+    which, many = _0, np.uint64(len(combos))
+    while which + _1 < many and combos[which + _1, _0] <= place:
+        which += _1
+    end = combos[which + _1, _0] if which + _1 < many else lines
+    return which, combos[which, _0], end
+
+
+@_compile
+def line_at(combo, line):
+    """Return where a line of a combo reads and writes, and how many neighbours are left."""
+    length, middle = combo[3], combo[6]
+    inner, outer = line % length, line // length
+    begin = (
+        combo[1] + inner * combo[4] + outer % middle * combo[7] + outer // middle * combo[10]
+    )
+    to = combo[2] + inner * combo[5] + outer % middle * combo[8] + outer // middle * combo[11]
+    return begin, to, length - inner
+
+
+@_compile
 def _lines(
     x, start, y, at, plane, four, combo, first, last, runs, offsets, values, row, scratch
 ):
     """Compute lines first..last-1 of one combo of one image, several at a time."""
     _widest()
-    length, middle = combo[3], combo[6]
     while first < last:
-        inner, outer = first % length, first // length
-        q = min(combo[15], min(length - inner, last - first))
-        begin = start + combo[1] + inner * combo[4] + outer % middle * combo[7]
-        to = at + combo[2] + inner * combo[5] + outer % middle * combo[8]
-        begin += outer // middle * combo[10]
-        to += outer // middle * combo[11]
+        begin, to, left = line_at(combo, first)
+        q = min(combo[15], min(left, last - first))
+        begin += start
+        to += at
         _block(x, begin, y, to, plane, four, combo, q, runs, offsets, values, row, scratch)
         first += q
 
@@ -347,12 +366,7 @@ def gather(x, y, combos, runs, offsets, values, sizes, first, last):
     while first < last:
         image, place = first // lines, first % lines
         batch, channel = image // (channels // width), image % (channels // width) * width
-        which = _0
-        while which + _1 < np.uint64(len(combos)) and combos[which + _1, _0] <= place:
-            which += _1
-        begin, end = combos[which, _0], lines
-        if which + _1 < np.uint64(len(combos)):
-            end = combos[which + _1, _0]
+        which, begin, end = combo_at(combos, place, lines)
         count = min(end - place, last - first)
         read = (batch * (channels // group) + channel // group) * plane_in
         write = (batch * channels + channel) * plane_out

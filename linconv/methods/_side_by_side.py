@@ -13,15 +13,9 @@ from __future__ import annotations
 import numpy as np
 
 from linconv._compiled import compiled as _compile
-from linconv.methods._blocks import (
-    add1_narrow,
-    add1_wide,
-    add4_narrow,
-    add4_wide,
-    add12_narrow,
-    add12_wide,
-)
+from linconv.methods._blocks import add1, add4, add12
 from linconv.methods._blocks import widest as _widest
+from linconv.methods._loops import combo_at, line_at
 
 _0, _1, _4, _12 = (np.uint64(i) for i in (0, 1, 4, 12))
 # Lines that are computed together: results at edges take their blocks across them.
@@ -29,7 +23,7 @@ _LINES = np.uint64(48)
 
 
 @_compile
-def _wide(x, y, offsets, values, shared, s, at, advance, step, row, t, stop, n):
+def _vectors(x, y, offsets, values, shared, s, at, advance, step, row, t, stop, n, wide):
     """Compute `n` results of all columns of a vector; the last block does some again."""
     _widest()
     size = _12 if n >= _12 else (_4 if n >= _4 else _1)
@@ -38,29 +32,11 @@ def _wide(x, y, offsets, values, shared, s, at, advance, step, row, t, stop, n):
         i = min(done, n - size)
         a, b = s + advance * i, at + step * i
         if size == _12:
-            add12_wide(x, y, offsets, values, shared, a, b, advance, step, row, t, stop)
+            add12(x, y, offsets, values, shared, a, b, advance, step, row, t, stop, wide)
         elif size == _4:
-            add4_wide(x, y, offsets, values, shared, a, b, advance, step, row, t, stop)
+            add4(x, y, offsets, values, shared, a, b, advance, step, row, t, stop, wide)
         else:
-            add1_wide(x, y, offsets, values, shared, a, b, advance, step, row, t, stop)
-        done += size
-
-
-@_compile
-def _narrow(x, y, offsets, values, shared, s, at, advance, step, row, t, stop, n):
-    """The same for vectors of half as many columns."""
-    _widest()
-    size = _12 if n >= _12 else (_4 if n >= _4 else _1)
-    done = _0
-    while done < n:
-        i = min(done, n - size)
-        a, b = s + advance * i, at + step * i
-        if size == _12:
-            add12_narrow(x, y, offsets, values, shared, a, b, advance, step, row, t, stop)
-        elif size == _4:
-            add4_narrow(x, y, offsets, values, shared, a, b, advance, step, row, t, stop)
-        else:
-            add1_narrow(x, y, offsets, values, shared, a, b, advance, step, row, t, stop)
+            add1(x, y, offsets, values, shared, a, b, advance, step, row, t, stop, wide)
         done += size
 
 
@@ -72,12 +48,10 @@ def _strip(x, y, offsets, values, shared, s, at, advance, step, row, t, stop, n,
     done = _0
     while done < b:
         c = min(done, b - lanes)
-        if wide:
-            _wide(x, y, offsets, values, shared, s + c, at + c, advance, step, row, t, stop, n)
-        else:
-            _narrow(
-                x, y, offsets, values, shared, s + c, at + c, advance, step, row, t, stop, n
-            )
+        _vectors(
+            x, y, offsets, values, shared,
+            s + c, at + c, advance, step, row, t, stop, n, wide,
+        )  # fmt: skip
         done += lanes
 
 
@@ -112,14 +86,11 @@ def _lines(
 ):
     """Compute lines first..last-1 of one combo of one channel, several at a time."""
     _widest()
-    length, middle = combo[3], combo[6]
     while first < last:
-        inner, outer = first % length, first // length
-        q = min(_LINES, min(length - inner, last - first))
-        begin = start + combo[1] + inner * combo[4] + outer % middle * combo[7]
-        to = at + combo[2] + inner * combo[5] + outer % middle * combo[8]
-        begin += outer // middle * combo[10]
-        to += outer // middle * combo[11]
+        begin, to, left = line_at(combo, first)
+        q = min(_LINES, min(left, last - first))
+        begin += start
+        to += at
         _block(x, begin, y, to, combo, q, runs, offsets, values, shared, alone, row, columns)
         first += q
 
@@ -135,12 +106,7 @@ def gather(x, y, tables, values, sizes, columns, first, last):
     lines, group, plane_in, plane_out = sizes
     while first < last:
         channel, place = first // lines, first % lines
-        which = _0
-        while which + _1 < np.uint64(len(combos)) and combos[which + _1, _0] <= place:
-            which += _1
-        begin, end = combos[which, _0], lines
-        if which + _1 < np.uint64(len(combos)):
-            end = combos[which + _1, _0]
+        which, begin, end = combo_at(combos, place, lines)
         count = min(end - place, last - first)
         _lines(
             x,
