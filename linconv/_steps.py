@@ -11,8 +11,19 @@ from linconv._compiled import compiled
 
 @compiled
 def add_products(x, y, sums, first, last):
-    """sums[i] += x[first + i] y[first + i], over and over."""
+    """sums[i] += x[first + i] y[first + i], over and over.
+
+    Two halves at a time: a core reads two streams from memory faster than one.
+    """
     length = len(sums)
+    half = (last - first) // (2 * length) * length
+    middle = first + half
+    for done in range(0, half, length):
+        p, q = first + done, middle + done
+        a, b, c, d = x[p : p + length], y[p : p + length], x[q : q + length], y[q : q + length]
+        for i in range(length):
+            sums[i] += a[i] * b[i] + c[i] * d[i]
+    first += 2 * half
     while first < last:
         n = min(length, last - first)
         a, b = x[first : first + n], y[first : first + n]

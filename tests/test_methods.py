@@ -126,12 +126,13 @@ def test_taps_share_what_they_load_only_where_they_read_the_next_results_samples
         geometry = Geometry.conv((k,), (n,), **options)
         return boxes.side_by_side(geometry, transposed, b)[3].tolist()
 
-    assert shared(9, 40) == [4, 1, 1, 1, 4, 1, 1, 1, 1]
-    assert shared(6, 40, b=3) == [4, 1, 1, 1, 2, 1]
+    assert shared(9, 40) == [9] + [1] * 8
+    assert shared(6, 40, b=3) == [6] + [1] * 5
+    assert shared(20, 40) == [6, *[1] * 5, 7, *[1] * 6, 7, *[1] * 6]
     assert shared(6, 40, dilation=2) == [1] * 6
     assert shared(6, 40, stride=2) == [1] * 6
     # Away from the edges, even samples read five neighbouring results, and so do odd ones.
-    assert shared(10, 60, stride=2, transposed=True)[25:35] == [4, 1, 1, 1, 1] * 2
+    assert shared(10, 60, stride=2, transposed=True)[25:35] == [5, 1, 1, 1, 1] * 2
 
 
 @pytest.mark.parametrize("dtype", DTYPES)

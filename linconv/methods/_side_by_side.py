@@ -1,8 +1,8 @@
 """Compiled loops of "direct" for columns that lie side by side; importing this imports Numba.
 
 A vector of neighbouring columns is what one number is to a single vector.  What is
-loaded for one tap is used by the next ones too, as they read the same vectors, one
-further each: so twice as many multiplications are done in the same time.
+loaded for one tap is used by the next ones too, up to `boxes.SHARING` of them, as they
+read the same vectors, one further each: there are more multiplications than loads.
 
 Places are unsigned, as in `_loops`, and count numbers, not samples; every result is
 written by one thread, and added up in the order of its taps.

@@ -29,7 +29,7 @@ _LINES = 64
 # Results that lines computed together have between them.
 _TOGETHER = 1 << 11
 # Taps that share what they load, at most.
-SHARING = 4
+SHARING = 9
 # Results of a piece of a line.
 _PIECE = 1 << 13
 
@@ -152,9 +152,10 @@ def _sharing(one: Plan) -> np.ndarray:
     for _, _, advance, _, _, first, stop in one.runs.tolist():
         steps = np.diff(one.offsets[first:stop].astype(np.int64))
         edges = [first, *(first + 1 + np.flatnonzero(steps != advance)).tolist(), stop]
-        for begin, end in itertools.pairwise(edges):
-            places = np.arange(begin, end, SHARING)
-            found[places] = np.minimum(SHARING, end - places)
+        for begin, end in itertools.pairwise(edges) if first < stop else ():
+            parts = -(-(end - begin) // SHARING)  # as alike as they can be
+            cuts = begin + (end - begin) * np.arange(parts + 1) // parts
+            found[cuts[:-1]] = np.diff(cuts)
     return found
 
 
