@@ -12,7 +12,8 @@ from typing import Any
 import numpy as np
 from scipy.linalg import eigvalsh_tridiagonal
 
-from linconv._columns import add, advance, dots, fetch, follow, like, norms
+from linconv._columns import add, advance, copy, dots, fetch, follow, like, norms
+from linconv._memory import Spare
 from linconv._squares import Squares
 
 # How often a gradient that only an updated residual called small may be made afresh.
@@ -35,9 +36,11 @@ class Run:
         self.iterations, self.restarts, self.trouble = 0, 0, ""
         self.steps: list[tuple[float, float]] = []  # alpha and beta of the first column
         self._recent: list[tuple[Any, Any, Any]] = []  # those that were not looked at yet
+        self.spare = Spare()
         residuals = squares.first_residuals()
-        s = squares.gradient(residuals, squares.zeros(squares.n))
-        self.x = s * 0
+        s = squares.pulled(residuals)
+        self.x = copy(s)
+        self.x[...] = 0
         self.reference = norms(s)
         if squares.start is not None:
             self.x += squares.start
@@ -55,15 +58,16 @@ class Run:
         """Start, or start again, from fresh residuals and their gradient."""
         self.residuals = residuals
         self._going = self.squares.xp.ones(self.squares.k, bool)
-        self.p = self._judge(s, dots(s, s)).copy(order="K")
+        self.p = copy(self._judge(s, dots(s, s)))
         self._length = dots(self.p, self.p)
         self._look()
 
     def advance(self, iterations: int) -> None:
         """Do some iterations for all columns that are not done, then look."""
-        for _ in range(iterations):
-            self.iterations += 1
-            self._step()
+        with self.spare.in_use():
+            for _ in range(iterations):
+                self.iterations += 1
+                self._step()
         self._look()
 
     def _step(self) -> None:
@@ -79,9 +83,7 @@ class Run:
         alpha = self.gamma / xp.where(self._going, energy, 1)
         alpha = xp.where(self._going, alpha, 0)
         moving = self._going
-        self.residuals = [like(r, q) for r, q in zip(self.residuals, images, strict=True)]
-        for r, q in zip(self.residuals, images, strict=True):
-            add(r, -alpha, q, moving)
+        self._subtract(alpha, images, moving)
         before = self.gamma
         s = squares.pulled(self.residuals)
         z = self._judge(s, advance(self.x, alpha, self.p, moving, s, squares.shift))
@@ -89,6 +91,13 @@ class Run:
         self._length = follow(self.p, beta, z)
         if self.precondition is None and not self.restarts:
             self._recent.append((alpha[:1], beta[:1], self._going[:1]))
+
+    def _subtract(self, alpha: Any, images: list[Any], moving: Any) -> None:
+        """Take `alpha` times the images off the residuals; they are used up by this."""
+        self.residuals = [like(r, q) for r, q in zip(self.residuals, images, strict=True)]
+        for r, q in zip(self.residuals, images, strict=True):
+            add(r, -alpha, q, moving)
+        images.clear()  # the gradient takes their memory
 
     def _judge(self, s: Any, square: Any) -> Any:
         """Tell from the gradient, |s|^2, which columns are to go on; precondition it."""

@@ -1,6 +1,6 @@
 """Vectors in columns: what `lstsq` does with them besides products.
 
-May import _arrays, _compiled.  Large NumPy arrays whose columns lie in one piece take
+May import _arrays, _compiled, _memory.  Large NumPy arrays whose columns lie in one piece take
 compiled loops on several threads, as real numbers.  BLAS is not asked: OpenBLAS' threads
 wait by spinning, which doubled the time of an iteration.  CuPy's steps are a kernel each
 and wait for nothing.  Others get plain expressions.
@@ -11,13 +11,13 @@ from __future__ import annotations
 import functools
 import importlib
 import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from typing import Any, TypeAlias
 
 import numpy as np
 
-from linconv import _arrays, _compiled
+from linconv import _arrays, _compiled, _memory
 
 # Numbers from which loops are compiled, and those that are worth a thread.
 _MANY, _GRAIN = 1 << 15, 1 << 18
@@ -110,9 +110,48 @@ def like(r: Any, q: Any) -> Any:
     """Return columns `r` in the memory order of `q`; mixed orders are slow to add."""
     if not isinstance(r, np.ndarray) or r.flags.f_contiguous == q.flags.f_contiguous:
         return r
-    copy = np.empty_like(q)
-    copy[...] = r
-    return copy
+    found = copy(q)
+    found[...] = r
+    return found
+
+
+def copy(x: Any) -> Any:
+    """Return a copy in the same memory order; NumPy's begins on a cache line."""
+    if not isinstance(x, np.ndarray):
+        return x.copy(order="K")
+    if x.flags.f_contiguous and not x.flags.c_contiguous:
+        return copy(x.T).T
+    found = _memory.aligned(x.shape, x.dtype)
+    _by_rows(np.copyto, found, x)
+    return found
+
+
+def scaled(x: Any, dtype: Any, scale: Any) -> Any:
+    """Return ``x / scale``; NumPy's side by side, where products share what they read."""
+    if not isinstance(x, np.ndarray):
+        return x.astype(dtype) / scale
+    found = _memory.aligned(x.shape, dtype)
+    _by_rows(lambda y, part: np.divide(part, scale, out=y), found, x)
+    return found
+
+
+def peaks(x: Any) -> np.ndarray:
+    """Return the largest magnitude of every column, on the host; NaN if there is one."""
+    if not isinstance(x, np.ndarray):
+        return host(abs(x).max(axis=0))
+    return np.max(_by_rows(_peaks, x), axis=0)
+
+
+def _peaks(x: np.ndarray) -> np.ndarray:
+    pieces = np.array_split(x, max(1, x.size // _MANY))  # small enough for the cache
+    return np.max([abs(piece).max(axis=0) for piece in pieces if len(piece)], axis=0)
+
+
+def _by_rows(function: Callable[..., Any], *arrays: np.ndarray) -> list[Any]:
+    """Call a function with a part of the rows of all arrays in each of several threads."""
+    parts = max(1, min(len(arrays[0]), _arrays.workers(arrays[0].size, _GRAIN)))
+    pieces = zip(*(np.array_split(a, parts) for a in arrays), strict=True)
+    return _arrays.run_all([partial(function, *each) for each in pieces], parts)
 
 
 _Lines: TypeAlias = list[tuple[np.ndarray, ...]]

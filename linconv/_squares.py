@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from linconv import _arrays
-from linconv._columns import add, dots, host
+from linconv._columns import add, copy, dots, peaks, scaled
 from linconv.linop import aslinearoperator
 
 # Entries up to which the rank is looked up in the dense matrix: milliseconds.
@@ -85,9 +85,9 @@ class Squares:
         dtypes = [L.dtype for _, L in self.operators] + [t.dtype for t in known]
         self.dtype: Any = np.result_type(np.float32, *dtypes)
         self.eps = float(np.finfo(self.dtype).eps)
-        peaks = np.array([host(abs(t).max(axis=0)) for t in known], dtype=np.longdouble)
-        self.finite = bool(np.isfinite(peaks).all())
-        peak = np.where(np.isfinite(peaks), peaks, 0).max(axis=0)
+        found = np.array([peaks(t) for t in known], dtype=np.longdouble)
+        self.finite = bool(np.isfinite(found).all())
+        peak = np.where(np.isfinite(found), found, 0).max(axis=0)
         scale = np.exp2(np.floor(np.log2(np.where(peak > 0, peak, 1))))
         real = np.finfo(self.dtype)
         scale = np.clip(scale, real.tiny, 1 / real.tiny).astype(real.dtype)
@@ -96,9 +96,7 @@ class Squares:
     def _scaled(self, t: Any) -> Any:
         if t is None or not self.finite:
             return t
-        t = t.astype(self.dtype) / self.scale
-        # NumPy's columns side by side, where products share what they read of operators.
-        return np.ascontiguousarray(t) if self.xp is np else t
+        return scaled(t, self.dtype, self.scale)
 
     def zeros(self, rows: int) -> Any:
         """Return columns of zeros."""
@@ -116,7 +114,7 @@ class Squares:
     def first_residuals(self) -> list[Any]:
         """Return the residuals at x = 0, without a product."""
         return [
-            self.zeros(L.shape[0]) if t is None else t.copy()
+            self.zeros(L.shape[0]) if t is None else copy(t)
             for t, (_, L) in zip(self.targets, self.operators, strict=True)
         ]
 

@@ -288,10 +288,13 @@ def _refused(squares: Squares) -> Solution:
 
 
 def _solution(squares: Squares, run: Run) -> Solution:
-    residual = norms(squares.targets[0] - squares.operators[0][1].matmat(run.x))
+    with run.spare.in_use():
+        image = squares.operators[0][1].matmat(run.x)
+    residual = norms(squares.targets[0] - image)
     converged = run.stopped and not run.trouble
     norm: Any = residual * host(squares.scale)
     if squares.k == 1:
         norm = float(norm[0])
-    x = squares.shaped(run.x * squares.scale)
+    run.x *= squares.scale
+    x = squares.shaped(run.x)
     return Solution(x, converged, run.iterations, norm, run.message(residual))

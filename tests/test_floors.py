@@ -11,6 +11,7 @@ FLOORS = {
     "_options": 0,
     "geometry": 0,
     "_arrays": 0,
+    "_memory": 0,
     "stencils": 1,
     "assembly": 1,
     "_tables": 1,

@@ -12,7 +12,7 @@ from functools import cached_property, partial
 
 import numpy as np
 
-from linconv import _arrays, _compiled
+from linconv import _arrays, _compiled, _memory
 from linconv.assembly import arranged
 from linconv.geometry import Axis, Geometry
 from linconv.methods import boxes, padding
@@ -140,7 +140,7 @@ class Padded:
 
 def _gathered(plan: boxes.Plan, values: np.ndarray, rows: np.ndarray) -> np.ndarray:
     """Return the results of all rows, each added up by its taps: (b, n) -> (b, m)."""
-    results = np.empty((len(rows), int(plan.sizes[1] * plan.sizes[4])), rows.dtype)
+    results = _memory.empty((len(rows), int(plan.sizes[1] * plan.sizes[4])), rows.dtype)
     _gather(plan, values, plan.layout.arrange(rows), results, len(rows))
     return results
 
@@ -161,7 +161,7 @@ def _gathered_columns(plan: boxes.Plan, values: np.ndarray, columns: np.ndarray)
     wide = b * size >= _WIDE
     shape = tuple(np.uint64(n) for n in (b, (_WIDE if wide else _NARROW) // size))
     lines, channels, group, plane_in, plane_out = plan.sizes
-    results = np.empty((int(channels * plane_out), b), columns.dtype)
+    results = _memory.empty((int(channels * plane_out), b), columns.dtype)
     sizes = lines, group, plane_in * shape[0], plane_out * shape[0]
     tables = boxes.side_by_side(plan.geometry, plan.transposed, b)
     rest = tables, values.ravel(), sizes, (*shape, wide)
