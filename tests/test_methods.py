@@ -1,5 +1,6 @@
 """Methods compute the products of the matrix: every method, geometry, dtype and batch."""
 
+import gc
 import importlib.util
 import itertools
 import math
@@ -12,6 +13,7 @@ import tracemalloc
 
 import numpy as np
 import pytest
+import scipy.signal
 
 import linconv
 from linconv import _arrays, methods
@@ -546,6 +548,30 @@ def test_with_kernel_shares_the_indices_and_computes_values_alone():
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert peak < 1.2 * A.geometry.nnz * 8
+
+
+def test_convolutions_of_one_geometry_share_the_indices_of_the_first_that_lives():
+    rng = np.random.default_rng(5)
+    options = {"padding": 1, "method": "sparse"}
+    A = linconv.Conv(rng.standard_normal((3, 3)), (30, 31), **options)
+    B = linconv.Conv(rng.standard_normal((3, 3)) * 1j, (30, 31), **options)
+    C = pickle.loads(pickle.dumps(A))
+    D = linconv.Conv(A.kernel, (30, 31), boundary="reflect", **options)
+    for other, shared in ((B, True), (C, True), (D, False)):
+        assert np.shares_memory(A._engine._csr.indices, other._engine._csr.indices) == shared
+    for operator, rule in ((B, "constant"), (C, "constant"), (D, "reflect")):
+        x = rng.standard_normal((30, 31))
+        right = scipy.signal.correlate(
+            np.pad(x, 1, mode=rule), operator.kernel.conj(), "valid"
+        )
+        np.testing.assert_allclose(operator(x), right, atol=1e-13)
+    del A, C
+    gc.collect()
+    E = linconv.Conv(np.ones((3, 3)), (30, 31), **options)
+    F = linconv.Conv(2 * np.ones((3, 3)), (30, 31), **options)
+    assert np.shares_memory(E._engine._csr.indices, F._engine._csr.indices)
+    assert not F._engine._csr.indices.flags.writeable
+    assert (2 * E.tosparse() != F.tosparse()).nnz == 0
 
 
 def test_with_kernel_refuses_what_does_not_fit():

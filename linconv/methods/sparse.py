@@ -5,10 +5,15 @@
 
 from __future__ import annotations
 
+import weakref
+
 import numpy as np
 
 from linconv import _arrays, _products, assembly
 from linconv.geometry import Geometry
+
+# One of each geometry: it tells where the entries of its matrices lie.
+_known: weakref.WeakValueDictionary[Geometry, Sparse] = weakref.WeakValueDictionary()
 
 
 def why_not(geometry: Geometry, dtype: np.dtype) -> str:
@@ -25,9 +30,13 @@ class Sparse:
         self, geometry: Geometry, kernel: np.ndarray, pattern: assembly.Csr | None = None
     ) -> None:
         self._geometry = geometry
+        known = _known.get(geometry)
+        if pattern is None and known is not None:
+            pattern = _arrays_of(known._csr)
         arrays = assembly.conv_csr(geometry, kernel, pattern=pattern)
         self._csr = _products.read_only(_arrays.sparse_array(*arrays))
         self._turned = self._csr.T  # a view; to make it takes as long as a small product
+        _known.setdefault(geometry, self)
 
     def with_kernel(self, kernel: np.ndarray) -> Sparse:
         """Return the products with another kernel; the indices are shared."""

@@ -27,7 +27,7 @@ def against_matrix(session: Session) -> CheckResult:
     faults, worst, trials = [], 0.0, 0
     M = session.matrix
     for side, matrix in ((session.forward, M), (session.adjoint, M.conj(copy=False).T)):
-        ratio = _excess(side, matrix, 3 if session.quick else len(side.probes))
+        ratio = _excess(side, matrix, 2 if session.quick else len(side.probes))
         trials += ratio.size
         worst = max(worst, float(np.max(ratio, initial=0)))
         if not np.max(ratio, initial=0) <= 1:
