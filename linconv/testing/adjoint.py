@@ -243,7 +243,7 @@ def _exact(
     else:
         found = exact.run(session, *other, integer_kernel=True)
         for side, copy in zip(session.sides, other, strict=True):
-            side.products += copy.products
+            side.copied += copy.products
     session.miss = found.miss
     return exact.judged(found)
 
@@ -274,6 +274,6 @@ def _report(
         error=identity.norm_scaled_error(session) if complete else np.nan,
         resolution=identity.resolution(session) if complete else np.nan,
         miss_probability=session.miss,
-        products=(forward.products, adjoint.products),
+        products=(forward.products + forward.copied, adjoint.products + adjoint.copied),
         seconds=seconds,
     )

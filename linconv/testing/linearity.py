@@ -46,10 +46,9 @@ def _dimensions(images: list[np.ndarray]) -> float:
     size = float(images[0].size)
     units = []
     for image in images:
-        peak = float(np.max(np.abs(image), initial=0))
-        if 0 < peak < np.inf:
-            scaled = image / probes.binade(peak)
-            units.append(scaled / np.linalg.norm(scaled))
+        length = probes.norm(image)
+        if 0 < length < np.inf:
+            units.append(image / length)
     pairs = list(itertools.combinations(units, 2))
     if not pairs:
         return size

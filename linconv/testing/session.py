@@ -69,6 +69,7 @@ class Side:
     rms: float = 0.0  # of a sample of the images, divided by the session's scale
     noise: float = 0.0  # relative, to be expected: at least u, at most 256 u
     products: int = 0
+    copied: int = 0  # products of a copy with another kernel
     watched: dict[str, str] = field(default_factory=dict)  # code -> the first fault seen
     reused: bool = False  # whether arrays were reused and results written into
     layouts: bool = False  # whether inputs of other layouts were found to be right
