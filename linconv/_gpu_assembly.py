@@ -175,12 +175,18 @@ class _Target:
 
 
 def launch(
-    name: str, index: np.dtype, count: int, threads: int, arrays: tuple, scalars: tuple
+    name: str,
+    index: np.dtype,
+    count: int,
+    threads: int,
+    arrays: tuple,
+    scalars: tuple,
+    shared: int = 0,
 ) -> None:
-    """Run a kernel for `count` threads in all."""
+    """Run a kernel for `count` threads in all, with `shared` bytes for each block."""
     kernel = _module(arrays[-1].dtype.char, index.char).get_function(name)
     arguments = (*arrays, *(np.int64(scalar) for scalar in scalars))
-    kernel((-(-count // threads),), (threads,), arguments)
+    kernel((-(-count // threads),), (threads,), arguments, shared_mem=shared)
 
 
 @functools.cache
@@ -194,8 +200,8 @@ def source(value: str, index: str) -> str:
     real = "float" if value in "fF" else "double"
     parts = 2 if np.dtype(value).kind == "c" else 1
     places = "int" if np.dtype(index).itemsize == 4 else "long long"
-    head = f"#define REAL {real}\n#define PARTS {parts}\n#define INDEX {places}\n"
-    return head + _kernels.SOURCE
+    words = {"REAL": real, "PARTS": parts, "INDEX": places, "EACH": _kernels.EACH}
+    return "".join(f"#define {name} {word}\n" for name, word in words.items()) + _kernels.SOURCE
 
 
 def _tables_of(part: assembly.Part) -> _tables.Tables:
