@@ -201,7 +201,9 @@ def source(value: str, index: str) -> str:
     parts = 2 if np.dtype(value).kind == "c" else 1
     places = "int" if np.dtype(index).itemsize == 4 else "long long"
     words = {"REAL": real, "PARTS": parts, "INDEX": places, "EACH": _kernels.EACH}
-    return "".join(f"#define {name} {word}\n" for name, word in words.items()) + _kernels.SOURCE
+    words["MOST_THREADS"] = _kernels.MOST_THREADS
+    head = "".join(f"#define {name} {word}\n" for name, word in words.items())
+    return head + _kernels.SOURCE
 
 
 def _tables_of(part: assembly.Part) -> _tables.Tables:

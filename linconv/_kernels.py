@@ -1,14 +1,14 @@
 """CUDA C++ that works on the tables of `_tables`: CSR arrays, and products; text only.
 
-`REAL`, `PARTS` (2 for complex numbers), `INDEX` and `EACH` are put before the source.  Every
-kernel writes every number once, in a fixed order, and reads nothing that it writes, but
-for what the threads of a block share.
+`REAL`, `PARTS` (2 for complex numbers), `INDEX` and the constants here are put before the
+source.  Every kernel writes every number once, in a fixed order, and reads nothing that it
+writes, but for what the threads of a block share.
 """
 
 from __future__ import annotations
 
-# Results that a thread of a product computes.
-EACH = 4
+# Results that a thread of a product computes, and the most threads of a block of tiles.
+EACH, MOST_THREADS = 4, 256
 
 SOURCE = r"""
 typedef long long place;
@@ -250,7 +250,9 @@ extern "C" __global__ void multiply(
 
 // An axis of the tiles of `_tiles`.  Rows first..end-1 have one stencil: its first column is
 // the row's number + shift, the others `apart` from each other.
-struct tiled { int rows, first, end, shift, samples, taps, apart, threads, tile, patch, tiles; };
+struct tiled {
+    int rows, first, end, shift, samples, taps, apart, threads, tile, patch, tiles;
+};
 
 __device__ inline bool within(const tiled& axis, int row)
 {
@@ -264,7 +266,7 @@ __device__ inline int sample(const tiled& axis, int at)
 }
 
 // Copy the samples that a tile reads: neighbouring threads copy neighbouring ones.
-__device__ inline void load_patch(const tiled& a, const tiled& b, const tiled& c,
+__device__ inline void load_patch(tiled a, tiled b, tiled c,
                                   int first0, int first1, int first2,
                                   const value* input, value* patch)
 {
@@ -282,10 +284,10 @@ __device__ inline void load_patch(const tiled& a, const tiled& b, const tiled& c
     }
 }
 
-// Add the products with all taps to EACH results, whose samples are `step` from each other in
-// the patch, and so are those of taps next to each other along the middle axis: from tap to tap
-// one sample is read, and the others are kept.
-__device__ inline void add_taps(const tiled& a, const tiled& b, const tiled& c,
+// Add the products with all taps to EACH results.  In the patch their samples are `step` from
+// each other, as are those of neighbouring taps along the middle axis: from tap to tap a thread
+// reads one sample and keeps the others.
+__device__ inline void add_taps(tiled a, tiled b, tiled c,
                                 const value* taps, const value* patch, value* total)
 {
     int step = b.apart * c.patch, plane = a.apart * b.patch * c.patch;
@@ -309,8 +311,8 @@ __device__ inline void add_taps(const tiled& a, const tiled& b, const tiled& c,
 
 // One row's product, by the template that it has.
 __device__ inline value row_product(
-    const place* table, const INDEX* columns, const value* values, const value* input, int last,
-    place lines, place per_group, place row)
+    const place* table, const INDEX* columns, const value* values, const value* input,
+    int last, place lines, place per_group, place row)
 {
     place length = head(table, last, LENGTH);
     line found = find_line(table, last, row / length, lines, per_group);
@@ -325,15 +327,16 @@ __device__ inline value row_product(
 }
 
 // The same products where most rows have one stencil: a block computes a tile of rows from a
-// patch in shared memory, the few rows that have another stencil by their templates.
-extern "C" __global__ void multiply_tiles(
+// patch in shared memory, the few rows that have another stencil by their templates.  The
+// numbers of `axis` are read again where they are used: registers for all are too many.
+extern "C" __global__ void __launch_bounds__(MOST_THREADS, 4) multiply_tiles(
     const place* table, const place* bases, const INDEX* columns, const value* values,
     const tiled* axis, const value* x, value* y,
     place axes, place per_group, place lines, place templates, place channels, place begin,
     place x_size, place y_size)
 {
     extern __shared__ value shared_memory[];
-    const tiled a = axis[0], b = axis[1], c = axis[2];
+    const tiled &a = axis[0], &b = axis[1], &c = axis[2];
     unsigned rest = blockIdx.x;
     int first2 = rest % c.tiles * c.tile;
     rest /= c.tiles;
@@ -344,8 +347,9 @@ extern "C" __global__ void multiply_tiles(
     place channel = rest % (unsigned) channels, vector = rest / (unsigned) channels;
 
     // Rows of this thread are `apart` from each other along the middle axis.
-    int row = (int) threadIdx.x, at2 = row % c.threads, at1 = row / c.threads % b.threads;
-    int at0 = row / c.threads / b.threads;
+    int thread = (int) threadIdx.x, last = (int) axes - 1;
+    int at2 = thread % c.threads, at1 = thread / c.threads % b.threads;
+    int at0 = thread / c.threads / b.threads;
     at1 = at1 / b.apart * (EACH * b.apart) + at1 % b.apart;
     int row0 = first0 + at0, row1 = first1 + at1, row2 = first2 + at2;
     bool inside = within(a, row0) && within(c, row2), any = false;
@@ -368,8 +372,9 @@ extern "C" __global__ void multiply_tiles(
     }
 
     if (row0 >= a.rows || row2 >= c.rows) return;
-    value* output = y + (vector * y_size + channel * lines * head(table, (int) axes - 1, LENGTH));
-    place at = ((place) row0 * b.rows + row1) * c.rows + row2, apart = (place) b.apart * c.rows;
+    value* output = y + vector * y_size + channel * lines * head(table, last, LENGTH);
+    place at = ((place) row0 * b.rows + row1) * c.rows + row2;
+    place apart = (place) b.apart * c.rows;
     #pragma unroll
     for (int q = 0; q < EACH; q++)
         if (inside && within(b, row1 + q * b.apart)) output[at + q * apart] = total[q];
@@ -377,6 +382,6 @@ extern "C" __global__ void multiply_tiles(
     for (int q = 0; q < EACH && row1 + q * b.apart < b.rows; q++)
         if (!inside || !within(b, row1 + q * b.apart))
             output[at + q * apart] = row_product(
-                table, columns, source, input, (int) axes - 1, lines, per_group, at + q * apart);
+                table, columns, source, input, last, lines, per_group, at + q * apart);
 }
 """

@@ -1,8 +1,8 @@
 """Grid -> how blocks of threads share the rows of a matrix in tiles; no GPU needed here.
 
 Where neighbouring rows read neighbouring columns, the rows of a tile read a patch: their own
-place and a margin of taps.  A block loads it once, then computes every row of its tile from it.
-Axes are made three: ones are put before the last two, or around the only one.
+place and a margin.  A block loads it once, then computes every row of its tile from it.  Axes
+are made three: ones are put before the last two, or around the only one.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from linconv.assembly import Grid, places_of
 # Shared memory that a block may have without asking the driver for more.
 MOST_SHARED = 48 << 10
 # Threads of a block, and those next to each other along the last of two axes or three.
-_THREADS, _WARP = (256, 128, 64), 32
+_THREADS, _WARP = (_kernels.MOST_THREADS, 128, 64), 32
 # Positions of an axis are counted in 32 bits, and a tile may reach beyond them.
 _LONGEST = 1 << 30
 # Taps from which on they are worth a patch: fewer read hardly anything twice.

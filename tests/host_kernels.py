@@ -26,6 +26,7 @@ _HEAD = r"""
 #define __global__
 #define __device__
 #define __shared__ thread_local
+#define __launch_bounds__(threads, blocks)
 struct dim { unsigned x, y, z; };
 static thread_local dim blockIdx, threadIdx, blockDim, gridDim;
 static void __syncthreads();
@@ -168,7 +169,9 @@ def _run(
     (blocks,), (threads,) = grid, block
     assert 0 < threads <= 1024
     assert 0 < blocks < 1 << 31
-    assert 0 <= shared_mem <= _SHARED, f"{shared_mem} bytes of shared memory, at most {_SHARED}"
+    assert 0 <= shared_mem <= _SHARED, (
+        f"{shared_mem} bytes of shared memory, at most {_SHARED}"
+    )
     assert fibers or not shared_mem
     kernel = ctypes.cast(getattr(library, name), ctypes.c_void_p)
     pointer = words.ctypes.data_as(ctypes.c_void_p)
