@@ -285,8 +285,8 @@ __device__ inline void load_patch(tiled a, tiled b, tiled c,
 }
 
 // Add the products with all taps to EACH results.  In the patch their samples are `step` from
-// each other, as are those of neighbouring taps along the middle axis: from tap to tap a thread
-// reads one sample and keeps the others.
+// each other, as are those of neighbouring taps along the middle axis: from tap to tap it
+// takes one more sample, and the others are kept.
 __device__ inline void add_taps(tiled a, tiled b, tiled c,
                                 const value* taps, const value* patch, value* total)
 {

@@ -142,10 +142,10 @@ class RawModule:
         self._code = code
 
     def get_function(self, name: str) -> Any:
-        library = _library(_HEAD + self._code + _TAIL)
         body = self._code.partition(f" {name}(")[2].partition('extern "C"')[0]
         sizes = re.findall(r"(\w+ )?__shared__ \w+ \w+\[(.*)\]", body)
         assert all(size == ("extern ", "") for size in sizes), "only dynamic shared memory"
+        library = _library(_HEAD + self._code + _TAIL)
         return functools.partial(_run, library, name, "__syncthreads" in body)
 
 
