@@ -29,11 +29,13 @@ _HEAD = r"""
 #define __launch_bounds__(threads, blocks)
 struct dim { unsigned x, y, z; };
 static thread_local dim blockIdx, threadIdx, blockDim, gridDim;
-static void __syncthreads();
+static void barrier(int line);
+#define __syncthreads() barrier(__LINE__)
 """
 _TAIL = r"""
 #include <ucontext.h>
 #include <cstring>
+#include <memory>
 #include <vector>
 // Pointers and 64-bit integers are passed alike; arguments that are too many do no harm.
 typedef long long word;
@@ -52,30 +54,31 @@ struct block {
     kernel f;
     const word* words;
     std::vector<ucontext_t> threads;
-    std::vector<char> done;
+    std::vector<int> at;  // lines of the barriers where threads wait; 0: done
     ucontext_t home;
 };
 static thread_local block* current;
 
-static void __syncthreads()
+static void barrier(int line)
 {
+    current->at[threadIdx.x] = line;
     swapcontext(&current->threads[threadIdx.x], &current->home);
 }
 
 static void fiber()
 {
     call(current->f, current->words);
-    current->done[threadIdx.x] = 1;
+    current->at[threadIdx.x] = 0;
 }
 
-// Run the threads of a block from barrier to barrier; false where some stop at one that
-// others never reach, or where a thread writes behind the shared memory that it has.
+// Run the threads of a block from barrier to barrier; false where they do not all reach the
+// same one, or where a thread writes behind the shared memory that it has.
 static bool run_block(block& b, unsigned shared, char* stacks)
 {
-    unsigned count = (unsigned) b.threads.size(), left = count;
+    unsigned count = (unsigned) b.threads.size();
     char* memory = (char*) shared_memory;
     memset(memory, POISON, SHARED);
-    b.done.assign(count, 0);
+    b.at.assign(count, 0);
     for (unsigned t = 0; t < count; t++) {
         getcontext(&b.threads[t]);
         b.threads[t].uc_stack.ss_sp = stacks + (size_t) STACK * t;
@@ -83,14 +86,14 @@ static bool run_block(block& b, unsigned shared, char* stacks)
         b.threads[t].uc_link = &b.home;
         makecontext(&b.threads[t], fiber, 0);
     }
-    while (left) {
+    do {
         for (unsigned t = 0; t < count; t++) {
             threadIdx = {t, 0, 0};
             swapcontext(&b.home, &b.threads[t]);
-            left -= b.done[t];
         }
-        if (left && left < count) return false;
-    }
+        for (int at : b.at)
+            if (at != b.at[0]) return false;
+    } while (b.at[0]);
     for (unsigned i = shared; i < SHARED; i++)
         if (memory[i] != (char) POISON) return false;
     return true;
@@ -100,13 +103,13 @@ static bool run_block(block& b, unsigned shared, char* stacks)
 extern "C" int run(kernel f, const word* w, unsigned grid, unsigned size, int shared)
 {
     block b = {f, w, std::vector<ucontext_t>(shared < 0 ? 0 : size), {}, {}};
-    std::vector<char> stacks(shared < 0 ? 0 : (size_t) STACK * size);
+    std::unique_ptr<char[]> stacks(new char[shared < 0 ? 0 : (size_t) STACK * size]);
     gridDim = {grid, 1, 1};
     blockDim = {size, 1, 1};
     current = &b;
     for (unsigned i = 0; i < grid; i++) {
         blockIdx = {i, 0, 0};
-        if (shared >= 0 && !run_block(b, (unsigned) shared, stacks.data())) return false;
+        if (shared >= 0 && !run_block(b, (unsigned) shared, stacks.get())) return false;
         for (unsigned t = 0; shared < 0 && t < size; t++) {
             threadIdx = {t, 0, 0};
             call(f, w);
@@ -176,7 +179,7 @@ def _run(
     kernel = ctypes.cast(getattr(library, name), ctypes.c_void_p)
     pointer = words.ctypes.data_as(ctypes.c_void_p)
     right = library.run(kernel, pointer, blocks, threads, shared_mem if fibers else -1)
-    assert right, f"{name}: threads wait for others, or write behind shared memory"
+    assert right, f"{name}: threads wait at different barriers, or write behind shared memory"
 
 
 _EACH = r"""
