@@ -11,7 +11,7 @@ import pytest
 import standin
 from devices import DTYPES, GPU
 from test_gpu import whole
-from test_methods import values
+from test_methods import random_geometry, values
 
 import linconv
 from linconv import _gpu_assembly, _kernels, _tiles
@@ -55,18 +55,36 @@ def equal(product, x, right, cupy):
     np.testing.assert_array_equal(product(cupy.asarray(x)).get(), right)
 
 
+def products_are_right(seed, tiled, kernel, in_shape, options, cupy):
+    """Assert that both products of two columns are those of the host's matrix, bit for bit."""
+    C = linconv.conv_matrix(kernel, in_shape, **options)
+    geometry = Geometry.conv(kernel.shape, in_shape, **options)
+    A = Direct(geometry, cupy.asarray(kernel), tiled)
+    rng = np.random.default_rng(seed)
+    X, Y = (whole(values(rng, (n, 2), "c16"), kernel.dtype) for n in C.shape[::-1])
+    equal(A.forward, X, C @ X, cupy)
+    equal(A.adjoint, Y, C.conj().T @ Y, cupy)
+    return A
+
+
 @pytest.mark.parametrize("seeds", [range(i, i + 40) for i in range(0, 400, 40)], ids=str)
 def test_products_by_tiles_are_those_of_the_matrix(seeds, cupy):
     for seed in seeds:
         kernel, in_shape, options = unit_strides(seed)
-        geometry = Geometry.conv(kernel.shape, in_shape, **options)
-        C = linconv.conv_matrix(kernel, in_shape, **options)
-        rng = np.random.default_rng(seed)
         for tiled in (True, None):
-            A = Direct(geometry, cupy.asarray(kernel), tiled)
-            X, Y = (whole(values(rng, (n, 2), "c16"), kernel.dtype) for n in C.shape[::-1])
-            equal(A.forward, X, C @ X, cupy)
-            equal(A.adjoint, Y, C.conj().T @ Y, cupy)
+            products_are_right(seed, tiled, kernel, in_shape, options, cupy)
+
+
+def test_awkward_geometries_by_tiles_wherever_they_can(cupy):
+    tiled = 0
+    for seed in range(200):
+        kernel, in_shape, options = random_geometry(seed)
+        if seed % 4:
+            options["padding"], options["stride"] = "same", 1
+        kernel = whole(kernel, kernel.dtype)
+        A = products_are_right(seed, True, kernel, in_shape, options, cupy)
+        tiled += sum(bool(A.tiles(kernel.dtype, transposed=t)) for t in (False, True))
+    assert tiled >= 200
 
 
 @pytest.mark.parametrize("seed", range(12))
