@@ -175,12 +175,18 @@ class _Target:
 
 
 def launch(
-    name: str, index: np.dtype, count: int, threads: int, arrays: tuple, scalars: tuple
+    name: str,
+    index: np.dtype,
+    count: int,
+    threads: int,
+    arrays: tuple,
+    scalars: tuple,
+    shared: int = 0,
 ) -> None:
-    """Run a kernel for `count` threads in all."""
+    """Run a kernel for `count` threads in all, with `shared` bytes for each block."""
     kernel = _module(arrays[-1].dtype.char, index.char).get_function(name)
     arguments = (*arrays, *(np.int64(scalar) for scalar in scalars))
-    kernel((-(-count // threads),), (threads,), arguments)
+    kernel((-(-count // threads),), (threads,), arguments, shared_mem=shared)
 
 
 @functools.cache
@@ -194,7 +200,9 @@ def source(value: str, index: str) -> str:
     real = "float" if value in "fF" else "double"
     parts = 2 if np.dtype(value).kind == "c" else 1
     places = "int" if np.dtype(index).itemsize == 4 else "long long"
-    head = f"#define REAL {real}\n#define PARTS {parts}\n#define INDEX {places}\n"
+    words = {"REAL": real, "PARTS": parts, "INDEX": places, "EACH": _kernels.EACH}
+    words["MOST_THREADS"] = _kernels.MOST_THREADS
+    head = "".join(f"#define {name} {word}\n" for name, word in words.items())
     return head + _kernels.SOURCE
 
 

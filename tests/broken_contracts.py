@@ -6,6 +6,7 @@ Buffers are kept by dtype, so that only the fault named is there.
 
 from __future__ import annotations
 
+from importlib import import_module
 from typing import Any
 
 import numpy as np
@@ -20,10 +21,10 @@ from broken_parts import (
     Circulant,
     Faithful,
     Make,
+    fft_of,
     taps,
     valid,
 )
-from numpy.lib.stride_tricks import as_strided
 
 
 def of(cls: Any, *arguments: Any) -> Make:
@@ -49,7 +50,7 @@ class Dithered(Faithful):
 
     def rmatvec(self, y: Any) -> Any:
         x = self.backward @ y
-        return x * (1 + 1e-3 * self.noise.standard_normal(x.shape)).astype(x.real.dtype)
+        return x * (1 + 1e-3 * self.noise.standard_normal())
 
 
 class Accumulating(Faithful):
@@ -94,7 +95,7 @@ class LeftBehind(Faithful):
     gain: Any = 1.0
 
     def matvec(self, x: Any) -> Any:
-        self.gain = 1.0 + float(np.abs(x).max(initial=0))
+        self.gain = 1.0 + float(np.abs(x).max())
         return self.forward @ x
 
     def rmatvec(self, y: Any) -> Any:
@@ -170,8 +171,8 @@ class Overwriting(Circulant):
     """scipy.fft allowed to work in the input."""
 
     def rmatvec(self, y: Any) -> np.ndarray:
-        spectrum = scipy.fft.fft(y, overwrite_x=True)
-        return scipy.fft.ifft(spectrum * self.backward, overwrite_x=True)
+        spectrum = fft_of(y).fftn(y, overwrite_x=True)
+        return fft_of(y).ifftn(spectrum * self.backward, overwrite_x=True)
 
 
 class MatmatInPlace(Faithful):
@@ -251,7 +252,7 @@ class Crop(Same):
         return x[2:-2]
 
     def rmatvec(self, y: Any) -> Any:
-        x = np.zeros(self.shape[1], y.dtype)
+        x = np.zeros_like(y, shape=self.shape[1:])
         x[2:-2] = y
         return x
 
@@ -266,9 +267,9 @@ class Reusing(Faithful):
 
     def kept(self, y: np.ndarray) -> np.ndarray:
         size = len(y) + 2 * self.margin
-        buffer = self.buffers.setdefault(y.dtype.char, np.zeros(size, y.dtype))
+        buffer = self.buffers.setdefault(y.dtype.char, np.zeros_like(y, shape=(size,)))
         view = buffer[self.margin : size - self.margin]
-        view[...] = np.ravel(y)
+        view[...] = y.ravel()
         return view
 
     def matvec(self, x: Any) -> Any:
@@ -287,7 +288,7 @@ class Remembering(Faithful):
 
     def matvec(self, x: Any) -> Any:
         if self.last is None or not np.array_equal(self.last[0], x):
-            self.last = np.array(x), self.forward @ x
+            self.last = x.copy(), self.forward @ x
         return self.last[1]
 
 
@@ -345,7 +346,8 @@ class ColumnsAsRows(Matmat):
 
 class FirstColumn(Matmat):
     def matmat(self, X: Any) -> Any:
-        Y = np.zeros((self.shape[0], X.shape[1]), np.result_type(self.dtype, X.dtype))
+        dtype = np.result_type(self.dtype, X.dtype)
+        Y = np.zeros_like(X, dtype, shape=(self.shape[0], X.shape[1]))
         Y[:, 0] = self.forward @ X[:, 0]
         return Y
 
@@ -372,7 +374,7 @@ class NotConjugated(Matmat):
 class WideMatmat(Matmat):
     def matmat(self, X: Any) -> Any:
         Y = self.forward @ X
-        return Y.astype(np.result_type(Y, np.float64))
+        return Y.astype(np.result_type(Y.dtype, np.float64))
 
 
 COLUMNS = "matmat differs from the columns of"
@@ -406,7 +408,7 @@ MATMAT = [
 
 
 def widened(y: np.ndarray) -> np.ndarray:
-    return y.astype(np.result_type(y, np.float64))
+    return y.astype(np.result_type(y.dtype, np.float64))
 
 
 def narrowed(y: np.ndarray) -> np.ndarray:
@@ -542,7 +544,8 @@ SHAPE = [
 def raw_memory(x: np.ndarray) -> np.ndarray:
     """What C code sees that is given a pointer and a length; stays inside x's memory."""
     if x.ndim == 1 and x.strides[0] > x.itemsize:
-        return as_strided(x, strides=(x.itemsize,))
+        library = np if isinstance(x, np.ndarray) else import_module("cupy")
+        return library.lib.stride_tricks.as_strided(x, x.shape, (x.itemsize,))
     return x
 
 

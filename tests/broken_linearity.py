@@ -21,6 +21,7 @@ from broken_parts import (
     Faithful,
     Make,
     Pair,
+    fft_of,
     taps,
     valid,
 )
@@ -81,7 +82,7 @@ def half(x: np.ndarray) -> np.ndarray:
 
 def scaled_half(x: np.ndarray) -> np.ndarray:
     """float16 with one power of two for the block, as in mixed-precision training."""
-    top = np.abs(x).max(initial=0)
+    top = np.abs(x).max()
     scale = np.exp2(np.floor(np.log2(top))).astype(top.dtype) if top > 0 else top + 1
     return half(x / scale) * scale
 
@@ -91,7 +92,7 @@ def truncated(x: np.ndarray, bits: int) -> np.ndarray:
     mask = np.uint32(0xFFFFFFFF >> bits << bits)
 
     def cut(v: np.ndarray) -> np.ndarray:
-        word = np.ascontiguousarray(v, np.float32).view(np.uint32)
+        word = v.astype(np.float32).view(np.uint32)
         return (word & mask).view(np.float32).astype(v.dtype)
 
     return by_parts(cut, x)
@@ -113,7 +114,7 @@ class SingleFFT(Circulant):
         self.directions = directions
 
     def single(self, x: Any, spectrum: np.ndarray) -> np.ndarray:
-        y = scipy.fft.ifft(scipy.fft.fft(narrow(x).astype(np.complex64)) * spectrum)
+        y = fft_of(x).ifftn(fft_of(x).fftn(narrow(x).astype(np.complex64)) * spectrum)
         y = y.astype(np.complex64)
         real = "c" not in (self.dtype.kind, x.dtype.kind)
         return y.real.astype(np.float64) if real else y.astype(np.complex128)
@@ -240,14 +241,15 @@ def leaky(x: np.ndarray) -> np.ndarray:
 
 def sharpen(x: np.ndarray) -> np.ndarray:
     """Homogeneous and odd, yet not additive."""
-    top = np.abs(x).max(initial=0)
+    top = np.abs(x).max()
     return x * (np.abs(x) / top) if top > 0 else x.copy()
 
 
 def median(x: np.ndarray) -> np.ndarray:
     """The median of three neighbours: homogeneous and odd as well."""
     y = x.copy()
-    y[1:-1] = np.sort([x[:-2], x[1:-1], x[2:]], axis=0)[1]
+    a, b, c = x[:-2], x[1:-1], x[2:]
+    y[1:-1] = np.maximum(np.minimum(a, b), np.minimum(np.maximum(a, b), c))
     return y
 
 

@@ -2,7 +2,8 @@
 
 Matrices come from numpy.pad on an identity, never from linconv, as tensors
 ``(*out_shape, *in_shape)`` that are easy to damage by index.  Taps are not flipped.
-Operators are classes with shape, dtype, matvec, rmatvec and hints, no more.
+Operators are classes with shape, dtype, matvec, rmatvec and hints, no more.  Their products
+take the arrays that they get, so that test_gpu_cupboard.py can move what they hold.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from importlib import import_module
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -150,6 +152,11 @@ class Dense(Faithful):
         self.forward, self.backward = matrix, np.ascontiguousarray(matrix.conj().T)
 
 
+def fft_of(x: Any) -> Any:
+    """The transforms for an array: SciPy's, or CuPy's of the same names."""
+    return scipy.fft if isinstance(x, np.ndarray) else import_module("cupyx.scipy.fft")
+
+
 class Circulant:
     """Circular convolution by FFT; `backward` multiplies in rmatvec."""
 
@@ -163,8 +170,8 @@ class Circulant:
         self.shape = (spectrum.size, spectrum.size)
 
     def filtered(self, x: Any, spectrum: np.ndarray) -> np.ndarray:
-        image = np.asarray(x).reshape(self.in_shape)
-        y = scipy.fft.ifftn(scipy.fft.fftn(image) * spectrum)
+        image = x.reshape(self.in_shape)
+        y = fft_of(x).ifftn(fft_of(x).fftn(image) * spectrum)
         return (y if "c" in (self.dtype.kind, image.dtype.kind) else y.real).ravel()
 
     def matvec(self, x: Any) -> np.ndarray:
@@ -175,7 +182,7 @@ class Circulant:
 
 
 class Fourier:
-    """The discrete Fourier transform: `norm` of scipy.fft.fft and of scipy.fft.ifft."""
+    """The discrete Fourier transform: `norm` of `fftn` and of `ifftn`."""
 
     def __init__(self, n: int, dtype: Any, norm: str, adjoint_norm: str) -> None:
         self.dtype = np.result_type(dtype, np.complex64)
@@ -183,13 +190,13 @@ class Fourier:
         self.norm, self.adjoint_norm = norm, adjoint_norm
 
     def exact(self, x: Any) -> np.ndarray:
-        return np.asarray(x).astype(np.result_type(self.dtype, x.dtype))
+        return x.astype(np.result_type(self.dtype, x.dtype))
 
     def matvec(self, x: Any) -> np.ndarray:
-        return scipy.fft.fft(self.exact(x), norm=self.norm)
+        return fft_of(x).fftn(self.exact(x), norm=self.norm)
 
     def rmatvec(self, y: Any) -> np.ndarray:
-        return scipy.fft.ifft(self.exact(y), norm=self.adjoint_norm)
+        return fft_of(y).ifftn(self.exact(y), norm=self.adjoint_norm)
 
 
 class Gradient:
@@ -201,15 +208,15 @@ class Gradient:
         self.shape = (math.prod(self.out_shape), math.prod(self.in_shape))
 
     def matvec(self, x: Any) -> np.ndarray:
-        u = np.asarray(x).reshape(self.in_shape)
-        g = np.zeros(self.out_shape, np.result_type(self.dtype, u.dtype))
+        u = x.reshape(self.in_shape)
+        g = np.zeros_like(u, np.result_type(self.dtype, u.dtype), shape=self.out_shape)
         g[0, :-1] = u[1:] - u[:-1]
         g[1, :, :-1] = u[:, 1:] - u[:, :-1]
         return g.ravel()
 
     def rmatvec(self, y: Any) -> np.ndarray:
-        g = np.asarray(y).reshape(self.out_shape)
-        u = np.zeros(self.in_shape, np.result_type(self.dtype, g.dtype))
+        g = y.reshape(self.out_shape)
+        u = np.zeros_like(g, np.result_type(self.dtype, g.dtype), shape=self.in_shape)
         u[1:] += g[0, :-1]
         u[:-1] -= g[0, :-1]
         u[:, 1:] += g[1, :, :-1]

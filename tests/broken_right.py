@@ -88,7 +88,7 @@ class OwnScratch(Faithful):
         self.local = threading.local()
 
     def matvec(self, x: Any) -> Any:
-        self.local.x = np.array(x)
+        self.local.x = x.copy()
         return self.forward @ self.local.x
 
     def __getstate__(self) -> dict[str, Any]:
@@ -107,7 +107,7 @@ class Locked(Faithful):
 
     def rmatvec(self, y: Any) -> Any:
         with self.lock:
-            self.scratch = np.array(y)
+            self.scratch = y.copy()
             return self.backward @ self.scratch
 
 
@@ -129,7 +129,7 @@ class BackwardsInMemory(Faithful):
     """Fresh results with negative strides."""
 
     def matvec(self, x: Any) -> Any:
-        return np.ascontiguousarray((self.forward @ x)[::-1])[::-1]
+        return (self.forward @ x)[::-1].copy()[::-1]
 
 
 class Copy(Same):

@@ -23,8 +23,9 @@ class Scratch(Faithful):
         self.scratch: dict[str, np.ndarray] = {}
 
     def matvec(self, x: Any) -> Any:
-        scratch = self.scratch.setdefault(x.dtype.char, np.zeros(self.shape[1], x.dtype))
-        scratch[...] = np.ravel(x)
+        fresh = np.zeros_like(x, shape=self.shape[1:])
+        scratch = self.scratch.setdefault(x.dtype.char, fresh)
+        scratch[...] = x.ravel()
         time.sleep(PAUSE)
         return (self.forward @ scratch).reshape(-1, *x.shape[1:])
 
@@ -33,7 +34,7 @@ class Attribute(Faithful):
     """The input parked in an attribute on its way to a helper."""
 
     def rmatvec(self, y: Any) -> Any:
-        self.y = np.array(y)
+        self.y = y.copy()
         return self._apply()
 
     def _apply(self) -> Any:

@@ -90,6 +90,10 @@ class ndarray:
         self._memory += _operand(other)
         return self
 
+    def __isub__(self, other: Any) -> ndarray:
+        self._memory -= _operand(other)
+        return self
+
     def __imul__(self, other: Any) -> ndarray:
         self._memory *= _operand(other)
         return self
@@ -128,6 +132,9 @@ class ndarray:
         transfers.to_host += 1
         return self._memory.copy()
 
+    def tolist(self) -> Any:
+        return self.get().tolist()
+
     @property
     def data(self) -> Any:
         return SimpleNamespace(ptr=self._memory.ctypes.data)
@@ -159,7 +166,10 @@ class ndarray:
         self._memory.imag = _operand(value)
 
 
-_FUNCTIONS = (np.concatenate, np.moveaxis, np.real, np.imag)
+_FUNCTIONS = (
+    *(np.concatenate, np.moveaxis, np.real, np.imag, np.empty_like, np.zeros_like),
+    *(np.array_equal, np.convolve, np.outer, np.cumsum, np.argsort),
+)
 
 
 def _argument(value: Any) -> Any:
@@ -179,6 +189,8 @@ def _key(key: Any) -> Any:
 
 def _method(name: str) -> Any:
     def method(self: ndarray, *args: Any, **kwargs: Any) -> ndarray:
+        if "initial" in kwargs:
+            raise TypeError(f"{name}() got an unexpected keyword argument 'initial'")
         return _device(getattr(self._memory, name)(*args, **kwargs))
 
     return method
@@ -197,6 +209,8 @@ for _name in (
     "astype",
     "transpose",
     "swapaxes",
+    "view",
+    "clip",
     "flatten",
 ):
     setattr(ndarray, _name, _method(_name))

@@ -15,6 +15,7 @@ FLOORS = {
     "stencils": 1,
     "assembly": 1,
     "_tables": 1,
+    "_tiles": 1,
     "_kernels": 0,
     "_gpu": 0,
     "_stored": 1,

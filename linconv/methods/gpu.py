@@ -10,11 +10,11 @@ from typing import Any
 
 import numpy as np
 
-from linconv import _gpu, _gpu_assembly
+from linconv import _gpu, _gpu_assembly, _kernels, _tiles, assembly
 from linconv.geometry import Geometry
 
-# Threads of a block of products, and the positions that each of them computes.
-_THREADS, _EACH = 128, 4
+# Threads of a block of products without tiles.
+_THREADS = 128
 
 
 def why_not(geometry: Geometry, dtype: np.dtype) -> str:
@@ -68,17 +68,22 @@ class WithAdjoint(Sparse):
 
 
 class Direct:
-    """Products without the matrix: each result by the template that its row is a copy of."""
+    """Products without the matrix: each result by the template that its row is a copy of.
+
+    Most rows of a convolution with unit strides have one template: tiles of them share the
+    samples that they read.  `tiled` is for tests and timings: False never asks for that,
+    True asks wherever it can be done.
+    """
 
     dtypes = tuple(map(np.dtype, ("float32", "float64", "complex64", "complex128")))
 
-    def __init__(self, geometry: Geometry, kernel: Any) -> None:
-        self._geometry, self._kernel = geometry, kernel
-        self._templates: dict[tuple[bool, np.dtype], _gpu_assembly.Templates] = {}
+    def __init__(self, geometry: Geometry, kernel: Any, tiled: bool | None = None) -> None:
+        self._geometry, self._kernel, self._tiled = geometry, kernel, tiled
+        self._rows: dict[tuple[bool, np.dtype], _Rows] = {}
 
     def with_kernel(self, kernel: Any) -> Direct:
         """Return the products with another kernel."""
-        return Direct(self._geometry, kernel)
+        return Direct(self._geometry, kernel, self._tiled)
 
     def forward(self, x: Any) -> Any:
         """Return C x; (n, b) -> (m, b)."""
@@ -88,6 +93,16 @@ class Direct:
         """Return C^H y; (m, b) -> (n, b)."""
         return self._columns(y, transposed=True)
 
+    def tiles(self, dtype: Any, *, transposed: bool) -> _tiles.Tiles | None:
+        """Return the tiles of C, or of C^H, for numbers of a dtype; None: it uses none."""
+        if self._tiled is False:
+            return None
+        part = assembly.part_of(self._geometry, transposed, None)
+        c_in, c_out = self._geometry.c_in, self._geometry.c_out
+        per_group = (c_out if transposed else c_in) // self._geometry.groups
+        found = _tiles.tiles(part.grid, part.plane, per_group, np.dtype(dtype).itemsize)
+        return found if found and (self._tiled or found.pays) else None
+
     def _columns(self, x: Any, *, transposed: bool) -> Any:
         kernel = self._kernel.dtype
         if x.dtype.kind == "c" and kernel.kind != "c":
@@ -95,27 +110,59 @@ class Direct:
             real, imag = parts
             return real + 1j * imag
         cupy, dtype = import_module("cupy"), np.result_type(kernel, x.dtype)
-        templates = self._of(dtype, transposed)
-        rows = cupy.ascontiguousarray(x.T.astype(dtype, copy=False))
-        results = cupy.empty((rows.shape[0], self._geometry.shape[transposed]), dtype)
-        if not results.size:
-            return results.T
-        length = templates.numbers.lengths[-1]
-        lines = templates.channels * templates.lines
-        threads = min(_THREADS, -(-length // (32 * _EACH)) * 32)
-        pieces = -(-length // (threads * _EACH))
-        scalars = (*templates.scalars, lines, rows.shape[1], results.shape[1])
-        arrays = (*templates.arrays, rows, results)
-        count = rows.shape[0] * lines * pieces * threads
-        _gpu_assembly.launch("multiply", templates.index, count, threads, arrays, scalars)
+        vectors = cupy.ascontiguousarray(x.T.astype(dtype, copy=False))
+        results = cupy.empty((vectors.shape[0], self._geometry.shape[transposed]), dtype)
+        if results.size:
+            self._of(dtype, transposed).multiply(vectors, results)
         return results.T
 
-    def _of(self, dtype: np.dtype, transposed: bool) -> _gpu_assembly.Templates:
-        """Return the templates of C, or of C^H; remembered."""
+    def _of(self, dtype: np.dtype, transposed: bool) -> _Rows:
+        """Return the rows of C, or of C^H; remembered."""
         key = transposed, dtype
-        if key not in self._templates:
+        if key not in self._rows:
             kernel = self._kernel.astype(dtype, copy=False)
             kernel = kernel.conj() if transposed else kernel
             made = _gpu_assembly.templates_of(self._geometry, kernel, transposed)
-            self._templates[key] = made
-        return self._templates[key]
+            self._rows[key] = _Rows(made, self.tiles(dtype, transposed=transposed))
+        return self._rows[key]
+
+
+class _Rows:
+    """The different rows of a matrix, and how to multiply by all."""
+
+    def __init__(self, templates: _gpu_assembly.Templates, tiles: _tiles.Tiles | None) -> None:
+        self._templates, self._tiles = templates, tiles
+        if tiles:
+            self._numbers = import_module("cupy").asarray(tiles.numbers)
+
+    def multiply(self, vectors: Any, results: Any) -> None:
+        """Write C x for rows of `vectors` into rows of `results`."""
+        if self._tiles:
+            self._by_tiles(self._tiles, vectors, results)
+        else:
+            self._by_lines(vectors, results)
+
+    def _by_lines(self, vectors: Any, results: Any) -> None:
+        templates = self._templates
+        length = templates.numbers.lengths[-1]
+        lines = templates.channels * templates.lines
+        threads = min(_THREADS, -(-length // (32 * _kernels.EACH)) * 32)
+        pieces = -(-length // (threads * _kernels.EACH))
+        count = len(vectors) * lines * pieces * threads
+        scalars = (*templates.scalars, lines, vectors.shape[1], results.shape[1])
+        arrays = (*templates.arrays, vectors, results)
+        _gpu_assembly.launch("multiply", templates.index, count, threads, arrays, scalars)
+
+    def _by_tiles(self, tiles: _tiles.Tiles, vectors: Any, results: Any) -> None:
+        templates = self._templates
+        count = len(vectors) * templates.channels * tiles.count * tiles.threads
+        sizes = templates.channels, tiles.begin, vectors.shape[1], results.shape[1]
+        _gpu_assembly.launch(
+            "multiply_tiles",
+            templates.index,
+            count,
+            tiles.threads,
+            (*templates.arrays, self._numbers, vectors, results),
+            (*templates.scalars, *sizes),
+            tiles.shared,
+        )

@@ -26,6 +26,7 @@ import scipy
 import linconv
 from linconv import _cgls, _gpu_assembly, assembly
 from linconv.geometry import Geometry
+from linconv.methods.gpu import Direct
 from linconv.solvers import lstsq
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
@@ -153,10 +154,11 @@ def time_products(cupy: Any, bandwidth: float) -> list[dict]:
 
 
 def time_image(cupy: Any, bandwidth: float, kernel: np.ndarray, in_shape: tuple) -> dict:
-    """Time the products of one convolution of one channel."""
+    """Time the products of one convolution of one channel; "direct" in both its ways."""
     import cupyx.scipy.ndimage
 
-    w, x = cupy.asarray(kernel), cupy.ones(in_shape, kernel.dtype)
+    image = np.random.default_rng(8).standard_normal(in_shape).astype(kernel.dtype)
+    w, x = cupy.asarray(kernel), cupy.asarray(image)
     flat, found = x.ravel(), {}
     host = linconv.Conv(kernel, in_shape, padding="same")
     right, turned = host(x.get()), host.H(x.get())
@@ -166,11 +168,24 @@ def time_image(cupy: Any, bandwidth: float, kernel: np.ndarray, in_shape: tuple)
         np.testing.assert_allclose(A.H(x).get(), turned, rtol=1e-3, atol=1e-3)
         found[f"{method} forward ms"] = events(cupy, functools.partial(A.matvec, flat))
         found[f"{method} adjoint ms"] = events(cupy, functools.partial(A.rmatvec, flat))
+    for name, tiled in (("by lines", False), ("by tiles", True)):
+        direct = Direct(host.geometry, w, tiled)
+        column = flat.reshape(-1, 1)
+        for way, result in (("forward", right), ("adjoint", turned)):
+            product = functools.partial(getattr(direct, way), column)
+            got = product().get().reshape(in_shape)
+            np.testing.assert_allclose(got, result, rtol=1e-3, atol=1e-3)
+            found[f"direct {name} {way} ms"] = events(cupy, product)
     nbytes = host.geometry.nnz * (w.dtype.itemsize + 4) + 2 * x.nbytes + 4 * x.size
     found["sparse of bandwidth"] = nbytes / 1e6 / found["sparse forward ms"] / bandwidth
     correlate = cupyx.scipy.ndimage.correlate
     found["ndimage ms"] = events(cupy, functools.partial(correlate, x, w, mode="constant"))
     found["cuDNN ms"] = time_cudnn(x, w)
+    fastest = min(filter(None, (found["ndimage ms"], found["cuDNN ms"])))
+    found["direct of the faster"] = found["direct forward ms"] / fastest
+    found["direct adjoint of forward"] = (
+        found["direct adjoint ms"] / found["direct forward ms"]
+    )
     return found
 
 
