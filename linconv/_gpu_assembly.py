@@ -148,7 +148,7 @@ class _Target:
 
     def __init__(self, shape: tuple[int, int], nnz: int, dtype: np.dtype) -> None:
         cupy = import_module("cupy")
-        self.shape, self.nnz, self.index = shape, nnz, _arrays.index_dtype(shape, nnz)
+        self.shape, self.index = shape, _arrays.index_dtype(shape, nnz)
         check_size(shape, nnz, dtype)
         self.indptr = cupy.zeros(shape[0] + 1, self.index)
         self.indices, self.data = cupy.empty(nnz, self.index), cupy.empty(nnz, dtype)

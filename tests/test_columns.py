@@ -43,10 +43,10 @@ def test_columns_are_multiplied_and_added(shape, orders, dtype, threads, monkeyp
         right = factors * y + x
         squares = _columns.follow(y, factors, x)
         np.testing.assert_allclose(y, right, rtol=0, atol=99 * eps)
-        expect_squares(squares, y)
+        assert_squares(squares, y)
 
 
-def expect_squares(got, x):
+def assert_squares(got, x):
     """Assert that these are the squared norms of the columns of x.
 
     A sum of n positive numbers, added in any order, is right to n roundings.
@@ -71,7 +71,7 @@ def test_a_step_and_what_it_gives_the_gradient(
     squares = _columns.advance(x, a, p, True, s, shift)
     np.testing.assert_allclose(x, moved, rtol=0, atol=40 * eps)
     np.testing.assert_allclose(s, gradient, rtol=0, atol=40 * eps)
-    expect_squares(squares, s)
+    assert_squares(squares, s)
 
 
 def test_without_numba_there_are_plain_expressions(monkeypatch):

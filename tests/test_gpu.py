@@ -29,7 +29,7 @@ def whole(kernel, dtype):
     return (kernel if np.dtype(dtype).kind == "c" else kernel.real).astype(dtype)
 
 
-def same(matrix, csr):
+def assert_same(matrix, csr):
     """Assert that a matrix on the device has the arrays of one on the host."""
     for name in ("data", "indices", "indptr"):
         got, right = getattr(matrix, name).get(), getattr(csr, name)
@@ -53,14 +53,14 @@ def test_matrices_on_the_device_are_those_of_the_host(seeds, cupy):
             for rows in (None, (start, int(rng.integers(start + 1, length + 1)))):
                 asked = {"transposed": transposed, "rows": rows}
                 got = _gpu_assembly.conv_matrix(geometry, device, **asked)
-                same(got, assembly.conv_csr(geometry, kernel, **asked))
+                assert_same(got, assembly.conv_csr(geometry, kernel, **asked))
         got = _gpu_assembly.unfold_matrix(geometry, kernel.dtype)
-        same(got, assembly.unfold_csr(geometry, kernel.dtype))
+        assert_same(got, assembly.unfold_csr(geometry, kernel.dtype))
         length = geometry.c_in * int(np.prod([axis.k for axis in geometry.axes]))
         start = int(rng.integers(0, length))
         rows = start, int(rng.integers(start + 1, length + 1))
         got = _gpu_assembly.unfold_matrix(geometry, kernel.dtype, rows)
-        same(got, assembly.unfold_csr(geometry, kernel.dtype, rows))
+        assert_same(got, assembly.unfold_csr(geometry, kernel.dtype, rows))
 
 
 @pytest.mark.parametrize("seeds", [range(i, i + 30) for i in range(0, 120, 30)], ids=str)
@@ -133,9 +133,9 @@ def test_the_adjoint_can_be_stored_as_well(dtype, cupy):
         right = other.tosparse().conj().T.tocsr()
         right.sort_indices()
         right.has_canonical_format = True
-        same(A._engine._turned, right)
-        same(A.with_kernel(cupy.asarray(kernel))._engine._turned, right)
-        same(other.to("gpu")._engine._turned, right)
+        assert_same(A._engine._turned, right)
+        assert_same(A.with_kernel(cupy.asarray(kernel))._engine._turned, right)
+        assert_same(other.to("gpu")._engine._turned, right)
         stored = other._engine._turned
         assert (stored != right).nnz == 0
         assert stored.nnz == right.nnz
@@ -155,12 +155,12 @@ def test_the_device_chooses_its_own_methods(cupy):
 def test_the_public_builders_follow_the_kernel(cupy):
     kernel = np.arange(1.0, 7).reshape(2, 3)
     device = cupy.asarray(kernel)
-    same(linconv.conv_matrix(device, (4, 5)), linconv.conv_matrix(kernel, (4, 5)))
+    assert_same(linconv.conv_matrix(device, (4, 5)), linconv.conv_matrix(kernel, (4, 5)))
     options = {"stride": 2, "output_padding": 1, "dtype": "float32"}
     right = linconv.conv_transpose_matrix(kernel, (4, 5), **options)
-    same(linconv.conv_transpose_matrix(device, (4, 5), **options), right)
+    assert_same(linconv.conv_transpose_matrix(device, (4, 5), **options), right)
     right = linconv.conv_matrix(kernel, (4, 5), rows=(1, 3))
-    same(linconv.conv_matrix(device, (4, 5), rows=(1, 3)), right)
+    assert_same(linconv.conv_matrix(device, (4, 5), rows=(1, 3)), right)
 
 
 def test_a_matrix_is_built_without_a_copy_to_the_host(cupy):

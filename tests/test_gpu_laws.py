@@ -43,7 +43,7 @@ def random(shape, dtype, seed=3011):
     )
 
 
-def close(got, expected, scale):
+def assert_close(got, expected, scale):
     """Sums of a few products, each of them rounded once."""
     assert got.dtype == expected.dtype
     assert got.shape == expected.shape
@@ -83,10 +83,10 @@ def test_products_are_those_of_the_matrix_and_copy_nothing(A, M, other, cupy):
         given, vector = cupy.asarray(X), cupy.asarray(X[:, 0].copy())
         if devices.is_counted(cupy):
             assert devices.copies(cupy, lambda B=B, x=given: B @ x)[0] == 0
-        close(B @ given, wide @ X, scale)
-        close(B @ vector, wide @ X[:, 0], scale)
-        close(B @ given[:, :0], wide @ X[:, :0], scale)
-        close(
+        assert_close(B @ given, wide @ X, scale)
+        assert_close(B @ vector, wide @ X[:, 0], scale)
+        assert_close(B @ given[:, :0], wide @ X[:, :0], scale)
+        assert_close(
             B.rmatvec(cupy.asarray(random(B.shape[0], other))),
             wide.conj().T @ random(B.shape[0], other),
             scale,
@@ -98,7 +98,7 @@ def test_products_are_those_of_the_matrix_and_copy_nothing(A, M, other, cupy):
 def test_shaped_calls_are_flat_products(A, M, batch, cupy):
     x = random((*batch, *A.in_shape), A.dtype)
     expected = (x.reshape(-1, A.shape[1]) @ M.T).reshape(*batch, *A.out_shape)
-    close(A(cupy.asarray(x)), expected, 4 * np.abs(M).sum())
+    assert_close(A(cupy.asarray(x)), expected, 4 * np.abs(M).sum())
 
 
 def test_expressions_are_expressions_of_the_matrices(A, M, cupy):
@@ -133,7 +133,7 @@ def test_expressions_are_expressions_of_the_matrices(A, M, cupy):
         scale = 30 * np.abs(expected).sum() * (1 + np.abs(M).sum() + np.abs(N).sum())
         for C, matrix in ((operator, expected), (operator.H, expected.conj().T)):
             x = random(C.shape[1], A.dtype)
-            close(C @ cupy.asarray(x), matrix @ x, scale)
+            assert_close(C @ cupy.asarray(x), matrix @ x, scale)
 
 
 def has_matrix(A):
@@ -161,8 +161,8 @@ def test_matrices_of_expressions_are_on_the_device(A, M, cupy):
             matrix = operator.tosparse()
             assert matrix.dtype == A.dtype
             scale = np.abs(expected).max()
-            close(matrix.toarray(), expected.astype(A.dtype), scale)
-        close(
+            assert_close(matrix.toarray(), expected.astype(A.dtype), scale)
+        assert_close(
             cupy.asarray(operator.to("cpu").toarray()),
             expected.astype(A.dtype),
             99 * np.abs(M).max(),

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import standin
 from devices import DTYPES
-from test_gpu import same, whole
+from test_gpu import assert_same, whole
 from test_methods import random_geometry, values
 
 import linconv
@@ -65,7 +65,7 @@ def test_every_position_has_its_kernel_on_the_device(seeds, cupy):
         V = linconv.VaryingConv(cupy.asarray(kernels), in_shape, **options)
         right = linconv.VaryingConv(kernels, in_shape, **options).tosparse()
         assert V.device == "gpu"
-        same(V.tosparse(), right)
+        assert_same(V.tosparse(), right)
         X = whole(values(rng, (V.shape[1], 2), "complex128"), DTYPES[seed % 3])
         np.testing.assert_array_equal((V @ cupy.asarray(X)).get(), right @ X)
         Y = whole(values(rng, (V.shape[0], 2), "complex128"), DTYPES[seed % 3])
@@ -84,7 +84,7 @@ def test_long_rows_and_long_lines_have_their_kernels(cupy):
         geometry = Geometry.conv(shape, in_shape, **options)
         kernels = np.round(9 * rng.standard_normal((*geometry.out_shape, *shape)))
         V = linconv.VaryingConv(cupy.asarray(kernels), in_shape, **options)
-        same(V.tosparse(), linconv.VaryingConv(kernels, in_shape, **options).tosparse())
+        assert_same(V.tosparse(), linconv.VaryingConv(kernels, in_shape, **options).tosparse())
 
 
 def test_both_move_there_and_back(cupy):

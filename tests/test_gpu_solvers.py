@@ -39,7 +39,7 @@ def both(cupy, A, b, penalties=(), preconditioner=None, x0=None, **options):
     return got, right
 
 
-def agree(cupy, got, right):
+def assert_agree(cupy, got, right):
     """Assert that both found the same and say the same.
 
     The stand-in multiplies by the host's matrices, so every number is the same there.
@@ -67,7 +67,7 @@ TOL = {"float32": 1e-5, "complex64": 1e-5, "float64": 1e-10, "complex128": 1e-10
 @pytest.mark.parametrize("shape", [(30, 20), (150, 300)])  # the host looks up small ranks
 def test_the_device_solves_as_the_host_does(shape, columns, dtype, cupy):
     A, b = linconv.Matrix(random(shape, dtype)), random((shape[0], *columns), dtype, 5)
-    agree(cupy, *both(cupy, A, b, tol=TOL[dtype]))
+    assert_agree(cupy, *both(cupy, A, b, tol=TOL[dtype]))
 
 
 @pytest.mark.parametrize("dtype", devices.DTYPES)
@@ -76,18 +76,18 @@ def test_penalties_damping_targets_starts_and_preconditioners(dtype, cupy):
     L, G = linconv.Matrix(random((7, 20), dtype, 6)), linconv.Matrix(random((9, 20), dtype, 7))
     t, x0 = random((7, 3), dtype, 8), random(20, dtype, 9)
     options = {"tol": TOL[dtype], "damp": 0.4, "penalties": [(2.5, L, t), (0.25, G)]}
-    agree(cupy, *both(cupy, A, b, **options))
-    agree(cupy, *both(cupy, A, b, x0=x0, **options))
+    assert_agree(cupy, *both(cupy, A, b, **options))
+    assert_agree(cupy, *both(cupy, A, b, x0=x0, **options))
     inverse = linconv.Diagonal(np.geomspace(0.1, 1, 20).astype(b.real.dtype))
-    agree(cupy, *both(cupy, A, b, preconditioner=inverse, **options))
-    agree(cupy, *both(cupy, A, b, preconditioner=lambda s: 0.5 * s, **options))
+    assert_agree(cupy, *both(cupy, A, b, preconditioner=inverse, **options))
+    assert_agree(cupy, *both(cupy, A, b, preconditioner=lambda s: 0.5 * s, **options))
 
 
 def test_columns_that_are_done_wait_for_the_others(cupy):
     A = linconv.Diagonal(np.geomspace(1, 1e3, 12))
     b = np.stack([A.toarray()[:, 0], np.zeros(12), np.ones(12), 1e-150 * np.ones(12)], axis=1)
     got, right = both(cupy, A, b, tol=1e-12, maxiter=200)
-    agree(cupy, got, right)
+    assert_agree(cupy, got, right)
     assert got.converged
     assert got.iterations % 16  # not where the host looks
 
@@ -163,13 +163,13 @@ def test_what_is_said_is_what_the_host_says(diagonal, b, options, cupy):
 
 def test_conditions_and_missing_equations_are_said(cupy):
     wide = linconv.Matrix(linconv.conv_matrix(np.ones(3), 500))
-    agree(cupy, *both(cupy, wide, np.ones(498), maxiter=3))
+    assert_agree(cupy, *both(cupy, wide, np.ones(498), maxiter=3))
     A = linconv.Diagonal(np.geomspace(1, 1e-12, 300))
-    agree(cupy, *both(cupy, A, np.ones(300), tol=1e-14, maxiter=300))
+    assert_agree(cupy, *both(cupy, A, np.ones(300), tol=1e-14, maxiter=300))
     cliff = np.append(np.ones(250), 1e-9)
     b = np.append(np.ones(250), 1e7)
     got, right = both(cupy, linconv.Diagonal(cliff), b, tol=1e-12)
-    agree(cupy, got, right)
+    assert_agree(cupy, got, right)
     assert "its condition at least 1e+09" in got.message
 
 

@@ -26,7 +26,7 @@ def circular(kernel, in_shape, **options):
     return same(kernel, in_shape, boundary="circular", **options)
 
 
-def close(got, right, bound=1e-10):
+def assert_close(got, right, bound=1e-10):
     assert got.dtype == right.dtype
     assert got.shape == right.shape
     bound = 1e-4 if right.dtype.char in "fF" else bound
@@ -74,8 +74,10 @@ def test_norms_and_singular_values_are_those_of_the_host(name, dtype, cupy):
     for k in (1, 3):
         values = spectrum.singular_values(moved, k)
         assert isinstance(values, cupy.ndarray)
-        close(values, dense[:k].astype("float32" if single else "float64"))
-    close(spectrum.singular_values(moved), dense.astype("float32" if single else "float64"))
+        assert_close(values, dense[:k].astype("float32" if single else "float64"))
+    assert_close(
+        spectrum.singular_values(moved), dense.astype("float32" if single else "float64")
+    )
 
 
 @pytest.mark.parametrize("dtype", devices.DTYPES)
@@ -84,9 +86,11 @@ def test_norms_of_rows_and_columns_are_those_of_the_host(name, dtype, cupy):
     A = every(dtype)[name]
     moved = A.to("gpu")
     squares = (np.abs(A.toarray()) ** 2).astype(A.toarray().real.dtype)
-    close(spectrum.gram_diagonal(moved), squares.sum(axis=0).reshape(A.in_shape))
-    close(spectrum.column_norms(moved), np.sqrt(squares.sum(axis=0)).reshape(A.in_shape))
-    close(spectrum.row_norms(moved), np.sqrt(squares.sum(axis=1)).reshape(A.out_shape))
+    assert_close(spectrum.gram_diagonal(moved), squares.sum(axis=0).reshape(A.in_shape))
+    assert_close(
+        spectrum.column_norms(moved), np.sqrt(squares.sum(axis=0)).reshape(A.in_shape)
+    )
+    assert_close(spectrum.row_norms(moved), np.sqrt(squares.sum(axis=1)).reshape(A.out_shape))
 
 
 def test_a_product_says_where_its_column_norms_can_be_found(cupy):
@@ -145,17 +149,17 @@ def test_preconditioners_on_the_device_are_those_of_the_host(dtype, cupy):
             for columns in ((), (3,), (0,)):
                 X = rng.standard_normal((M.shape[1], *columns)).astype(kind)
                 right = dense.astype(np.result_type(dense, X)) @ X
-                close(
+                assert_close(
                     got @ cupy.asarray(X),
                     right,
                     1e-4 if dtype in ("float32", "complex64") else 1e-10,
                 )
         x = rng.standard_normal((2, *M.in_shape)).astype(dtype)
-        close(got(cupy.asarray(x)), M(x))
+        assert_close(got(cupy.asarray(x)), M(x))
         again = got.to("cpu")
         assert again.device == "cpu"
         assert got.to("gpu") is got
-        close(cupy.asarray(again.toarray()), dense)
+        assert_close(cupy.asarray(again.toarray()), dense)
 
 
 def test_a_circulant_of_complex_spectrum_has_its_adjoint_there(cupy):
@@ -165,10 +169,10 @@ def test_a_circulant_of_complex_spectrum_has_its_adjoint_there(cupy):
     M = spectrum.Circulant(cupy.asarray(S[..., :3].copy()), 5, (5,))
     assert M.device == "gpu"
     assert not M.hermitian
-    close(M @ cupy.asarray(y), C @ y)
-    close(M.H @ cupy.asarray(y), C.T @ y)
+    assert_close(M @ cupy.asarray(y), C @ y)
+    assert_close(M.H @ cupy.asarray(y), C.T @ y)
     moved = spectrum.Circulant(S, 5, (5,), dtype=complex).to("gpu")
-    close(moved.H @ cupy.asarray(y), (C.T @ y).astype(complex))
+    assert_close(moved.H @ cupy.asarray(y), (C.T @ y).astype(complex))
     with pytest.raises(NotImplementedError, match=r"Circulant has no matrix on the GPU: use"):
         M.tosparse()
 
@@ -200,4 +204,4 @@ def test_the_preconditioner_saves_iterations_on_the_device(cupy):
     got = lstsq(moved, cupy.asarray(b), damp=0.03, tol=1e-8, preconditioner=M)
     assert got.converged
     assert 3 * got.iterations < right.iterations
-    close(got.x, right.x, 1e-5)
+    assert_close(got.x, right.x, 1e-5)

@@ -51,19 +51,19 @@ def unit_strides(seed):
             return kernel, tuple(n), options
 
 
-def equal(product, x, right, cupy):
+def assert_equal(product, x, right, cupy):
     np.testing.assert_array_equal(product(cupy.asarray(x)).get(), right)
 
 
-def products_are_right(seed, tiled, kernel, in_shape, options, cupy):
+def assert_products(seed, tiled, kernel, in_shape, options, cupy):
     """Assert that both products of two columns are those of the host's matrix, bit for bit."""
     C = linconv.conv_matrix(kernel, in_shape, **options)
     geometry = Geometry.conv(kernel.shape, in_shape, **options)
     A = Direct(geometry, cupy.asarray(kernel), tiled)
     rng = np.random.default_rng(seed)
     X, Y = (whole(values(rng, (n, 2), "c16"), kernel.dtype) for n in C.shape[::-1])
-    equal(A.forward, X, C @ X, cupy)
-    equal(A.adjoint, Y, C.conj().T @ Y, cupy)
+    assert_equal(A.forward, X, C @ X, cupy)
+    assert_equal(A.adjoint, Y, C.conj().T @ Y, cupy)
     return A
 
 
@@ -72,7 +72,7 @@ def test_products_by_tiles_are_those_of_the_matrix(seeds, cupy):
     for seed in seeds:
         kernel, in_shape, options = unit_strides(seed)
         for tiled in (True, None):
-            products_are_right(seed, tiled, kernel, in_shape, options, cupy)
+            assert_products(seed, tiled, kernel, in_shape, options, cupy)
 
 
 def test_awkward_geometries_by_tiles_wherever_they_can(cupy):
@@ -82,7 +82,7 @@ def test_awkward_geometries_by_tiles_wherever_they_can(cupy):
         if seed % 4:
             options["padding"], options["stride"] = "same", 1
         kernel = whole(kernel, kernel.dtype)
-        A = products_are_right(seed, True, kernel, in_shape, options, cupy)
+        A = assert_products(seed, True, kernel, in_shape, options, cupy)
         tiled += sum(bool(A.tiles(kernel.dtype, transposed=t)) for t in (False, True))
     assert tiled >= 200
 
@@ -112,8 +112,8 @@ def test_what_is_not_finite_stays_where_it_belongs(boundary, cupy):
     options = {"padding": "same", "boundary": boundary}
     C = linconv.conv_matrix(kernel, x.shape, **options)
     A = Direct(Geometry.conv(kernel.shape, x.shape, **options), cupy.asarray(kernel), True)
-    equal(A.forward, x.reshape(-1, 1), C @ x.reshape(-1, 1), cupy)
-    equal(A.adjoint, x.reshape(-1, 1), C.T @ x.reshape(-1, 1), cupy)
+    assert_equal(A.forward, x.reshape(-1, 1), C @ x.reshape(-1, 1), cupy)
+    assert_equal(A.adjoint, x.reshape(-1, 1), C.T @ x.reshape(-1, 1), cupy)
 
 
 def uses_tiles(shape, in_shape, dtype="float32", **options):

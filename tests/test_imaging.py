@@ -57,7 +57,7 @@ def part(x, axis, start, stop, step=1):
     return x[(slice(None),) * axis + (slice(start, stop, step),)]
 
 
-def check(A, expected, out_shape, rtol=0, atol=0):
+def assert_matrix(A, expected, out_shape, rtol=0, atol=0):
     """Assert the matrix, its shape and form, and products with it and its adjoint."""
     assert isinstance(A, linconv.LinearOperator)
     assert A.out_shape == out_shape
@@ -106,10 +106,10 @@ def test_a_gradient_is_the_difference_of_neighbours_in_the_padded_array(shape, k
     d = len(shape)
     expected = columns(lambda x: differences(x, kind, range(d), (1,) * d, (rule,) * d), shape)
     A = gradient(shape, kind=kind, boundary=rule)
-    check(A, expected, (d, *shape))
+    assert_matrix(A, expected, (d, *shape))
     D = divergence(shape, kind=kind, boundary=rule)
     assert D.in_shape == (d, *shape)
-    check(D, -expected.T, shape)
+    assert_matrix(D, -expected.T, shape)
 
 
 def test_gradient_options_belong_to_the_axes_that_are_named():
@@ -125,12 +125,14 @@ def test_gradient_options_belong_to_the_axes_that_are_named():
         ),
         shape,
     )
-    check(gradient(shape, kind="central", **options), expected, (2, *shape))
-    check(divergence(shape, kind="central", **options), -expected.T, shape)
+    assert_matrix(gradient(shape, kind="central", **options), expected, (2, *shape))
+    assert_matrix(divergence(shape, kind="central", **options), -expected.T, shape)
     one = columns(lambda x: differences(x, "forward", (1,), (2,), ["symmetric"]), shape)
     A = gradient(shape, axes=1, spacing=2, boundary="symmetric")
-    check(A, one, (1, *shape))
-    check(gradient(shape, axes=[1], spacing=[2], boundary=["symmetric"]), one, (1, *shape))
+    assert_matrix(A, one, (1, *shape))
+    assert_matrix(
+        gradient(shape, axes=[1], spacing=[2], boundary=["symmetric"]), one, (1, *shape)
+    )
 
 
 def test_central_differences_with_antireflect_are_those_of_numpy_gradient():
@@ -199,7 +201,7 @@ def test_a_laplacian_sums_second_differences_in_the_padded_array(shape, rule):
     A = laplacian(shape, spacing=spacing, boundary=rule)
     assert isinstance(A, linconv.Conv)
     assert np.count_nonzero(A.kernel) == 2 * len(shape) + 1
-    check(A, columns(peer, shape), shape, rtol=1e-13, atol=1e-13)
+    assert_matrix(A, columns(peer, shape), shape, rtol=1e-13, atol=1e-13)
 
 
 @pytest.mark.parametrize("mode", ["constant", "wrap", "mirror", "reflect", "nearest"])
@@ -284,8 +286,10 @@ def test_downsampling_keeps_every_sth_sample_and_upsampling_puts_it_back():
         out_shape = np.empty(shape)[keep].shape
         A = downsample(shape, factor, phase=phase)
         assert isinstance(A, linconv.Conv)
-        check(A, expected, out_shape)
-        check(upsample(out_shape, factor, phase=phase, out_shape=shape), expected.T, shape)
+        assert_matrix(A, expected, out_shape)
+        assert_matrix(
+            upsample(out_shape, factor, phase=phase, out_shape=shape), expected.T, shape
+        )
         whole = tuple(s * n for s, n in zip(factor, shape, strict=True))
         U = upsample(shape, factor, phase=phase)
         x = rng.standard_normal(shape)
@@ -344,7 +348,7 @@ def test_pad_is_numpy_pad(shape, rule):
         A = pad(shape, pairs, boundary=rule)
         assert isinstance(A, linconv.Conv)
         out_shape = tuple(n + lo + hi for n, (lo, hi) in zip(shape, pairs, strict=True))
-        check(A, expected, out_shape)
+        assert_matrix(A, expected, out_shape)
     assert_array_equal(
         pad(shape, 2, boundary=rule).toarray(),
         columns(lambda x: np.pad(x, 2, **NUMPY_MODES[rule]), shape),
@@ -355,10 +359,10 @@ def test_pad_takes_rules_per_axis_and_side_and_crops_with_negative_widths():
     rules = [("circular", "antireflect"), "symmetric"]
     pairs = [(4, 1), (0, 5)]
     expected = columns(lambda x: padded(x, pairs, rules), (3, 2))
-    check(pad((3, 2), pairs, boundary=rules), expected, (8, 7))
+    assert_matrix(pad((3, 2), pairs, boundary=rules), expected, (8, 7))
     A = pad((4, 3), [(-1, 2), (-2, 0)], boundary="reflect", dtype=int)
     expected = columns(lambda x: padded(x, [(0, 2), (0, 0)], ["reflect"] * 2)[1:, 2:], (4, 3))
-    check(A, expected, (5, 1))
+    assert_matrix(A, expected, (5, 1))
 
 
 def test_pad_says_what_is_wrong():
@@ -387,7 +391,7 @@ def test_crop_takes_margins_off():
         expected = columns(lambda x, where=where: x[where], shape)
         A = crop(shape, margins)
         assert isinstance(A, linconv.Restriction)
-        check(A, expected, np.empty(shape)[where].shape)
+        assert_matrix(A, expected, np.empty(shape)[where].shape)
         assert crop(shape, margins, dtype="c8").dtype == np.complex64
 
 
@@ -490,7 +494,7 @@ def test_resize_is_the_interpolation_the_onnx_operator_describes(mode, coordinat
         size = {"out_shape": o} if ratio is None else {"scale": ratio}
         A = resize(n, **size, mode=word, coordinates=coordinates, boundary=rule, **options)
         expected = interpolation(n, o, ratio, mode, a, coordinates, rule)
-        check(A, expected, (o,), rtol=1e-13, atol=1e-14)
+        assert_matrix(A, expected, (o,), rtol=1e-13, atol=1e-14)
 
 
 def test_resize_acts_along_each_axis_with_its_own_rule():
@@ -501,7 +505,7 @@ def test_resize_acts_along_each_axis_with_its_own_rule():
     for n, o, rule in zip(shape, out_shape, rules, strict=True):
         one = interpolation(n, o, None, "cubic", -0.75, "asymmetric", rule)
         expected = np.kron(expected, one)
-    check(A, expected, out_shape, rtol=1e-13, atol=1e-14)
+    assert_matrix(A, expected, out_shape, rtol=1e-13, atol=1e-14)
     assert [type(part).__name__ for part in A.operands] == ["Matrix", "Identity", "Matrix"]
 
 
@@ -834,7 +838,7 @@ def test_average_pool_takes_means_of_windows_of_the_padded_array(rule):
             boundary=rule,
         )
         out_shape = pooled(np.ones(shape), *args).shape
-        check(A, expected, out_shape, rtol=1e-14, atol=1e-15)
+        assert_matrix(A, expected, out_shape, rtol=1e-14, atol=1e-15)
         assert rule == "zeros" or isinstance(A, linconv.Conv)
         if rule != "zeros" or not include:  # means of ones
             assert_allclose(A(np.ones(shape)), 1, rtol=1e-13)

@@ -37,7 +37,7 @@ def random(shape, dtype, seed=3011):
     return x.astype(dtype)
 
 
-def close(actual, expected):
+def assert_close(actual, expected):
     expected = np.asarray(expected)
     bound = 16 * np.finfo(actual.dtype).eps * max(1, np.abs(expected).max(initial=0))
     np.testing.assert_allclose(actual, expected, rtol=0, atol=bound)
@@ -53,7 +53,7 @@ def test_the_matrix_is_the_one_written_out(A, member, dtype):
     assert A.dtype == dtype
     assert (A.in_shape, A.out_shape) == (member.in_shape, member.out_shape)
     assert A.shape == expected.shape
-    close(A.toarray(), expected.astype(dtype))
+    assert_close(A.toarray(), expected.astype(dtype))
 
 
 def test_tosparse_is_canonical_and_of_the_format_asked_for(A):
@@ -133,16 +133,16 @@ def test_law_4_no_operator_is_in_a_reference_cycle(member):
 def test_law_5_linearity(A):
     x, y = random((2, A.shape[1]), A.dtype)
     a = A.dtype.type(0.75 if A.dtype.kind == "f" else 0.75 - 0.5j)
-    close(A @ (a * x + y), a * (A @ x) + A @ y)
+    assert_close(A @ (a * x + y), a * (A @ x) + A @ y)
     assert not (A @ np.zeros_like(x)).any()
 
 
 def test_law_6_products_with_columns_are_the_columns_products(A):
     X, Y = random((A.shape[1], 3), A.dtype), random((A.shape[0], 3), A.dtype)
     for block in (X, np.asfortranarray(X)):
-        close(A @ block, np.stack([A @ x for x in X.T], axis=1))
-        close(A.matmat(block), np.stack([A @ x for x in X.T], axis=1))
-    close(A.rmatmat(Y), np.stack([A.rmatvec(y) for y in Y.T], axis=1))
+        assert_close(A @ block, np.stack([A @ x for x in X.T], axis=1))
+        assert_close(A.matmat(block), np.stack([A @ x for x in X.T], axis=1))
+    assert_close(A.rmatmat(Y), np.stack([A.rmatvec(y) for y in Y.T], axis=1))
     assert (A @ X[:, :1]).shape == (A.shape[0], 1)
     assert A.matvec(X[:, :1]).shape == (A.shape[0], 1)
     assert (A @ X[:, :0]).shape == (A.shape[0], 0)
@@ -155,9 +155,9 @@ def test_shaped_calls_are_flat_products(A, batch):
     y = A(x)
     assert y.shape == (*batch, *A.out_shape)
     flat = (x.reshape(-1, A.shape[1]) @ A.toarray().T).reshape(y.shape)
-    close(y, flat)
+    assert_close(y, flat)
     fortran = np.asfortranarray(x)
-    close(A(fortran), flat)
+    assert_close(A(fortran), flat)
 
 
 def test_law_7_expressions_are_expressions_of_the_matrices(A):
@@ -187,8 +187,8 @@ def test_law_7_expressions_are_expressions_of_the_matrices(A):
     ):
         assert isinstance(operator, linconv.LinearOperator)
         assert operator.dtype == A.dtype
-        close(operator.toarray(), expected)
-        close(operator.H.toarray(), np.conj(expected).T)
+        assert_close(operator.toarray(), expected)
+        assert_close(operator.H.toarray(), np.conj(expected).T)
         x = random(operator.shape[1], A.dtype)
         bound = 256 * np.finfo(A.dtype).eps * (1 + np.abs(expected).sum())
         np.testing.assert_allclose(operator @ x, expected @ x, rtol=0, atol=bound)

@@ -67,7 +67,7 @@ def random_geometry(seed, most=3):
         return values(rng, k, DTYPES[seed % 4]), tuple(n), options
 
 
-def close(got, right, weight, dtypes):
+def assert_close(got, right, weight, dtypes):
     """Whether results agree up to the rounding of the coarsest dtype."""
     assert got.shape == right.shape
     assert got.dtype == right.dtype
@@ -90,21 +90,21 @@ def test_products_are_those_of_the_matrix(seed, method):
     for dtype in DTYPES:
         x, y = values(rng, A.shape[1], dtype), values(rng, A.shape[0], dtype)
         dtypes = kernel.dtype, dtype
-        close(A @ x, matrix @ x, weight * np.abs(x).max(), dtypes)
-        close(A.rmatvec(y), adjoint @ y, weight * np.abs(y).max(), dtypes)
-        close(A.T @ y, matrix.T @ y, weight * np.abs(y).max(), dtypes)
+        assert_close(A @ x, matrix @ x, weight * np.abs(x).max(), dtypes)
+        assert_close(A.rmatvec(y), adjoint @ y, weight * np.abs(y).max(), dtypes)
+        assert_close(A.T @ y, matrix.T @ y, weight * np.abs(y).max(), dtypes)
     X, Y = values(rng, (3, *A.in_shape), "f8"), values(rng, (3, *A.out_shape), "f8")
     right = (matrix @ X.reshape(3, -1).T).T.reshape(Y.shape)
-    close(A(X), right, weight * np.abs(X).max(), (kernel.dtype,))
+    assert_close(A(X), right, weight * np.abs(X).max(), (kernel.dtype,))
     right = (adjoint @ Y.reshape(3, -1).T).T.reshape(X.shape)
-    close(A.H(Y), right, weight * np.abs(Y).max(), (kernel.dtype,))
+    assert_close(A.H(Y), right, weight * np.abs(Y).max(), (kernel.dtype,))
     assert A(X[:0]).shape == Y[:0].shape
     assert A.H(Y[:0]).shape == X[:0].shape
     for dtype in ("float32", "complex128"):  # columns side by side, as SciPy has them
         X, Y = values(rng, (A.shape[1], 9), dtype), values(rng, (A.shape[0], 9), dtype)
         dtypes = kernel.dtype, dtype
-        close(A @ X, matrix @ X, weight * np.abs(X).max(), dtypes)
-        close(A.rmatmat(Y), adjoint @ Y, weight * np.abs(Y).max(), dtypes)
+        assert_close(A @ X, matrix @ X, weight * np.abs(X).max(), dtypes)
+        assert_close(A.rmatmat(Y), adjoint @ Y, weight * np.abs(Y).max(), dtypes)
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
@@ -119,8 +119,8 @@ def test_lines_of_any_length_are_computed_in_blocks(n, boundary, dtype):
     weight = 20 * float(np.abs(kernel).sum())
     for columns in (1, 2, 8):
         X = values(rng, (4 * n, columns), dtype)
-        close(A @ X, matrix @ X, weight * np.abs(X).max(), (dtype,))
-        close(A.rmatmat(X), matrix.conj().T @ X, weight * np.abs(X).max(), (dtype,))
+        assert_close(A @ X, matrix @ X, weight * np.abs(X).max(), (dtype,))
+        assert_close(A.rmatmat(X), matrix.conj().T @ X, weight * np.abs(X).max(), (dtype,))
 
 
 def test_taps_share_what_they_load_only_where_they_read_the_next_results_samples():

@@ -102,7 +102,7 @@ def over(operators):
     return pytest.mark.parametrize("A", operators.values(), ids=operators)
 
 
-def close(actual, expected, rtol=1e-9):
+def assert_close(actual, expected, rtol=1e-9):
     expected = np.asarray(expected)
     single = np.asarray(actual).dtype.char in "fF"
     bound = (2e-5 if single else rtol) * max(1e-300, np.abs(expected).max(initial=0))
@@ -114,7 +114,7 @@ def test_norm_is_that_of_the_dense_matrix(A):
     value = spectrum.norm(A)
     assert type(value) is float
     dense = A.toarray()
-    close(value, np.linalg.norm(dense, 2), 1e-5 if dense.dtype.char in "fF" else 1e-9)
+    assert_close(value, np.linalg.norm(dense, 2), 1e-5 if dense.dtype.char in "fF" else 1e-9)
 
 
 @over(EVERY)
@@ -123,8 +123,8 @@ def test_singular_values_are_those_of_the_dense_matrix(A):
     expected = np.linalg.svd(A.toarray(), compute_uv=False)
     assert values.shape == expected.shape
     assert values.dtype == ("float32" if A.dtype == "float32" else "float64")
-    close(values, expected)
-    close(spectrum.singular_values(A, 1), expected[:1])
+    assert_close(values, expected)
+    assert_close(spectrum.singular_values(A, 1), expected[:1])
 
 
 def test_norm_by_structure_forms_no_matrix(monkeypatch):
@@ -132,32 +132,32 @@ def test_norm_by_structure_forms_no_matrix(monkeypatch):
     monkeypatch.setattr(spectrum, "_largest", None)
     C = circular(taps(2, 2), (3, 4))
     expected = np.linalg.norm(C.toarray(), 2)
-    close(spectrum.norm(-2 * C.T), 2 * expected)
-    close(spectrum.norm(C.H @ C), expected**2)
-    close(spectrum.norm(linconv.kron(C, linconv.Diagonal([1, -3]))), 3 * expected)
-    close(spectrum.norm(linconv.block_diag([C, 2 * C])), 2 * expected)
+    assert_close(spectrum.norm(-2 * C.T), 2 * expected)
+    assert_close(spectrum.norm(C.H @ C), expected**2)
+    assert_close(spectrum.norm(linconv.kron(C, linconv.Diagonal([1, -3]))), 3 * expected)
+    assert_close(spectrum.norm(linconv.block_diag([C, 2 * C])), 2 * expected)
 
 
 def test_large_norms_and_values_without_structure():
     n = 150
     A = linconv.Conv([1, -2, 1], n, padding=1)  # eigenvalues -2 + 2 cos(pi j / (n + 1))
     expected = 2 - 2 * np.cos(np.pi * np.arange(n, 0, -1) / (n + 1))
-    close(spectrum.norm(A), expected[0], 1e-8)
-    close(spectrum.singular_values(A, 3), expected[:3])
-    close(spectrum.singular_values(A, 100), expected[:100])
-    close(spectrum.singular_values(A), expected)
+    assert_close(spectrum.norm(A), expected[0], 1e-8)
+    assert_close(spectrum.singular_values(A, 3), expected[:3])
+    assert_close(spectrum.singular_values(A, 100), expected[:100])
+    assert_close(spectrum.singular_values(A), expected)
     wide = linconv.Matrix(taps(70, 200, dtype=complex))
     expected = np.linalg.svd(wide.toarray(), compute_uv=False)
     for B in (wide, wide.H, scipy.sparse.linalg.aslinearoperator(wide.toarray())):
-        close(spectrum.norm(B), expected[0], 1e-8)
-        close(spectrum.singular_values(B, 4), expected[:4])
+        assert_close(spectrum.norm(B), expected[0], 1e-8)
+        assert_close(spectrum.singular_values(B, 4), expected[:4])
 
 
 def test_large_operators_that_end_early():
     zero = scipy.sparse.csr_array((90, 80))
     assert spectrum.norm(zero) == 0
     assert (spectrum.singular_values(zero, 2) == 0).all()
-    close(spectrum.norm(scipy.sparse.eye_array(90)), 1)
+    assert_close(spectrum.norm(scipy.sparse.eye_array(90)), 1)
     assert np.isnan(spectrum.norm(np.nan * scipy.sparse.eye_array(90)))
 
 
@@ -173,14 +173,14 @@ def test_results_repeat_bit_for_bit():
 def test_any_dtype_has_singular_values_and_norms(dtype):
     A = linconv.Conv(np.array([1, 2, 3], dtype), 80)
     expected = np.linalg.svd(A.toarray().astype(complex), compute_uv=False)
-    close(spectrum.norm(A), expected[0], 1e-8)
+    assert_close(spectrum.norm(A), expected[0], 1e-8)
     values = spectrum.singular_values(A, 2)
     assert values.dtype == ("float32" if dtype in ("float32", "complex64") else "float64")
-    close(values, expected[:2])
+    assert_close(values, expected[:2])
     squares = spectrum.gram_diagonal(A)
     real = {"complex64": "float32", "clongdouble": "longdouble", "int64": "float64"}
     assert squares.dtype == real.get(dtype, dtype)
-    close(squares, (np.abs(A.toarray()) ** 2).sum(axis=0))
+    assert_close(squares, (np.abs(A.toarray()) ** 2).sum(axis=0))
 
 
 def test_a_wrong_number_of_singular_values_is_refused(monkeypatch):
@@ -214,10 +214,10 @@ def test_norms_of_columns_and_rows(A, entries, monkeypatch):
     diagonal = spectrum.gram_diagonal(A)
     assert diagonal.shape == spectrum.column_norms(A).shape == A.in_shape
     assert diagonal.dtype == np.abs(A.toarray() * 1.0).dtype
-    close(diagonal.ravel(), squares.sum(axis=0))
-    close(spectrum.column_norms(A).ravel(), np.sqrt(squares.sum(axis=0)))
+    assert_close(diagonal.ravel(), squares.sum(axis=0))
+    assert_close(spectrum.column_norms(A).ravel(), np.sqrt(squares.sum(axis=0)))
     assert spectrum.row_norms(A).shape == A.out_shape
-    close(spectrum.row_norms(A).ravel(), np.sqrt(squares.sum(axis=1)))
+    assert_close(spectrum.row_norms(A).ravel(), np.sqrt(squares.sum(axis=1)))
 
 
 @pytest.mark.parametrize("channels", [False, True])
@@ -234,11 +234,13 @@ def test_gram_diagonal_does_not_store_the_matrix(channels, monkeypatch):
         tracemalloc.stop()
     assert peak < A.geometry.nbytes(A.dtype) / 4
     middle = tuple(n // 2 for n in shape[-2:])
-    close(
+    assert_close(
         diagonal[(..., *middle)],
         (kernel**2).sum(axis=(-1, -2)).sum(axis=0) if channels else (kernel**2).sum(),
     )
-    close(rows[(..., *middle)] ** 2, (kernel**2).reshape(2 if channels else 1, -1).sum(axis=1))
+    assert_close(
+        rows[(..., *middle)] ** 2, (kernel**2).reshape(2 if channels else 1, -1).sum(axis=1)
+    )
 
 
 def nearest(A, spatial):
@@ -268,7 +270,7 @@ def gram(dense):
 def test_the_optimal_circulant_averages_the_wrapped_diagonals(A):
     spatial = A.geometry.out_shape[-len(A.geometry.axes) :]
     M = spectrum.circulant_preconditioner(A, 0.5, kind="optimal")
-    close(M.toarray(), inverse([gram(nearest(A, spatial))], 0.5))
+    assert_close(M.toarray(), inverse([gram(nearest(A, spatial))], 0.5))
 
 
 MODES = {
@@ -334,7 +336,7 @@ def is_embeddable(A):
 def test_the_embedded_circulant_cuts_the_inverse_out_of_a_circle(A):
     M = spectrum.circulant_preconditioner(A, 0.5)
     assert all(m >= n for m, n in zip(M.lengths, A.in_shape[-len(M.lengths) :], strict=True))
-    close(M.toarray(), embedded(A, 0.5, M.lengths))
+    assert_close(M.toarray(), embedded(A, 0.5, M.lengths))
 
 
 @pytest.mark.parametrize("kind", ["embedded", "optimal"])
@@ -345,7 +347,7 @@ def test_around_a_circle_the_inverse_is_exact(A, kind):
         A, 0.3, [(0.7, L), (0.2, linconv.Identity(A.in_shape))], kind=kind
     )
     grams = [gram(A.toarray()), 0.7 * gram(L.toarray()), 0.2 * np.eye(A.shape[1])]
-    close(M.toarray(), inverse(grams, 0.3), 1e-7)
+    assert_close(M.toarray(), inverse(grams, 0.3), 1e-7)
 
 
 @pytest.mark.parametrize("kind", ["embedded", "optimal"])
@@ -365,7 +367,7 @@ def test_the_preconditioner_is_hermitian_and_positive(A, kind):
         X = (4 * RNG.standard_normal((M.shape[1], 3))).astype(dtype)
         assert (M @ X).dtype == np.result_type(M.dtype, X)
         bound = 1e-5 if M.dtype.char in "fF" else 1e-9
-        close(M @ X, dense @ X.astype(np.result_type(dense, X)), bound)
+        assert_close(M @ X, dense @ X.astype(np.result_type(dense, X)), bound)
     assert (M @ np.zeros((M.shape[1], 0))).shape == (M.shape[1], 0)
 
 
@@ -394,7 +396,7 @@ def test_views_multiples_sums_products_stacks_and_masks_are_understood():
     ):
         for kind in ("embedded", "optimal"):
             M = spectrum.circulant_preconditioner(A, 0.5, kind=kind)
-            close(M.toarray(), inverse([gram(dense)], 0.5), 1e-8)
+            assert_close(M.toarray(), inverse([gram(dense)], 0.5), 1e-8)
     weights = RNG.standard_normal((4, 5))
     mask = RNG.random((4, 5)) < 0.6
     for D, mean in (
@@ -402,13 +404,13 @@ def test_views_multiples_sums_products_stacks_and_masks_are_understood():
         (linconv.Restriction(mask), mask.mean()),
     ):
         M = spectrum.circulant_preconditioner(D @ B, 0.5)
-        close(M.toarray(), inverse([mean * gram(b)], 0.5))
+        assert_close(M.toarray(), inverse([mean * gram(b)], 0.5))
         M = spectrum.circulant_preconditioner(D @ B @ C, 0.5)
-        close(M.toarray(), inverse([mean * gram(b @ c)], 0.5), 1e-8)
+        assert_close(M.toarray(), inverse([mean * gram(b @ c)], 0.5), 1e-8)
         M = spectrum.circulant_preconditioner(D, 0.5, [(2, B)])
-        close(M.toarray(), inverse([2 * gram(b)], np.sqrt(0.25 + mean)))
+        assert_close(M.toarray(), inverse([2 * gram(b)], np.sqrt(0.25 + mean)))
         M = spectrum.circulant_preconditioner(D, 0.5)
-        close(M.toarray(), np.eye(20) / (0.25 + mean))
+        assert_close(M.toarray(), np.eye(20) / (0.25 + mean))
 
 
 def test_groups_of_different_operators_meet():
@@ -416,7 +418,9 @@ def test_groups_of_different_operators_meet():
     full, alone = circular(taps(2, 4, 2), (4, 5)), circular(taps(4, 1, 3), (4, 5), groups=4)
     for L in (full, alone, A + alone, full @ A, linconv.Identity((4, 5))):
         M = spectrum.circulant_preconditioner(A, 0.4, [(0.5, L)])
-        close(M.toarray(), inverse([gram(A.toarray()), 0.5 * gram(L.toarray())], 0.4), 1e-8)
+        assert_close(
+            M.toarray(), inverse([gram(A.toarray()), 0.5 * gram(L.toarray())], 0.4), 1e-8
+        )
 
 
 def test_penalties_with_other_rules_share_the_circle():
@@ -424,10 +428,10 @@ def test_penalties_with_other_rules_share_the_circle():
     D = [same(t, (6, 7), boundary="replicate") for t in ([[1.0, -1]], [[1.0], [-1]])]
     M = spectrum.circulant_preconditioner(A, 0.3, [(0.6, linconv.vstack(D))])
     extra = 0.6 * sum(gram(on_circle(L, M.lengths)) for L in D)
-    close(M.toarray(), embedded(A, 0.3, M.lengths, extra))
+    assert_close(M.toarray(), embedded(A, 0.3, M.lengths, extra))
     M = spectrum.circulant_preconditioner(A, 0.3, [(0.6, linconv.vstack(D))], kind="optimal")
     grams = [gram(nearest(L, (6, 7))) for L in (A, *D)]
-    close(M.toarray(), inverse([grams[0], 0.6 * grams[1], 0.6 * grams[2]], 0.3))
+    assert_close(M.toarray(), inverse([grams[0], 0.6 * grams[1], 0.6 * grams[2]], 0.3))
 
 
 @pytest.mark.parametrize("boundary", ["zeros", "replicate", "valid"])
@@ -455,7 +459,7 @@ def test_a_singular_circulant_is_cut_off():
             values = np.linalg.eigvalsh(
                 spectrum.circulant_preconditioner(A, kind=kind).toarray()
             )
-            close(values[[0, -1]], [1 / top, 1e10 / top], 1e-6)
+            assert_close(values[[0, -1]], [1 / top, 1e10 / top], 1e-6)
 
 
 def test_a_circulant_of_complex_spectrum_has_another_adjoint():
@@ -463,10 +467,10 @@ def test_a_circulant_of_complex_spectrum_has_another_adjoint():
     S = np.fft.fft(C.toarray()[:, 0]).reshape(1, 1, 1, 5)
     M = spectrum.Circulant(S[..., :3], 5, (5,))
     assert not M.hermitian
-    close(M.toarray(), C.toarray())
+    assert_close(M.toarray(), C.toarray())
     testing.assert_adjoint(M)
     testing.assert_adjoint(M.T)
-    close(spectrum.Circulant(S, 5, (5,), dtype=complex).H.toarray(), C.toarray().T)
+    assert_close(spectrum.Circulant(S, 5, (5,), dtype=complex).H.toarray(), C.toarray().T)
 
 
 def test_what_cannot_be_preconditioned_is_refused():
@@ -512,4 +516,4 @@ def test_what_cannot_be_preconditioned_is_refused():
 
 def test_a_product_of_a_single_operand_is_no_gram_matrix():
     B = linconv.Matrix(taps(3, 4))
-    close(spectrum.norm(Product(B)), np.linalg.norm(B.toarray(), 2))
+    assert_close(spectrum.norm(Product(B)), np.linalg.norm(B.toarray(), 2))
