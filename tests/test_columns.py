@@ -90,3 +90,27 @@ def test_columns_follow_the_memory_order_of_others():
     turned = _columns.like(x, y)
     assert turned.flags.f_contiguous
     np.testing.assert_array_equal(turned, x)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("order", ["C", "F"])
+@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize("threads", [1, 3])
+def test_columns_are_copied_scaled_and_measured(shape, order, dtype, threads, monkeypatch):
+    monkeypatch.setattr(_arrays, "workers", lambda work, grain: threads)
+    (x,) = pair(shape, dtype, [order])
+    copy = _columns.copy(x)
+    np.testing.assert_array_equal(copy, x)
+    assert copy.flags.f_contiguous == x.flags.f_contiguous
+    assert copy.ctypes.data % 64 == 0
+    assert not np.shares_memory(copy, x)
+    scale = 2.0 ** np.arange(shape[1])
+    scaled = _columns.scaled(x, np.complex128, scale)
+    np.testing.assert_array_equal(scaled, (x / scale).astype(np.complex128))
+    assert scaled.flags.c_contiguous
+    np.testing.assert_array_equal(_columns.peaks(x), abs(x).max(axis=0))
+    x[-1, 0], x[shape[0] // 2, -1] = np.nan, np.inf
+    peaks = _columns.peaks(x)
+    assert np.isnan(peaks[0])
+    assert not np.isfinite(peaks[-1])
+    assert np.isfinite(peaks[1:-1]).all()
