@@ -12,8 +12,8 @@ import numpy as np
 import nvrtc
 import pytest
 import standin
-from devices import DTYPES, GPU
-from test_methods import needs, random_geometry, values
+from devices import DTYPES, GPU, needs
+from test_methods import random_geometry, values
 
 import linconv
 from linconv import _gpu, _gpu_assembly, assembly
