@@ -87,6 +87,16 @@ def test_penalties_damping_targets_starts_and_preconditioners(dtype, cupy):
     assert_agree(cupy, *both(cupy, A, b, preconditioner=lambda s: 0.5 * s, **options))
 
 
+def test_a_preconditioner_may_be_more_precise(cupy):
+    A, b = linconv.Matrix(random((30, 20), "float32")), random((30, 3), "float32", 5)
+    inverse = linconv.Diagonal(np.geomspace(0.5, 1, 20))
+    for damp in (0, 0.4):
+        got, right = both(cupy, A, b, preconditioner=inverse, tol=1e-5, damp=damp)
+        assert got.converged
+        assert right.converged
+        np.testing.assert_allclose(got.x.get(), right.x, rtol=0, atol=1e-4)
+
+
 def test_columns_that_are_done_wait_for_the_others(cupy):
     A = linconv.Diagonal(np.geomspace(1, 1e3, 12))
     b = np.stack([A.toarray()[:, 0], np.zeros(12), np.ones(12), 1e-150 * np.ones(12)], axis=1)
