@@ -23,6 +23,8 @@ def there_is_a_gpu():
 
 
 GPU = there_is_a_gpu()
+if GPU:  # before any test looks whether the stand-in may take its place
+    importlib.import_module("cupy")
 needs_gpu = [pytest.mark.gpu, pytest.mark.skipif(not GPU, reason="needs a CUDA device")]
 real = pytest.param("gpu", marks=needs_gpu)
 stand_in = pytest.param(
