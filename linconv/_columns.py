@@ -68,7 +68,7 @@ def add(y: Any, a: Any, x: Any, on: Any = True) -> None:
     It is 0 for columns that are not `on`, of which CuPy's stay even where x holds NaN.
     """
     if _arrays.on_device(a):
-        _kernel("add")(a, x, on, y)
+        _kernel("add")(*_like(y, a, x), on, y)
     elif lines := _lines(y, x):
         _weighted("add_weighted", lines, y, a)
     else:
@@ -80,7 +80,7 @@ def follow(p: Any, a: Any, z: Any) -> Any:
     if lines := _lines(p, z):
         return _summed("weigh_and_add", lines, p, a)
     if _arrays.on_device(a):
-        _kernel("follow")(a, z, p)
+        _kernel("follow")(*_like(p, a, z), p)
     else:
         p *= a
         p += z
@@ -104,6 +104,13 @@ def _kernel(step: str) -> Any:
     kernel = importlib.import_module("cupy").ElementwiseKernel
     inputs, body = _KERNELS[step]
     return kernel(inputs, "T y", body, f"linconv_{step}")
+
+
+def _like(y: Any, a: Any, x: Any) -> tuple[Any, Any]:
+    """Return weights and columns in the precision of `y`: CuPy's kernels take no other."""
+    if x.dtype.kind == y.dtype.kind:
+        x = x.astype(y.dtype, copy=False)
+    return a.astype(np.finfo(y.dtype).dtype, copy=False), x
 
 
 def like(r: Any, q: Any) -> Any:

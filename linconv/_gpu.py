@@ -111,6 +111,11 @@ def copied(csr: Any) -> Any:
     return sparse_array(csr.data.copy(), csr.indices.copy(), csr.indptr.copy(), csr.shape)
 
 
+def scaled(scalar: Any, csr: Any) -> Any:
+    """Return a multiple, of NumPy's dtype: CuPy takes Python's numbers, which have none."""
+    return sparse_array(scalar * csr.data, csr.indices, csr.indptr, csr.shape)
+
+
 def forward(matrix: Any, x: Any) -> Any:
     """Return matrix @ x; x: (n, b) -> (m, b)."""
     return _product(matrix, x, matrix.dtype)
@@ -129,6 +134,8 @@ def _product(matrix: Any, x: Any, dtype: np.dtype) -> Any:
         real = _product(matrix, x.real, dtype)
         return real + 1j * _product(matrix, x.imag, dtype)
     x = x.astype(np.result_type(dtype, x.dtype), copy=False)
+    if x.shape[1] == 0:  # cuSPARSE would get no pointers
+        return import_module("cupy").empty((matrix.shape[0], 0), x.dtype)
     if x.shape[1] == 1:
         return (matrix @ x[:, 0]).reshape(-1, 1)
     return matrix @ x

@@ -22,6 +22,8 @@ _THREADS, _WARP = 256, 32
 _BUSY = 0.75
 # Axes that a kernel has room for.
 _MOST_AXES = 16
+# Blocks of threads that a launch can have; CuPy cuts the number of more to 32 bits.
+_MOST_BLOCKS = (1 << 31) - 1
 
 
 def conv_matrix(
@@ -184,9 +186,14 @@ def launch(
     shared: int = 0,
 ) -> None:
     """Run a kernel for `count` threads in all, with `shared` bytes for each block."""
+    if (blocks := -(-count // threads)) > _MOST_BLOCKS:
+        raise ValueError(
+            f"a kernel on the GPU has at most {_MOST_BLOCKS:,} blocks of threads, and "
+            f"{blocks:,} are needed: multiply fewer columns at once"
+        )
     kernel = _module(arrays[-1].dtype.char, index.char).get_function(name)
     arguments = (*arrays, *(np.int64(scalar) for scalar in scalars))
-    kernel((-(-count // threads),), (threads,), arguments, shared_mem=shared)
+    kernel((blocks,), (threads,), arguments, shared_mem=shared)
 
 
 @functools.cache

@@ -438,8 +438,8 @@ class Scaled(Composite):
         return self.scalar.conjugate() * self.operands[0]._rmatmat(X)
 
     def _tosparse(self) -> CsrArray:
-        scalar = self.scalar.item() if self.device == "gpu" else self.scalar
-        return scalar * self.operands[0]._tosparse()
+        multiply = _gpu.scaled if self.device == "gpu" else operator.mul
+        return multiply(self.scalar, self.operands[0]._tosparse())
 
     def _signature(self) -> str:
         return f"{self.scalar!s} *, {super()._signature()}"

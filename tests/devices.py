@@ -1,6 +1,8 @@
 """The `cupy` of tests: a GPU's where there is one, marked `gpu`, else the strict stand-in."""
 
 import importlib.util
+import subprocess
+import sys
 
 import host_kernels
 import pytest
@@ -12,17 +14,17 @@ DTYPES = ("float32", "float64", "complex64", "complex128")
 
 
 def there_is_a_gpu():
+    """Ask a process of its own: the stand-in cannot take the place of an imported CuPy."""
     if importlib.util.find_spec("cupy") is None:
         return False
-    import cupy
-
-    try:
-        return cupy.cuda.runtime.getDeviceCount() > 0
-    except cupy.cuda.runtime.CUDARuntimeError:
-        return False
+    code = "import cupy, sys; sys.exit(not cupy.cuda.runtime.getDeviceCount())"
+    asked = subprocess.run([sys.executable, "-c", code], capture_output=True, check=False)
+    return asked.returncode == 0
 
 
 GPU = there_is_a_gpu()
+if GPU:  # before any test looks whether the stand-in may take its place
+    importlib.import_module("cupy")
 needs_gpu = [pytest.mark.gpu, pytest.mark.skipif(not GPU, reason="needs a CUDA device")]
 real = pytest.param("gpu", marks=needs_gpu)
 stand_in = pytest.param(
@@ -43,6 +45,14 @@ def cupy(request):
         _gpu_assembly._module.cache_clear()
         yield module
     _gpu_assembly._module.cache_clear()
+
+
+def needs(method):
+    """Skip where a method's library is not installed, or does not see the GPU."""
+    if method == "torch":
+        torch = pytest.importorskip("torch")
+        if GPU and not torch.cuda.is_available():
+            pytest.skip("needs a PyTorch that sees the CUDA device")
 
 
 def is_counted(cupy):

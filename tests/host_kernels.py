@@ -169,6 +169,7 @@ def _run(
         else:
             assert argument.flags.c_contiguous
             words[i] = argument.data.ptr
+            assert words[i] % argument.itemsize == 0, "misaligned address"
     (blocks,), (threads,) = grid, block
     assert 0 < threads <= 1024
     assert 0 < blocks < 1 << 31

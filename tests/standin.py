@@ -286,6 +286,8 @@ class csr_matrix:
         self.shape, self.dtype = self._matrix.shape, self._matrix.dtype
 
     def __matmul__(self, x: ndarray) -> ndarray:
+        if not x.size:
+            raise ValueError("cuSPARSE gets no pointers to arrays that hold nothing")
         return _device(self._matrix @ _operand(x))
 
     def get(self) -> Any:

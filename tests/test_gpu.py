@@ -12,8 +12,8 @@ import numpy as np
 import nvrtc
 import pytest
 import standin
-from devices import DTYPES, GPU
-from test_methods import needs, random_geometry, values
+from devices import DTYPES, GPU, needs
+from test_methods import random_geometry, values
 
 import linconv
 from linconv import _gpu, _gpu_assembly, assembly
@@ -96,6 +96,12 @@ def test_threads_share_taps_on_lines_of_any_length(n, boundary, cupy):
     np.testing.assert_array_equal((A.T @ cupy.asarray(x)).get(), C.T @ x)
     empty = cupy.asarray(np.empty((3 * n, 0)))
     assert (A @ empty).shape == (3 * n, 0)
+
+
+def test_more_blocks_than_a_device_has_are_refused():
+    # CuPy would cut their number to 32 bits, and the results to what those compute.
+    with pytest.raises(ValueError, match=r"at most 2,147,483,647 blocks .* fewer columns"):
+        _gpu_assembly.launch("multiply", np.dtype("i4"), 128 << 31, 128, (), ())
 
 
 @pytest.mark.parametrize("method", METHODS)
@@ -263,6 +269,14 @@ def test_expressions_become_one_matrix_on_the_device(dtype, cupy):
         np.testing.assert_allclose(matrix.toarray().get(), A.toarray(), rtol=1e-6)
         turned = moved.H.tosparse().toarray().get()
         np.testing.assert_allclose(turned, A.H.toarray(), rtol=1e-6)
+
+
+def test_a_multiple_has_the_dtype_of_its_number_as_well(cupy):
+    A = linconv.Conv(np.arange(1, 4, dtype="f4"), 7)
+    for scalar in (2, 2j, np.float32(2), np.float64(2), np.complex64(2j), np.complex128(1)):
+        right = (scalar * A).tosparse()
+        assert right.dtype == (scalar * A).dtype
+        assert_same((scalar * A.to("gpu")).tosparse(), right)
 
 
 def test_products_of_operators_have_no_matrix_on_the_device(cupy):

@@ -39,6 +39,11 @@ def both(cupy, A, b, penalties=(), preconditioner=None, x0=None, **options):
     return got, right
 
 
+def words(message):
+    """Return what is said without its numbers, whose last digits differ on a GPU."""
+    return re.sub(r"[-+.e\d]*\d", "#", message)
+
+
 def assert_agree(cupy, got, right):
     """Assert that both found the same and say the same.
 
@@ -46,8 +51,7 @@ def assert_agree(cupy, got, right):
     """
     assert isinstance(got.x, cupy.ndarray)
     assert got.converged == right.converged
-    words = [re.sub(r"[-+.e\d]*\d", "#", found.message) for found in (got, right)]
-    assert words[0] == words[1]
+    assert words(got.message) == words(right.message)
     if devices.is_counted(cupy):
         assert got.message == right.message
         assert got.iterations == right.iterations
@@ -81,6 +85,16 @@ def test_penalties_damping_targets_starts_and_preconditioners(dtype, cupy):
     inverse = linconv.Diagonal(np.geomspace(0.1, 1, 20).astype(b.real.dtype))
     assert_agree(cupy, *both(cupy, A, b, preconditioner=inverse, **options))
     assert_agree(cupy, *both(cupy, A, b, preconditioner=lambda s: 0.5 * s, **options))
+
+
+def test_a_preconditioner_may_be_more_precise(cupy):
+    A, b = linconv.Matrix(random((30, 20), "float32")), random((30, 3), "float32", 5)
+    inverse = linconv.Diagonal(np.geomspace(0.5, 1, 20))
+    for damp in (0, 0.4):
+        got, right = both(cupy, A, b, preconditioner=inverse, tol=1e-5, damp=damp)
+        assert got.converged
+        assert right.converged
+        np.testing.assert_allclose(got.x.get(), right.x, rtol=0, atol=1e-4)
 
 
 def test_columns_that_are_done_wait_for_the_others(cupy):
@@ -128,7 +142,7 @@ def test_one_column_in_trouble_spoils_no_other_one(after, factor, cupy):
     assert ("maps a search direction to zero" if factor == 0 else "gave NaN") in right.message
     assert got.iterations == right.iterations == after + 1
     assert not got.converged
-    assert got.message == right.message
+    assert words(got.message) == words(right.message)
     np.testing.assert_allclose(got.x.get()[:, ::2], right.x[:, ::2], rtol=1e-9)
     assert np.isfinite(right.x[:, ::2]).all()
 
@@ -156,9 +170,15 @@ def test_what_is_said_is_what_the_host_says(diagonal, b, options, cupy):
         got, right = both(cupy, A, b, **options)
     # The rank of small matrices is looked up on the host only.
     end = right.message.find("; A is singular, of rank")
-    assert got.message.startswith(right.message[: end if end > 0 else None])
-    assert (got.converged, got.iterations) == (right.converged, right.iterations)
-    np.testing.assert_array_equal(got.x.get(), right.x)
+    said = right.message[: end if end > 0 else None]
+    assert got.converged == right.converged
+    if devices.is_counted(cupy):
+        assert got.message.startswith(said)
+        assert got.iterations == right.iterations
+        np.testing.assert_array_equal(got.x.get(), right.x)
+    else:  # which adds and multiplies in one step, and so rounds otherwise
+        assert words(got.message).startswith(words(said))
+        np.testing.assert_allclose(got.x.get(), right.x, rtol=1e-6, atol=1e-12)
 
 
 def test_conditions_and_missing_equations_are_said(cupy):
@@ -237,6 +257,7 @@ def test_numbers_of_all_kinds_come_to_the_host_at_once(cupy):
     assert number == 1
 
 
+@pytest.mark.skipif(devices.GPU, reason="the stand-in is for machines without a CUDA device")
 def test_the_stand_in_for_kernels_is_as_strict_as_cupy():
     with standin.installed() as cupy:
         kernel = cupy.ElementwiseKernel("R a, T x", "T y", "y += a * x", "test")

@@ -6,6 +6,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import standin
+from devices import needs
 
 import linconv
 from linconv.methods import torch as door
@@ -90,6 +91,7 @@ def test_a_torch_without_cuda_is_named(cupy, monkeypatch):
 
 
 def test_memory_is_shared_both_ways(cupy):
+    needs("torch")
     kernel = cupy.asarray(np.ones((1, 1, 3)))
     method = linconv.Conv(kernel, (1, 7), method="torch")._engine
     tensor = method._tensor(kernel)
@@ -97,6 +99,7 @@ def test_memory_is_shared_both_ways(cupy):
 
 
 def test_torch_gets_no_negative_strides(cupy):
+    needs("torch")
     rng = np.random.default_rng(6)
     for n in (1, 6):
         kernel, X = rng.standard_normal(3), rng.standard_normal((n, 4))

@@ -27,6 +27,7 @@ import linconv
 from linconv import _cgls, _gpu_assembly, assembly
 from linconv.geometry import Geometry
 from linconv.methods.gpu import Direct
+from linconv.methods.torch import full_precision
 from linconv.solvers import lstsq
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
@@ -190,18 +191,22 @@ def time_image(cupy: Any, bandwidth: float, kernel: np.ndarray, in_shape: tuple)
 
 
 def time_cudnn(x: Any, w: Any) -> float | None:
-    """Return the milliseconds of PyTorch's convolution on the same device, if it is there."""
-    try:
-        import torch
-    except ImportError:
+    """Return the milliseconds of PyTorch's convolution on the same device, if it is there.
+
+    In full precision, as all that it is compared with.
+    """
+    if "torch" not in methods():
         return None
+    import torch
+
     conv = getattr(torch.nn.functional, f"conv{x.ndim}d")
     X, W = (torch.from_dlpack(a)[None, None] for a in (x, w))
     times = []
     for i in range(ROUNDS + WARM):
         start, stop = (torch.cuda.Event(enable_timing=True) for _ in range(2))
         start.record()
-        conv(X, W, padding=tuple(k // 2 for k in w.shape))
+        with full_precision(torch, w.dtype):
+            conv(X, W, padding=tuple(k // 2 for k in w.shape))
         stop.record()
         stop.synchronize()
         if i >= WARM:
