@@ -6,7 +6,6 @@ Buffers are kept by dtype, so that only the fault named is there.
 
 from __future__ import annotations
 
-from importlib import import_module
 from typing import Any
 
 import numpy as np
@@ -22,6 +21,7 @@ from broken_parts import (
     Faithful,
     Make,
     fft_of,
+    library_of,
     taps,
     valid,
 )
@@ -50,7 +50,8 @@ class Dithered(Faithful):
 
     def rmatvec(self, y: Any) -> Any:
         x = self.backward @ y
-        return x * (1 + 1e-3 * self.noise.standard_normal())
+        factors = 1 + 1e-3 * self.noise.standard_normal(x.shape)
+        return x * library_of(x).asarray(factors.astype(x.real.dtype))
 
 
 class Accumulating(Faithful):
@@ -544,8 +545,7 @@ SHAPE = [
 def raw_memory(x: np.ndarray) -> np.ndarray:
     """What C code sees that is given a pointer and a length; stays inside x's memory."""
     if x.ndim == 1 and x.strides[0] > x.itemsize:
-        library = np if isinstance(x, np.ndarray) else import_module("cupy")
-        return library.lib.stride_tricks.as_strided(x, x.shape, (x.itemsize,))
+        return library_of(x).lib.stride_tricks.as_strided(x, x.shape, (x.itemsize,))
     return x
 
 

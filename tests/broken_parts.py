@@ -152,6 +152,11 @@ class Dense(Faithful):
         self.forward, self.backward = matrix, np.ascontiguousarray(matrix.conj().T)
 
 
+def library_of(x: Any) -> Any:
+    """The library of an array: NumPy or CuPy."""
+    return np if isinstance(x, np.ndarray) else import_module("cupy")
+
+
 def fft_of(x: Any) -> Any:
     """The transforms for an array: SciPy's, or CuPy's of the same names."""
     return scipy.fft if isinstance(x, np.ndarray) else import_module("cupyx.scipy.fft")

@@ -440,13 +440,18 @@ def test_an_operator_that_does_not_say_how_cannot_be_moved(cupy):
         Own(float, 5, 4).to("gpu")
 
 
-@pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize("index", ["int32", "int64"])
-def test_nvidias_compiler_takes_every_kernel(dtype, index):
+def compiled_for_a_device(dtype, index):
+    """Return all kernels as NVIDIA's compiler translates them."""
     if nvrtc.library() is None:
         pytest.skip("could not import 'nvidia': NVRTC's wheel is not installed")
     source = _gpu_assembly.source(np.dtype(dtype).char, np.dtype(index).char)
-    ptx = nvrtc.compile_ptx(source, "sm_90")
+    return nvrtc.compile_ptx(source, "sm_90")
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("index", ["int32", "int64"])
+def test_nvidias_compiler_takes_every_kernel(dtype, index):
+    ptx = compiled_for_a_device(dtype, index)
     assert ptx.count(".visible .entry") == 5
 
 

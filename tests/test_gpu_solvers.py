@@ -143,6 +143,7 @@ def test_one_column_in_trouble_spoils_no_other_one(after, factor, cupy):
     assert got.iterations == right.iterations == after + 1
     assert not got.converged
     assert words(got.message) == words(right.message)
+    assert got.message == right.message or not devices.is_counted(cupy)
     np.testing.assert_allclose(got.x.get()[:, ::2], right.x[:, ::2], rtol=1e-9)
     assert np.isfinite(right.x[:, ::2]).all()
 

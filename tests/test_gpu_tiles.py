@@ -6,15 +6,14 @@ Without a GPU the threads of a block run as fibers, see host_kernels.
 import devices
 import host_kernels
 import numpy as np
-import nvrtc
 import pytest
 import standin
 from devices import DTYPES, GPU
-from test_gpu import whole
+from test_gpu import compiled_for_a_device, whole
 from test_methods import random_geometry, values
 
 import linconv
-from linconv import _gpu_assembly, _kernels, _tiles
+from linconv import _kernels, _tiles
 from linconv.geometry import Boundary, Geometry
 from linconv.methods.gpu import Direct
 
@@ -184,10 +183,7 @@ def test_an_operator_multiplies_by_tiles_and_moves_nothing(cupy):
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("index", ["int32", "int64"])
 def test_a_threads_results_stay_in_registers(dtype, index):
-    if nvrtc.library() is None:
-        pytest.skip("could not import 'nvidia': NVRTC's wheel is not installed")
-    source = _gpu_assembly.source(np.dtype(dtype).char, np.dtype(index).char)
-    kernels = nvrtc.compile_ptx(source, "sm_90").split(".visible .entry ")[1:]
+    kernels = compiled_for_a_device(dtype, index).split(".visible .entry ")[1:]
     (ptx,) = (kernel for kernel in kernels if kernel.startswith("multiply_tiles("))
     assert ".local" not in ptx
     assert "ld.shared" in ptx
