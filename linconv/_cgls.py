@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from scipy.linalg import eigvalsh_tridiagonal
 
-from linconv._columns import add, advance, copy, dots, fetch, follow, like, norms
+from linconv._columns import add, advance, copy, dots, fetch, follow, like, move, norms
 from linconv._memory import Spare
 from linconv._squares import Squares
 
@@ -86,9 +86,16 @@ class Run:
         self._subtract(alpha, images, moving)
         before = self.gamma
         s = squares.pulled(self.residuals)
-        z = self._judge(s, advance(self.x, alpha, self.p, moving, s, squares.shift))
+        if squares.shift:
+            square = advance(self.x, alpha, self.p, moving, s, squares.shift)
+        else:
+            square = dots(s, s)
+        z = self._judge(s, square)
         beta = self.gamma / (before + (before == 0))
-        self._length = follow(self.p, beta, z)
+        if squares.shift:
+            self._length = follow(self.p, beta, z)
+        else:  # both at once read p once only
+            self._length = move(self.x, alpha, self.p, moving, beta, z)
         if self.precondition is None and not self.restarts:
             self._recent.append((alpha[:1], beta[:1], self._going[:1]))
 

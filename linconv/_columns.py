@@ -89,13 +89,19 @@ def follow(p: Any, a: Any, z: Any) -> Any:
 
 def advance(x: Any, a: Any, p: Any, on: Any, s: Any, shift: float) -> Any:
     """Add ``a p`` to `x` as `add` does, then ``-shift x`` to `s`; return <s, s>."""
-    lines = _lines(x, p, s) if shift else []  # else `s` need not be written
-    if lines:
+    if lines := _lines(x, p, s):
         return _summed("advance", lines, x, a, shift)
     add(x, a, p, on)
-    if shift:
-        add(s, -shift, x)
+    add(s, -shift, x)
     return dots(s, s)
+
+
+def move(x: Any, a: Any, p: Any, on: Any, b: Any, z: Any) -> Any:
+    """Add ``a p`` to `x` as `add` does, then replace `p` by ``b p + z``; return <p, p>."""
+    if lines := _lines(x, p, z):
+        return _summed("move", lines, x, a, b)
+    add(x, a, p, on)
+    return follow(p, b, z)
 
 
 @functools.cache

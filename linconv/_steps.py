@@ -69,3 +69,17 @@ def advance(x, p, s, weights, shifts, sums, first, last):
             c[i] -= shifts[i] * a[i]
             sums[i] += c[i] * c[i]
         first += n
+
+
+@compiled
+def move(x, p, z, weights, factors, sums, first, last):
+    """Add weights p to x, replace p by factors p + z and add p^2 to sums; all as above."""
+    length = len(weights)
+    while first < last:
+        n = min(length, last - first)
+        a, b, c = x[first : first + n], p[first : first + n], z[first : first + n]
+        for i in range(n):
+            a[i] += weights[i] * b[i]
+            b[i] = factors[i] * b[i] + c[i]
+            sums[i] += b[i] * b[i]
+        first += n
