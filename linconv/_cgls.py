@@ -12,7 +12,18 @@ from typing import Any
 import numpy as np
 from scipy.linalg import eigvalsh_tridiagonal
 
-from linconv._columns import add, advance, copy, dots, fetch, follow, like, move, norms
+from linconv._columns import (
+    add,
+    advance,
+    copy,
+    dots,
+    fetch,
+    follow,
+    like,
+    move,
+    norms,
+    zeros_like,
+)
 from linconv._memory import Spare
 from linconv._squares import Squares
 
@@ -39,8 +50,7 @@ class Run:
         self.spare = Spare()
         residuals = squares.first_residuals()
         s = squares.pulled(residuals)
-        self.x = copy(s)
-        self.x[...] = 0
+        self.x = zeros_like(s)
         self.reference = norms(s)
         if squares.start is not None:
             self.x += squares.start

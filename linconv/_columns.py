@@ -21,6 +21,8 @@ from linconv import _arrays, _compiled, _memory
 
 # Numbers from which loops are compiled, and those that are worth a thread.
 _MANY, _GRAIN = 1 << 15, 1 << 18
+# Numbers that stay in a cache while they are looked at twice.
+_CACHED = 1 << 17
 # Numbers of weights and sums: they stay in the fastest cache.
 _PIECE = 1 << 10
 
@@ -139,6 +141,37 @@ def copy(x: Any) -> Any:
     return found
 
 
+def zeros_like(x: Any) -> Any:
+    """Return zeros in the memory order of `x`; NumPy's begin on a cache line."""
+    if not isinstance(x, np.ndarray):
+        found = copy(x)
+        found[...] = 0
+        return found
+    if x.flags.f_contiguous and not x.flags.c_contiguous:
+        return zeros_like(x.T).T
+    found = _memory.aligned(x.shape, x.dtype)
+    _by_rows(lambda part: part.fill(0), found)
+    return found
+
+
+def difference(x: Any, y: Any) -> Any:
+    """Return ``x - y``; in spare memory where some is in use."""
+    alike = all(isinstance(a, np.ndarray) and a.flags.c_contiguous for a in (x, y))
+    if not alike or x.dtype != y.dtype:
+        return x - y
+    found = _memory.empty(x.shape, x.dtype)
+    _by_rows(lambda out, a, b: np.subtract(a, b, out=out), found, x, y)
+    return found
+
+
+def multiply(x: Any, scale: Any) -> None:
+    """Multiply every column of `x` by its number."""
+    if isinstance(x, np.ndarray):
+        _by_rows(lambda part: np.multiply(part, scale, out=part), x)
+    else:
+        x *= scale
+
+
 def scaled(x: Any, dtype: Any, scale: Any) -> Any:
     """Return ``x / scale``; NumPy's side by side, where products share what they read."""
     if not isinstance(x, np.ndarray):
@@ -156,8 +189,19 @@ def peaks(x: Any) -> np.ndarray:
 
 
 def _peaks(x: np.ndarray) -> np.ndarray:
-    pieces = np.array_split(x, max(1, x.size // _MANY))  # small enough for the cache
-    return np.max([abs(piece).max(axis=0) for piece in pieces if len(piece)], axis=0)
+    pieces = np.array_split(x, max(1, x.size // _CACHED))
+    return np.max([_peak(piece) for piece in pieces if len(piece)], axis=0)
+
+
+def _peak(x: np.ndarray) -> np.ndarray:
+    """Return the largest magnitudes; several rows as one where that is a view."""
+    times = max(1, _PIECE // x.shape[1]) if x.flags.c_contiguous else 1
+    whole = len(x) // times * times
+    found = [abs(x[whole:]).max(axis=0, initial=0)]
+    if whole:
+        wide = abs(x[:whole].reshape(-1, times * x.shape[1])).max(axis=0)
+        found.append(wide.reshape(times, -1).max(axis=0))
+    return np.max(found, axis=0)
 
 
 def _by_rows(function: Callable[..., Any], *arrays: np.ndarray) -> list[Any]:

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from linconv import _arrays
-from linconv._columns import add, copy, dots, peaks, scaled
+from linconv._columns import add, copy, difference, dots, peaks, scaled
 from linconv.linop import aslinearoperator
 
 # Entries up to which the rank is looked up in the dense matrix: milliseconds.
@@ -109,7 +109,7 @@ class Squares:
     def residuals(self, x: Any) -> list[Any]:
         """Return ``t - L x`` of all operators."""
         pairs = zip(self.targets, self.images(x), strict=True)
-        return [-image if t is None else t - image for t, image in pairs]
+        return [-image if t is None else difference(t, image) for t, image in pairs]
 
     def first_residuals(self) -> list[Any]:
         """Return the residuals at x = 0, without a product."""

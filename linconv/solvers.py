@@ -19,7 +19,7 @@ import numpy as np
 from scipy.sparse.linalg import splu
 
 from linconv._cgls import Run
-from linconv._columns import host, norms
+from linconv._columns import difference, host, multiply, norms
 from linconv._options import at_least
 from linconv._squares import Squares
 from linconv.linop import Identity, LinearOperator, aslinearoperator
@@ -290,11 +290,11 @@ def _refused(squares: Squares) -> Solution:
 def _solution(squares: Squares, run: Run) -> Solution:
     with run.spare.in_use():
         image = squares.operators[0][1].matmat(run.x)
-    residual = norms(squares.targets[0] - image)
+        residual = norms(difference(squares.targets[0], image))
     converged = run.stopped and not run.trouble
     norm: Any = residual * host(squares.scale)
     if squares.k == 1:
         norm = float(norm[0])
-    run.x *= squares.scale
+    multiply(run.x, squares.scale)
     x = squares.shaped(run.x)
     return Solution(x, converged, run.iterations, norm, run.message(residual))

@@ -59,7 +59,7 @@ def assert_squares(got, x):
 @pytest.mark.parametrize("orders", [*ORDERS, ("F", "C")])
 @pytest.mark.parametrize("shape", SHAPES)
 @pytest.mark.parametrize("threads", [1, 3])
-@pytest.mark.parametrize("shift", [0, 0.75])
+@pytest.mark.parametrize("shift", [0.25, 0.75])
 def test_a_step_and_what_it_gives_the_gradient(
     shift, shape, orders, dtype, threads, monkeypatch
 ):
@@ -72,6 +72,39 @@ def test_a_step_and_what_it_gives_the_gradient(
     np.testing.assert_allclose(x, moved, rtol=0, atol=40 * eps)
     np.testing.assert_allclose(s, gradient, rtol=0, atol=40 * eps)
     assert_squares(squares, s)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("orders", [*ORDERS, ("F", "C")])
+@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize("threads", [1, 3])
+def test_the_solution_moves_and_then_the_direction(shape, orders, dtype, threads, monkeypatch):
+    monkeypatch.setattr(_arrays, "workers", lambda work, grain: threads)
+    x, p, z = pair(shape, dtype, (orders[0], *orders))
+    a, b = np.linspace(-1, 2, shape[1]), np.linspace(0.5, 1.5, shape[1])
+    moved, turned = x + a * p, b * p + z
+    squares = _columns.move(x, a, p, True, b, z)
+    eps = np.finfo(dtype).eps
+    np.testing.assert_allclose(x, moved, rtol=0, atol=40 * eps)
+    np.testing.assert_allclose(p, turned, rtol=0, atol=40 * eps)
+    assert_squares(squares, p)
+
+
+@pytest.mark.parametrize("orders", [*ORDERS, ("F", "F")])
+@pytest.mark.parametrize("threads", [1, 3])
+@pytest.mark.parametrize("shape", SHAPES)
+def test_columns_are_blanked_subtracted_and_multiplied(shape, threads, orders, monkeypatch):
+    monkeypatch.setattr(_arrays, "workers", lambda work, grain: threads)
+    x, y = pair(shape, "float64", orders)
+    np.testing.assert_array_equal(_columns.difference(x, y), x - y)
+    x[0, 0] = np.nan
+    blank = _columns.zeros_like(x)
+    assert not blank.any()
+    assert blank.flags.c_contiguous == x.flags.c_contiguous
+    scale = 2.0 ** np.arange(shape[1])
+    right = y * scale
+    _columns.multiply(y, scale)
+    np.testing.assert_array_equal(y, right)
 
 
 def test_without_numba_there_are_plain_expressions(monkeypatch):
