@@ -1,7 +1,7 @@
 """Products of a stored CSR matrix with dense vectors: right dtype, several threads.
 
-May import _arrays, _compiled.  The matrix is never cast whole: vectors are cast to its
-dtype, a complex vector meets a real matrix as two real columns, and where the
+May import _arrays, _compiled, _memory.  The matrix is never cast whole: vectors are cast
+to its dtype, a complex vector meets a real matrix as two real columns, and where the
 result needs a wider dtype than the matrix has, blocks of rows are cast in turn.
 """
 
@@ -14,13 +14,13 @@ from functools import partial
 
 import numpy as np
 
-from linconv import _arrays, _compiled
+from linconv import _arrays, _compiled, _memory
 from linconv._arrays import CsrArray
 
 # Nonzeros cast at a time when the vector is wider than the matrix: stays in the cache.
 _CAST = 1 << 18
 # Columns and multiplications from which loops are compiled for them, with Numba.
-_WIDE, _MANY = 5, 1 << 24
+_WIDE, _MANY = 5, 1 << 20
 _COMPILED = "fdFD"
 # Multiplications worth a thread: two threads lost at 2.4e6 nonzeros and won at 2e7.
 _GRAIN = 1 << 22
@@ -99,9 +99,11 @@ def _wide_product(
     arrays = matrix.indptr, matrix.indices, matrix.data, x.ravel()
     size, width = matrix.shape[transposed] * b, np.uint64(b)
     if transposed:
-        loop, results = loops.add_transposed, [np.zeros(size, x.dtype) for _ in pieces]
+        loop, results = loops.add_transposed, [_memory.empty((size,), x.dtype) for _ in pieces]
+        for y in results:
+            y.fill(0)
     else:
-        loop, results = loops.rows_product, [np.empty(size, x.dtype)] * len(pieces)
+        loop, results = loops.rows_product, [_memory.empty((size,), x.dtype)] * len(pieces)
     tasks = [
         partial(loop, *arrays, y, width, *piece)
         for y, piece in zip(results, pieces, strict=True)

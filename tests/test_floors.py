@@ -21,6 +21,7 @@ FLOORS = {
     "_stored": 1,
     "_gpu_assembly": 1,
     "_compiled": 0,
+    "_vectors": 0,
     "_wide": 1,
     "_products": 1,
     "_map": 1,

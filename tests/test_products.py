@@ -185,6 +185,18 @@ def test_many_columns_without_numba_are_scipys(monkeypatch):
     np.testing.assert_allclose(_products.forward(M, x), M.toarray() @ x)
 
 
+@pytest.mark.parametrize("dtype", ["float32", "complex128"])
+def test_wide_products_read_long_indices(monkeypatch, dtype):
+    monkeypatch.setattr(_products, "_MANY", 0)
+    rng = np.random.default_rng(31)
+    dense = rng.integers(-3, 4, (12, 9)).astype(dtype)
+    M = scipy.sparse.csr_array(dense)
+    M.indices, M.indptr = M.indices.astype(np.int64), M.indptr.astype(np.int64)
+    x, y = (rng.integers(-9, 10, (n, 10)).astype(dtype) for n in (9, 12))
+    np.testing.assert_array_equal(_products.forward(M, x), dense @ x)
+    np.testing.assert_array_equal(_products.adjoint(M, y), dense.conj().T @ y)
+
+
 def test_an_empty_row_stays_zero_in_wide_products(monkeypatch):
     monkeypatch.setattr(_products, "_MANY", 0)
     M = scipy.sparse.csr_array(np.array([[0.0, 2, 0], [0, 0, 0], [1, 0, 3]]))

@@ -13,8 +13,8 @@ from __future__ import annotations
 import numpy as np
 
 from linconv._compiled import compiled as _compile
+from linconv._vectors import widest as _widest
 from linconv.methods._blocks import add_block, block_size
-from linconv.methods._blocks import widest as _widest
 from linconv.methods.boxes import SHORT
 
 # Results that are added up together: they and what they read stay in the fastest cache.

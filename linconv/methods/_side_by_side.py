@@ -13,8 +13,8 @@ from __future__ import annotations
 import numpy as np
 
 from linconv._compiled import compiled as _compile
+from linconv._vectors import widest as _widest
 from linconv.methods._blocks import add1, add4, add12
-from linconv.methods._blocks import widest as _widest
 from linconv.methods._loops import combo_at, line_at
 
 _0, _1, _4, _12 = (np.uint64(i) for i in (0, 1, 4, 12))
