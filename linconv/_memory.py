@@ -64,9 +64,14 @@ _current: ContextVar[Spare | None] = ContextVar("linconv_spare", default=None)
 
 
 def empty(shape: tuple[int, ...], dtype: Any) -> np.ndarray:
-    """Return an array that may hold anything, in spare memory where some is in use."""
+    """Return an array that may hold anything, in spare memory where some is in use.
+
+    It begins on a cache line if it is large or memory is used again.
+    """
     spare = _current.get()
-    return np.empty(shape, dtype) if spare is None else aligned(shape, dtype, spare)
+    if spare is None and math.prod(shape) * np.dtype(dtype).itemsize < _LARGE:
+        return np.empty(shape, dtype)
+    return aligned(shape, dtype, spare)
 
 
 def aligned(shape: tuple[int, ...], dtype: Any, spare: Spare | None = None) -> np.ndarray:

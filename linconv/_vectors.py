@@ -10,6 +10,7 @@ from typing import Any
 
 from llvmlite import ir
 from numba import types
+from numba.core import cgutils
 from numba.extending import intrinsic
 
 REAL = types.float32, types.float64
@@ -57,9 +58,21 @@ class Vectors:
         """Return the vector at a pointer to anything."""
         return self.builder.load(self._as_vector(pointer), align=self.size)
 
-    def store(self, vector: Any, pointer: Any) -> None:
-        """Write a vector to a pointer to anything."""
-        self.builder.store(vector, self._as_vector(pointer), align=self.size)
+    def store(self, vector: Any, pointer: Any, *, past: bool = False) -> None:
+        """Write a vector to a pointer to anything; `past` the caches, where vectors begin."""
+        align = self.lanes * self.size if past else self.size
+        written = self.builder.store(vector, self._as_vector(pointer), align=align)
+        if past:
+            one = ir.Constant(ir.IntType(32), 1)
+            written.set_metadata("nontemporal", self.builder.module.add_metadata([one]))
+
+    def prefetch(self, pointer: Any) -> None:
+        """Ask for what a pointer points to, which may be nothing, to be read soon."""
+        b, byte, number = self.builder, ir.IntType(8).as_pointer(), ir.IntType(32)
+        kind = ir.FunctionType(ir.VoidType(), [byte, number, number, number])
+        function = cgutils.get_or_insert_function(b.module, kind, "llvm.prefetch.p0")
+        read, second_cache, data = (ir.Constant(number, n) for n in (0, 2, 1))
+        b.call(function, [b.bitcast(pointer, byte), read, second_cache, data])
 
     def weights(self, pointer: Any, parts: int) -> tuple[Any, ...]:
         """Return what samples are multiplied by, and what they are once `turned`.
@@ -110,4 +123,15 @@ class Vectors:
         return self.builder.bitcast(pointer, self.vector.as_pointer())
 
 
+def _settled(typing: Any) -> Any:
+    """Wait until what was written past the caches can be seen by all threads."""
+
+    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        builder.fence("seq_cst")
+        return context.get_dummy_value()
+
+    return types.void(), generate
+
+
 widest: Any = intrinsic(_widest)
+settle: Any = intrinsic(_settled)

@@ -44,12 +44,14 @@ def test_memory_is_used_again_when_the_last_view_is_gone():
         assert address(empty((1 << 16, 3), float)) != where  # another size
 
 
-def test_without_spare_memory_in_use_arrays_are_numpys():
-    assert empty(LARGE, float).base is None
-    spare = Spare()
+def test_without_spare_memory_in_use_small_arrays_are_numpys_and_large_ones_on_cache_lines():
+    spare, found = Spare(), []
     with pytest.raises(KeyError), spare.in_use():
-        raise KeyError
-    assert empty(LARGE, float).base is None
+        raise KeyError(found.append(address(empty(LARGE, float))))
+    assert empty((9, 3), float).base is None
+    large = empty(LARGE, float)
+    assert address(large) % 64 == 0
+    assert address(large) not in found  # which the spare memory keeps
 
 
 def test_arrays_survive_the_spare_memory_they_came_from():

@@ -16,9 +16,9 @@ import pytest
 import scipy.signal
 
 import linconv
-from linconv import _arrays, methods
+from linconv import _arrays, _memory, methods
 from linconv.geometry import Axis, Boundary, Geometry
-from linconv.methods import boxes, cost, padding
+from linconv.methods import boxes, cost, direct, padding
 from linconv.methods.columns import Rows
 from linconv.testing import assert_adjoint
 
@@ -150,6 +150,38 @@ def test_columns_side_by_side_have_the_bits_of_each_alone(n, columns, dtype):
     np.testing.assert_array_equal(A @ X, alone)
     alone = np.stack([A.rmatvec(x) for x in X.T], axis=1)
     np.testing.assert_array_equal(A.rmatmat(X), alone)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64", "complex64", "complex128"])
+@pytest.mark.parametrize("columns", [8, 16, 24])
+@pytest.mark.parametrize(
+    ("k", "n", "options"),
+    [
+        ((5, 3), (1, 17), {"padding": "same", "boundary": "symmetric"}),
+        ((5, 3), (13, 61), {"padding": "same", "boundary": "symmetric"}),
+        ((3, 2, 4, 3), (2, 9, 40), {"padding": 1, "stride": 2}),
+        ((2, 9), (5, 70), {"padding": (0, -3), "dilation": (1, 2)}),
+        ((9,), (300,), {"padding": "full"}),
+    ],
+)
+def test_results_that_no_cache_holds_are_the_same(k, n, options, columns, dtype, monkeypatch):
+    """They are written past the caches; here all are, as if caches held nothing."""
+    monkeypatch.setattr(direct, "_CACHED", 0)
+    monkeypatch.setattr(_memory, "_LARGE", 0)
+    monkeypatch.setattr(_arrays, "workers", lambda work, grain: 2)
+    rng = np.random.default_rng(columns)
+    A = linconv.Conv(np.round(3 * values(rng, k, dtype)), n, method="direct", **options)
+    matrix = A.toarray()
+    X = np.round(3 * values(rng, (A.shape[1], columns), dtype))
+    Y = np.round(3 * values(rng, (A.shape[0], columns), dtype))
+    kinds = []
+    kind = direct._kind
+    monkeypatch.setattr(direct, "_kind", lambda y: kinds.append(kind(y)) or kinds[-1])
+    np.testing.assert_array_equal(A @ X, matrix @ X)
+    np.testing.assert_array_equal(A.rmatmat(Y), matrix.conj().T @ Y)
+    row = columns * np.dtype(dtype).itemsize
+    right = boxes.Vector.NARROW if row < 64 else boxes.Vector.PAST
+    assert kinds == [boxes.Vector.WIDE if row % 64 and row > 64 else right] * 2
 
 
 @pytest.mark.parametrize("method", METHODS)

@@ -6,6 +6,7 @@ added up by all taps before it is stored, which Numba cannot be told in Python.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from llvmlite import ir
@@ -13,7 +14,7 @@ from numba import types
 from numba.extending import intrinsic
 
 from linconv._vectors import COMPLEX, REAL, Vectors, ask_for_widest, pointers
-from linconv.methods.boxes import SHARING
+from linconv.methods.boxes import SHARING, Vector
 
 # Bytes of a vector; where the processor's are shorter, LLVM cuts it up.
 WIDE, NARROW = 64, 32
@@ -55,11 +56,14 @@ class _Block(Vectors):
         super().__init__(builder, number, nbytes, size)
         self.many = many
 
-    def add(self, x: Any, y: Any, steps: tuple[Any, Any], taps: Taps) -> None:
+    def add(
+        self, x: Any, y: Any, steps: tuple[Any, Any], taps: Taps, past: Any = None
+    ) -> None:
         """Write y[v] = sum_t values[row + t] x[offsets[t] + v] for the vectors v.
 
         `x` and `y` point to the first, `steps` are how far they are apart.  For complex
-        values the vectors hold real and imaginary parts in turn.
+        values the vectors hold real and imaginary parts in turn.  `past` may be a flag:
+        whether to write past the caches.
         """
         b, before = self.builder, self.builder.block
         head, begin, end = (self.new_block(name) for name in ("tap", "begin", "store"))
@@ -91,9 +95,18 @@ class _Block(Vectors):
             tap.add_incoming(b.add(tap, ir.Constant(self.word, n)), block)
             b.branch(head)
         b.position_at_end(end)
+        if past is None:
+            self._write(sums, y, steps[1], past=False)
+            return
+        with b.if_else(past) as cases:
+            for case, each in zip(cases, (True, False), strict=True):
+                with case:
+                    self._write(sums, y, steps[1], past=each)
+
+    def _write(self, sums: list[Any], y: Any, step: Any, *, past: bool) -> None:
         for total in sums:
-            self.store(total, y)
-            y = b.gep(y, [steps[1]])
+            self.store(total, y, past=past)
+            y = self.builder.gep(y, [step])
 
     def _summed(
         self, sums: list[Any], read: Any, step: Any, weights: list[tuple[Any, ...]]
@@ -142,6 +155,26 @@ def _add_block(
     return types.void(x, y, offsets, values, s, at, row, t, stop), generate
 
 
+def _write_kind(
+    builder: Any,
+    make: Callable[[int], _Block],
+    kind: Any,
+    places: tuple[Any, Any],
+    steps: tuple[Any, Any],
+    taps: Taps,
+) -> None:
+    """Write a block of vectors of a `boxes.Vector` kind; `make` returns one of its width."""
+    narrow, past = (
+        builder.icmp_unsigned("==", kind, ir.Constant(ir.IntType(64), each))
+        for each in (Vector.NARROW, Vector.PAST)
+    )
+    with builder.if_else(narrow) as (first, second):
+        with first:
+            make(NARROW).add(*places, steps, taps)
+        with second:
+            make(WIDE).add(*places, steps, taps, past)
+
+
 def _vectors_adder(many: int) -> Any:
     """Return an intrinsic that adds up `many` vectors that may lie apart."""
 
@@ -159,34 +192,47 @@ def _vectors_adder(many: int) -> Any:
         row: Any,
         t: Any,
         stop: Any,
-        wide: Any,
+        kind: Any,
     ) -> Any:
         """y[at + v step] = sum_t values[row + t] x[s + offsets[t] + v advance].
 
-        x and y are real; for complex values they hold both parts in turn.  Vectors are
-        wide, or half as wide.
+        x and y are real; for complex values they hold both parts in turn.  Vectors are of
+        a `boxes.Vector` kind.
         """
 
         def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
             ask_for_widest(builder)
             source, target, *tables = pointers(context, builder, signature, args, 5)
             number, size = context.get_data_type(y.dtype), y.dtype.bitwidth // 8
-            begin, to = builder.gep(source, [args[5]]), builder.gep(target, [args[6]])
+            places = builder.gep(source, [args[5]]), builder.gep(target, [args[6]])
             parts = 2 if values.dtype in COMPLEX else 1
             taps = Taps(*tables[:2], *args[9:12], shared=tables[2], parts=parts)
-            with builder.if_else(args[12]) as cases:
-                for case, nbytes in zip(cases, (WIDE, NARROW), strict=True):
-                    with case:
-                        block = _Block(builder, number, nbytes, size, many)
-                        block.add(begin, to, (args[7], args[8]), taps)
+
+            def make(nbytes: int) -> _Block:
+                return _Block(builder, number, nbytes, size, many)
+
+            _write_kind(builder, make, args[12], places, (args[7], args[8]), taps)
             return context.get_dummy_value()
 
         arrays, numbers = (x, y, offsets, values, shared), (s, at, advance, step, row, t, stop)
-        return types.void(*arrays, *numbers, wide), generate
+        return types.void(*arrays, *numbers, kind), generate
 
     return intrinsic(add)
 
 
+def _prefetched(typing: Any, x: Any, at: Any) -> Any:
+    """Ask for x[at], which need not exist, to be read soon."""
+
+    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        (source,) = pointers(context, builder, signature, args, 1)
+        number, size = context.get_data_type(x.dtype), x.dtype.bitwidth // 8
+        Vectors(builder, number, WIDE, size).prefetch(builder.gep(source, [args[1]]))
+        return context.get_dummy_value()
+
+    return types.void(x, at), generate
+
+
+prefetch: Any = intrinsic(_prefetched)
 block_size: Any = intrinsic(_block_size)
 add_block: Any = intrinsic(_add_block)
 add12, add4, add1 = (_vectors_adder(many) for many in (12, 4, 1))

@@ -13,18 +13,26 @@ from __future__ import annotations
 import numpy as np
 
 from linconv._compiled import compiled as _compile
+from linconv._vectors import settle
 from linconv._vectors import widest as _widest
-from linconv.methods._blocks import add1, add4, add12
+from linconv.methods._blocks import add1, add4, add12, prefetch
 from linconv.methods._loops import combo_at, line_at
+from linconv.methods.boxes import Vector
 
 _0, _1, _4, _12 = (np.uint64(i) for i in (0, 1, 4, 12))
 # Lines that are computed together: results at edges take their blocks across them.
 _LINES = np.uint64(48)
+_PAST = np.uint64(Vector.PAST)
 
 
 @_compile
-def _vectors(x, y, offsets, values, shared, s, at, advance, step, row, t, stop, n, wide):
-    """Compute `n` results of all columns of a vector; the last block does some again."""
+def _vectors(
+    x, y, offsets, values, shared, s, at, advance, step, row, t, stop, n, kind, below
+):
+    """Compute `n` results of all columns of a vector; the last block does some again.
+
+    `below` is how far what the next line is the first to read lies from here.
+    """
     _widest()
     size = _12 if n >= _12 else (_4 if n >= _4 else _1)
     done = _0
@@ -32,25 +40,30 @@ def _vectors(x, y, offsets, values, shared, s, at, advance, step, row, t, stop, 
         i = min(done, n - size)
         a, b = s + advance * i, at + step * i
         if size == _12:
-            add12(x, y, offsets, values, shared, a, b, advance, step, row, t, stop, wide)
+            if kind == _PAST and below > _0:
+                for v in range(_12):
+                    prefetch(x, a + below + advance * v)
+            add12(x, y, offsets, values, shared, a, b, advance, step, row, t, stop, kind)
         elif size == _4:
-            add4(x, y, offsets, values, shared, a, b, advance, step, row, t, stop, wide)
+            add4(x, y, offsets, values, shared, a, b, advance, step, row, t, stop, kind)
         else:
-            add1(x, y, offsets, values, shared, a, b, advance, step, row, t, stop, wide)
+            add1(x, y, offsets, values, shared, a, b, advance, step, row, t, stop, kind)
         done += size
 
 
 @_compile
-def _strip(x, y, offsets, values, shared, s, at, advance, step, row, t, stop, n, columns):
+def _strip(
+    x, y, offsets, values, shared, s, at, advance, step, row, t, stop, n, columns, below
+):
     """Compute `n` results of all columns; the last vector does some columns again."""
     _widest()
-    b, lanes, wide = columns
+    b, lanes, kind = columns
     done = _0
     while done < b:
         c = min(done, b - lanes)
         _vectors(
             x, y, offsets, values, shared,
-            s + c, at + c, advance, step, row, t, stop, n, wide,
+            s + c, at + c, advance, step, row, t, stop, n, kind, below,
         )  # fmt: skip
         done += lanes
 
@@ -67,16 +80,17 @@ def _block(x, start, y, at, combo, q, runs, offsets, values, shared, alone, row,
         if count >= _12 or count >= q:
             for line in range(q):
                 s, place = begin + line * pitch, to + line * spacing
+                below = pitch + offsets[stop - _1] if stop > t else _0
                 _strip(
                     x, y, offsets, values, shared,
-                    s, place, advance, step, row, t, stop, count, columns,
+                    s, place, advance, step, row, t, stop, count, columns, below,
                 )  # fmt: skip
         else:
             for i in range(count):
                 s, place = begin + i * advance, to + i * step
                 _strip(
                     x, y, offsets, values, alone,
-                    s, place, pitch, spacing, row, t, stop, q, columns,
+                    s, place, pitch, spacing, row, t, stop, q, columns, _0,
                 )  # fmt: skip
 
 
@@ -99,7 +113,7 @@ def _lines(
 def gather(x, y, tables, values, sizes, columns, first, last):
     """Compute lines first..last-1 of all channels; see `boxes.side_by_side`.
 
-    columns: how many there are, how many are in a vector, whether vectors are wide.
+    columns: how many there are, how many are in a vector, which kind of vectors.
     """
     _widest()
     combos, runs, offsets, shared, alone = tables
@@ -125,3 +139,4 @@ def gather(x, y, tables, values, sizes, columns, first, last):
             columns,
         )
         first += count
+    settle()

@@ -7,6 +7,7 @@ runs in each.  The integers depend on the geometry alone; `Plan.values` adds a k
 
 from __future__ import annotations
 
+import enum
 import functools
 import itertools
 import math
@@ -32,6 +33,16 @@ _TOGETHER = 1 << 11
 SHARING = 9
 # Results of a piece of a line.
 _PIECE = 1 << 13
+
+
+class Vector(enum.IntEnum):
+    """Vectors of columns that lie side by side: half as wide as can be, or wide.
+
+    Wide ones of results that no cache holds are written past the caches, where each would
+    be read before it is written.
+    """
+
+    NARROW, WIDE, PAST = range(3)
 
 
 @dataclass(frozen=True)

@@ -24,6 +24,8 @@ _GRAIN = 1 << 19
 _FASTER = 4
 # Bytes of a vector of columns that lie side by side; fewer columns are turned into rows.
 _NARROW, _WIDE = 32, 64
+# Bytes of results that are gone from the caches before anybody reads them.
+_CACHED = 1 << 25
 
 
 def why_not(geometry: Geometry, dtype: np.dtype) -> str:
@@ -158,17 +160,28 @@ def _gathered_columns(plan: boxes.Plan, values: np.ndarray, columns: np.ndarray)
     from linconv.methods import _side_by_side  # it imports Numba, which takes a while
 
     b, size = columns.shape[1], columns.itemsize
-    wide = b * size >= _WIDE
-    shape = tuple(np.uint64(n) for n in (b, (_WIDE if wide else _NARROW) // size))
     lines, channels, group, plane_in, plane_out = plan.sizes
     results = _memory.empty((int(channels * plane_out), b), columns.dtype)
+    kind = _kind(results)
+    lanes = (_NARROW if kind == boxes.Vector.NARROW else _WIDE) // size
+    shape = np.uint64(b), np.uint64(lanes)
     sizes = lines, group, plane_in * shape[0], plane_out * shape[0]
     tables = boxes.side_by_side(plan.geometry, plan.transposed, b)
-    rest = tables, values.ravel(), sizes, (*shape, wide)
+    rest = tables, values.ravel(), sizes, (*shape, np.uint64(kind))
     function = partial(_side_by_side.gather, columns.ravel(), results.ravel(), *rest)
     work = results.size * _taps_each(plan, values) // _FASTER
     _share(function, int(lines * channels), work)
     return results
+
+
+def _kind(results: np.ndarray) -> boxes.Vector:
+    """Return how results of columns side by side are written."""
+    row = results.shape[1] * results.itemsize
+    if row < _WIDE:
+        return boxes.Vector.NARROW
+    whole = row % _WIDE == 0 and results.ctypes.data % _WIDE == 0
+    large = results.nbytes >= _CACHED
+    return boxes.Vector.PAST if whole and large else boxes.Vector.WIDE
 
 
 def _gather(

@@ -126,7 +126,14 @@ def precondition(n: int) -> None:
 def eight(n: int, rounds: int) -> None:
     """Eight right-hand sides at once, in units of one."""
     print("| image | method | one, s | eight, s | ratio |\n|---|---|---|---|---|")
-    for size, method in ((n // 2, "sparse"), (64, "auto"), (n // 2, "auto")):
+    stored = [(n // 8, "sparse"), (n // 4, "sparse"), (n // 2, "sparse")]
+    for size, method in [
+        *stored,
+        (64, "auto"),
+        (n // 4, "auto"),
+        (n // 2, "auto"),
+        (n, "auto"),
+    ]:
         A, b = blurred(size, method=method)
         B = b[:, None] * np.linspace(1, 2, 8)
         calls = {"1": functools.partial(ours, A, b), "8": functools.partial(ours, A, B)}
