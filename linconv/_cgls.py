@@ -96,16 +96,12 @@ class Run:
         self._subtract(alpha, images, moving)
         before = self.gamma
         s = squares.pulled(self.residuals)
-        if squares.shift:
-            square = advance(self.x, alpha, self.p, moving, s, squares.shift)
-        else:
-            square = dots(s, s)
+        step, shift = (self.x, alpha, self.p, moving), squares.shift
+        square = advance(*step, s, shift) if shift else dots(s, s)
         z = self._judge(s, square)
         beta = self.gamma / (before + (before == 0))
-        if squares.shift:
-            self._length = follow(self.p, beta, z)
-        else:  # both at once read p once only
-            self._length = move(self.x, alpha, self.p, moving, beta, z)
+        # What the gradient does not ask for waits until p changes, so that p is read once.
+        self._length = follow(self.p, beta, z) if shift else move(*step, beta, z)
         if self.precondition is None and not self.restarts:
             self._recent.append((alpha[:1], beta[:1], self._going[:1]))
 
