@@ -49,7 +49,7 @@ class Run:
         self._recent: list[tuple[Any, Any, Any]] = []  # those that were not looked at yet
         self.spare = Spare()
         residuals = squares.first_residuals()
-        s = squares.pulled(residuals)
+        s, _ = squares.pulled(residuals)
         self.x = zeros_like(s)
         self.reference = norms(s)
         if squares.start is not None:
@@ -82,9 +82,8 @@ class Run:
 
     def _step(self) -> None:
         squares, xp = self.squares, self.squares.xp
-        images = squares.images(self.p)
         length = self._length
-        energy = squares.energy(images, length)
+        images, energy = squares.images_and_energy(self.p, length)
         ratio = energy / (length + (length == 0))
         self._square = xp.fmax(self._square, ratio.max())
         self._last = xp.where(self._going, self.iterations, self._last)
@@ -95,9 +94,12 @@ class Run:
         moving = self._going
         self._subtract(alpha, images, moving)
         before = self.gamma
-        s = squares.pulled(self.residuals)
+        s, square = squares.pulled(self.residuals)
         step, shift = (self.x, alpha, self.p, moving), squares.shift
-        square = advance(*step, s, shift) if shift else dots(s, s)
+        if shift:
+            square = advance(*step, s, shift)
+        elif square is None:
+            square = dots(s, s)
         z = self._judge(s, square)
         beta = self.gamma / (before + (before == 0))
         # What the gradient does not ask for waits until p changes, so that p is read once.

@@ -120,25 +120,29 @@ class Squares:
 
     def gradient(self, residuals: list[Any], x: Any) -> Any:
         """Return ``sum w L^H r - damp^2 x``: minus half the gradient of the sum."""
-        total = self.pulled(residuals)
+        total, _ = self.pulled(residuals)
         if self.shift:
             add(total, -self.shift, x)
         return total
 
-    def pulled(self, residuals: list[Any]) -> Any:
-        """Return ``sum w L^H r``."""
+    def pulled(self, residuals: list[Any]) -> tuple[Any, Any]:
+        """Return ``s = sum w L^H r`` and <s, s>; None for that which `gradient` changes."""
         (_, A), *others = self.operators
+        if not others and not self.shift:
+            return _squared(A, residuals[0], adjoint=True)
         total = A.rmatmat(residuals[0])
         for (w, L), r in zip(others, residuals[1:], strict=True):
             add(total, w, L.rmatmat(r))
-        return total
+        return total, None if self.shift else dots(total, total)
 
-    def energy(self, images: list[Any], length: Any) -> Any:
-        """Return ``sum w |L p|^2 + damp^2 |p|^2`` of every column; `length` is |p|^2."""
-        total = self.shift * length
-        for (w, _), q in zip(self.operators, images, strict=True):
-            total = total + w * dots(q, q)
-        return total
+    def images_and_energy(self, p: Any, length: Any) -> tuple[list[Any], Any]:
+        """Return `images` and ``sum w |L p|^2 + damp^2 |p|^2``; `length` is |p|^2."""
+        total, images = self.shift * length, []
+        for w, L in self.operators:
+            image, square = _squared(L, p, adjoint=False)
+            total = total + w * (dots(image, image) if square is None else square)
+            images.append(image)
+        return images, total
 
     def rank(self) -> int | None:
         """Return the rank of all operators above one another, of small ones only."""
@@ -148,6 +152,13 @@ class Squares:
         parts = [math.sqrt(w) * L.toarray() for w, L in self.operators]
         matrix = np.concatenate(parts)
         return int(np.linalg.matrix_rank(matrix)) if np.isfinite(matrix).all() else None
+
+
+def _squared(L: Any, x: Any, *, adjoint: bool) -> tuple[Any, Any]:
+    """Return L x, or L^H x, and the squared norms of its columns if the product knew them."""
+    if hasattr(L, "_squared"):
+        return L._squared(x, adjoint=adjoint)
+    return (L.rmatmat if adjoint else L.matmat)(x), None
 
 
 class _Device:

@@ -385,6 +385,13 @@ class Conv(LinearOperator):
     def _rmatmat(self, X: np.ndarray) -> np.ndarray:
         return self._able(X).adjoint(X)
 
+    def _squared(self, X: np.ndarray, *, adjoint: bool) -> tuple[np.ndarray, Any]:
+        """Return A X, or A^H X, and the squared norms of its columns if they cost nothing."""
+        method = self._able(X)
+        if isinstance(method, methods.Squaring):
+            return method.squared(X, adjoint=adjoint)
+        return (method.adjoint if adjoint else method.forward)(X), None
+
     def _able(self, X: np.ndarray) -> methods.Method:
         """Return the method, or the matrix for a product of a dtype that it lacks."""
         known = self._engine.dtypes

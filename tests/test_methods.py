@@ -184,6 +184,57 @@ def test_results_that_no_cache_holds_are_the_same(k, n, options, columns, dtype,
     assert kinds == [boxes.Vector.WIDE if row % 64 and row > 64 else right] * 2
 
 
+@pytest.mark.parametrize("dtype", ["float32", "float64", "complex64", "complex128"])
+@pytest.mark.parametrize("columns", [1, 4, 8, 11, 16])
+@pytest.mark.parametrize("threads", [1, 3])
+@pytest.mark.parametrize(
+    ("k", "n", "options"),
+    [
+        ((5, 3), (13, 61), {"padding": "same", "boundary": "symmetric"}),
+        ((3, 2, 4, 3), (2, 9, 40), {"padding": 1, "stride": 2}),
+        ((2, 3, 2), (5, 9, 6), {"padding": (0, -2, 1), "dilation": (1, 2, 1)}),
+        ((9,), (300,), {"padding": "full"}),
+        ((2,), (2,), {}),
+    ],
+)
+def test_a_product_knows_the_squares_of_its_results(
+    k, n, options, threads, columns, dtype, monkeypatch
+):
+    monkeypatch.setattr(_arrays, "workers", lambda work, grain: threads)
+    rng = np.random.default_rng(columns)
+    A = linconv.Conv(values(rng, k, dtype), n, method="direct", **options)
+    matrix = A.toarray()
+    for adjoint, M in ((False, matrix), (True, matrix.conj().T)):
+        X = values(rng, (M.shape[1], columns), dtype)
+        y, squares = A._squared(X, adjoint=adjoint)
+        np.testing.assert_array_equal(y, A.rmatmat(X) if adjoint else A @ X)
+        row = np.dtype(dtype).itemsize * columns
+        assert (squares is not None) == (row >= 32 and row % (64 if row >= 64 else 32) == 0)
+        if squares is not None:
+            right = (abs(y.astype(complex)) ** 2).sum(axis=0)
+            rtol = (4 + len(y)) * np.finfo(dtype).eps
+            np.testing.assert_allclose(squares, right, rtol=rtol)
+
+
+def test_squares_of_many_results_are_added_up_in_parts():
+    """Half a million squares of about 1, one by one, would lose hundreds of roundings."""
+    A = linconv.Conv(np.ones((1, 1), np.float32), (700, 750), method="direct")
+    X = np.random.default_rng(0).random((A.shape[1], 8), np.float32)
+    _, squares = A._squared(X, adjoint=False)
+    right = (X.astype(float) ** 2).sum(axis=0)
+    np.testing.assert_allclose(squares, right, rtol=20 * np.finfo(np.float32).eps)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_methods_that_know_no_squares_say_so(method):
+    needs(method)
+    A = linconv.Conv(np.ones(3), 9, method=method)
+    X = np.random.default_rng(0).standard_normal((A.shape[1], 2))
+    y, squares = A._squared(X, adjoint=False)
+    np.testing.assert_array_equal(y, A @ X)
+    assert squares is None
+
+
 @pytest.mark.parametrize("method", METHODS)
 @pytest.mark.parametrize("padding", [(-2, 3), (-1, 4), (3, -2), (4, -1), (-4, 5), (6, -4)])
 @pytest.mark.parametrize("boundary", ["zeros", "circular", ("reflect", "replicate")])

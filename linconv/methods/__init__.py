@@ -10,14 +10,14 @@ import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 from importlib import import_module
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 
 from linconv.geometry import Geometry
 from linconv.methods import cost
 
-__all__ = ["METHODS", "Choice", "Method", "choose"]
+__all__ = ["METHODS", "Choice", "Method", "Squaring", "choose"]
 
 
 class Method(Protocol):
@@ -40,6 +40,15 @@ class Method(Protocol):
 
     def with_kernel(self, kernel: np.ndarray) -> Method:
         """Return the same with another kernel; what the geometry decides is shared."""
+        ...
+
+
+@runtime_checkable
+class Squaring(Protocol):
+    """A method that may know the squared norms of what it computes."""
+
+    def squared(self, x: np.ndarray, *, adjoint: bool) -> tuple[np.ndarray, np.ndarray | None]:
+        """Return C x, or C^H x, and <y, y> of its columns, or None."""
         ...
 
 

@@ -58,8 +58,8 @@ class _Block(Vectors):
 
     def add(
         self, x: Any, y: Any, steps: tuple[Any, Any], taps: Taps, past: Any = None
-    ) -> None:
-        """Write y[v] = sum_t values[row + t] x[offsets[t] + v] for the vectors v.
+    ) -> list[Any]:
+        """Write y[v] = sum_t values[row + t] x[offsets[t] + v] for the vectors v; return them.
 
         `x` and `y` point to the first, `steps` are how far they are apart.  For complex
         values the vectors hold real and imaginary parts in turn.  `past` may be a flag:
@@ -97,11 +97,30 @@ class _Block(Vectors):
         b.position_at_end(end)
         if past is None:
             self._write(sums, y, steps[1], past=False)
-            return
+            return sums
         with b.if_else(past) as cases:
             for case, each in zip(cases, (True, False), strict=True):
                 with case:
                     self._write(sums, y, steps[1], past=each)
+        return sums
+
+    def add_squares(self, sums: list[Any], squares: Any, counted: Any) -> None:
+        """Add squares of sums to the vector at `squares`, but of the first `counted` sums."""
+        b, whole = self.builder, ir.Constant(self.word, 0)
+        with b.if_else(b.icmp_unsigned("==", counted, whole)) as (all_of_them, some):
+            with all_of_them:
+                self._add_squares(sums, squares)
+            with some, b.if_then(b.icmp_unsigned("<", counted, self.word(self.many))):
+                new = (b.icmp_unsigned("<=", counted, self.word(v)) for v in range(self.many))
+                pairs = zip(new, sums, strict=True)
+                self._add_squares([b.select(*p, self.constant(0.0)) for p in pairs], squares)
+
+    def _add_squares(self, sums: list[Any], squares: Any) -> None:
+        """Add all squares, in two sums: one would wait for each addition."""
+        halves = [self.load(squares), self.constant(0.0)]
+        for v, each in enumerate(sums):
+            halves[v % 2] = self.plus(halves[v % 2], (each,), (each,))
+        self.store(self.builder.fadd(*halves), squares)
 
     def _write(self, sums: list[Any], y: Any, step: Any, *, past: bool) -> None:
         for total in sums:
@@ -162,47 +181,39 @@ def _write_kind(
     places: tuple[Any, Any],
     steps: tuple[Any, Any],
     taps: Taps,
+    squares: tuple[Any, Any],
 ) -> None:
     """Write a block of vectors of a `boxes.Vector` kind; `make` returns one of its width."""
     narrow, past = (
         builder.icmp_unsigned("==", kind, ir.Constant(ir.IntType(64), each))
         for each in (Vector.NARROW, Vector.PAST)
     )
-    with builder.if_else(narrow) as (first, second):
-        with first:
-            make(NARROW).add(*places, steps, taps)
-        with second:
-            make(WIDE).add(*places, steps, taps, past)
+    with builder.if_else(narrow) as cases:
+        for case, nbytes, flag in zip(cases, (NARROW, WIDE), (None, past), strict=True):
+            with case:
+                block = make(nbytes)
+                block.add_squares(block.add(*places, steps, taps, flag), *squares)
 
 
 def _vectors_adder(many: int) -> Any:
     """Return an intrinsic that adds up `many` vectors that may lie apart."""
 
     def add(
-        typing: Any,
-        x: Any,
-        y: Any,
-        offsets: Any,
-        values: Any,
-        shared: Any,
-        s: Any,
-        at: Any,
-        advance: Any,
-        step: Any,
-        row: Any,
-        t: Any,
-        stop: Any,
-        kind: Any,
-    ) -> Any:
+        typing: Any, x: Any, y: Any, offsets: Any, values: Any, shared: Any, s: Any, at: Any,
+        advance: Any, step: Any, row: Any, t: Any, stop: Any, kind: Any, squares: Any, c: Any,
+        counted: Any,
+    ) -> Any:  # fmt: skip
         """y[at + v step] = sum_t values[row + t] x[s + offsets[t] + v advance].
 
         x and y are real; for complex values they hold both parts in turn.  Vectors are of
-        a `boxes.Vector` kind.
+        a `boxes.Vector` kind.  Squares of all but the first `counted` results are added to
+        squares[c].
         """
 
         def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
             ask_for_widest(builder)
             source, target, *tables = pointers(context, builder, signature, args, 5)
+            totals = context.make_array(squares)(context, builder, args[13]).data
             number, size = context.get_data_type(y.dtype), y.dtype.bitwidth // 8
             places = builder.gep(source, [args[5]]), builder.gep(target, [args[6]])
             parts = 2 if values.dtype in COMPLEX else 1
@@ -211,11 +222,12 @@ def _vectors_adder(many: int) -> Any:
             def make(nbytes: int) -> _Block:
                 return _Block(builder, number, nbytes, size, many)
 
-            _write_kind(builder, make, args[12], places, (args[7], args[8]), taps)
+            found = builder.gep(totals, [args[14]]), args[15]
+            _write_kind(builder, make, args[12], places, (args[7], args[8]), taps, found)
             return context.get_dummy_value()
 
         arrays, numbers = (x, y, offsets, values, shared), (s, at, advance, step, row, t, stop)
-        return types.void(*arrays, *numbers, kind), generate
+        return types.void(*arrays, *numbers, kind, squares, c, counted), generate
 
     return intrinsic(add)
 

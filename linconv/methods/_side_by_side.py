@@ -27,49 +27,71 @@ _PAST = np.uint64(Vector.PAST)
 
 @_compile
 def _vectors(
-    x, y, offsets, values, shared, s, at, advance, step, row, t, stop, n, kind, below
-):
+    x, y, offsets, values, shared, s, at, advance, step, row, t, stop, n, kind, below,
+    squares, c,
+):  # fmt: skip
     """Compute `n` results of all columns of a vector; the last block does some again.
 
-    `below` is how far what the next line is the first to read lies from here.
+    `below` is how far what the next line is the first to read lies from here.  Squares are
+    added to squares[c], if there are any.
     """
     _widest()
     size = _12 if n >= _12 else (_4 if n >= _4 else _1)
+    none = len(squares) == 0
     done = _0
     while done < n:
         i = min(done, n - size)
-        a, b = s + advance * i, at + step * i
+        a, b, counted = s + advance * i, at + step * i, size if none else done - i
         if size == _12:
             if kind == _PAST and below > _0:
                 for v in range(_12):
                     prefetch(x, a + below + advance * v)
-            add12(x, y, offsets, values, shared, a, b, advance, step, row, t, stop, kind)
+            add12(
+                x, y, offsets, values, shared, a, b, advance, step, row, t, stop,
+                kind, squares, c, counted,
+            )  # fmt: skip
         elif size == _4:
-            add4(x, y, offsets, values, shared, a, b, advance, step, row, t, stop, kind)
+            add4(
+                x, y, offsets, values, shared, a, b, advance, step, row, t, stop,
+                kind, squares, c, counted,
+            )  # fmt: skip
         else:
-            add1(x, y, offsets, values, shared, a, b, advance, step, row, t, stop, kind)
+            add1(
+                x, y, offsets, values, shared, a, b, advance, step, row, t, stop,
+                kind, squares, c, counted,
+            )  # fmt: skip
         done += size
 
 
 @_compile
 def _strip(
-    x, y, offsets, values, shared, s, at, advance, step, row, t, stop, n, columns, below
-):
-    """Compute `n` results of all columns; the last vector does some columns again."""
+    x, y, offsets, values, shared, s, at, advance, step, row, t, stop, n, columns, below,
+    squares,
+):  # fmt: skip
+    """Compute `n` results of all columns; the last vector does some columns again.
+
+    Squares are added up here before they go to all others: sums of few are exacter.
+    """
     _widest()
     b, lanes, kind = columns
+    part, total = squares
     done = _0
     while done < b:
         c = min(done, b - lanes)
         _vectors(
             x, y, offsets, values, shared,
-            s + c, at + c, advance, step, row, t, stop, n, kind, below,
+            s + c, at + c, advance, step, row, t, stop, n, kind, below, part, c,
         )  # fmt: skip
         done += lanes
+    for i in range(len(part)):
+        total[i] += part[i]
+        part[i] = 0
 
 
 @_compile
-def _block(x, start, y, at, combo, q, runs, offsets, values, shared, alone, row, columns):
+def _block(
+    x, start, y, at, combo, q, runs, offsets, values, shared, alone, row, columns, squares
+):
     """Compute q neighbouring lines: long runs line by line, short ones across the lines."""
     _widest()
     pitch, spacing = combo[4], combo[5]
@@ -83,21 +105,22 @@ def _block(x, start, y, at, combo, q, runs, offsets, values, shared, alone, row,
                 below = pitch + offsets[stop - _1] if stop > t else _0
                 _strip(
                     x, y, offsets, values, shared,
-                    s, place, advance, step, row, t, stop, count, columns, below,
+                    s, place, advance, step, row, t, stop, count, columns, below, squares,
                 )  # fmt: skip
         else:
             for i in range(count):
                 s, place = begin + i * advance, to + i * step
                 _strip(
                     x, y, offsets, values, alone,
-                    s, place, pitch, spacing, row, t, stop, q, columns, _0,
+                    s, place, pitch, spacing, row, t, stop, q, columns, _0, squares,
                 )  # fmt: skip
 
 
 @_compile
 def _lines(
-    x, start, y, at, combo, first, last, runs, offsets, values, shared, alone, row, columns
-):
+    x, start, y, at, combo, first, last, runs, offsets, values, shared, alone, row, columns,
+    squares,
+):  # fmt: skip
     """Compute lines first..last-1 of one combo of one channel, several at a time."""
     _widest()
     while first < last:
@@ -105,15 +128,20 @@ def _lines(
         q = min(_LINES, min(left, last - first))
         begin += start
         to += at
-        _block(x, begin, y, to, combo, q, runs, offsets, values, shared, alone, row, columns)
+        _block(
+            x, begin, y, to, combo, q, runs, offsets, values, shared, alone, row, columns,
+            squares,
+        )  # fmt: skip
         first += q
 
 
 @_compile
-def gather(x, y, tables, values, sizes, columns, first, last):
+def gather(x, y, tables, values, sizes, columns, squares, first, last):
     """Compute lines first..last-1 of all channels; see `boxes.side_by_side`.
 
     columns: how many there are, how many are in a vector, which kind of vectors.
+    squares: two arrays of zeros, one number for each column of y, to whose second one all
+    squares are added; or two empty ones.
     """
     _widest()
     combos, runs, offsets, shared, alone = tables
@@ -137,6 +165,7 @@ def gather(x, y, tables, values, sizes, columns, first, last):
             alone,
             channel * np.uint64(len(offsets)),
             columns,
+            squares,
         )
         first += count
     settle()

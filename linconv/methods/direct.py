@@ -7,7 +7,7 @@ order, so nothing races and every run gives the same bits.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import cached_property, partial
 
 import numpy as np
@@ -49,16 +49,26 @@ class Direct(Rows):
         super().__init__(geometry, kernel)
         self._values: dict[tuple[Geometry, bool, np.dtype], np.ndarray] = {}
 
-    def _columns(self, x: np.ndarray, *, adjoint: bool) -> np.ndarray:
+    def squared(self, x: np.ndarray, *, adjoint: bool) -> tuple[np.ndarray, np.ndarray | None]:
+        """Return C x, or C^H x, and <y, y> of its columns where that comes with the product.
+
+        To read large results again would take about as long as a third of the product.
+        """
         plan = boxes.plan(self._geometry, adjoint)
         dtype = np.result_type(self._kernel.dtype, x.dtype)
         real = np.dtype(dtype.char.lower())
         b = x.shape[1] * (dtype.itemsize // real.itemsize)
         if b * real.itemsize < _NARROW or not _lie_side_by_side(x, plan, real):
-            return super()._columns(x, adjoint=adjoint)
+            return super()._columns(x, adjoint=adjoint), None
         taps = self._taps(plan, np.result_type(self._kernel.dtype, real), adjoint)
         columns = np.ascontiguousarray(x, dtype).view(real)
-        return _gathered_columns(plan, taps, columns).view(dtype)
+        results, squares = _gathered_columns(plan, taps, columns)
+        if squares is not None:
+            squares = squares.reshape(x.shape[1], -1).sum(axis=1)
+        return results.view(dtype), squares
+
+    def _columns(self, x: np.ndarray, *, adjoint: bool) -> np.ndarray:
+        return self.squared(x, adjoint=adjoint)[0]
 
     def _rows(self, x: np.ndarray, adjoint: bool) -> np.ndarray:
         padded = self._padded[adjoint]
@@ -152,8 +162,10 @@ def _lie_side_by_side(x: np.ndarray, plan: boxes.Plan, real: np.dtype) -> bool:
     return x.flags.c_contiguous and max(plan.layout.split) == 1 and real.char in "fd"
 
 
-def _gathered_columns(plan: boxes.Plan, values: np.ndarray, columns: np.ndarray) -> np.ndarray:
-    """Return the results of columns that lie side by side: (n, b) -> (m, b).
+def _gathered_columns(
+    plan: boxes.Plan, values: np.ndarray, columns: np.ndarray
+) -> tuple[np.ndarray, np.ndarray | None]:
+    """Return the results of columns that lie side by side, (n, b) -> (m, b), and squares.
 
     Complex ones are given as twice as many real ones, real and imaginary parts in turn.
     """
@@ -170,8 +182,17 @@ def _gathered_columns(plan: boxes.Plan, values: np.ndarray, columns: np.ndarray)
     rest = tables, values.ravel(), sizes, (*shape, np.uint64(kind))
     function = partial(_side_by_side.gather, columns.ravel(), results.ravel(), *rest)
     work = results.size * _taps_each(plan, values) // _FASTER
-    _share(function, int(lines * channels), work)
-    return results
+    parts = _parts(int(lines * channels), work)
+    # Vectors that overlap do some columns twice; threads do not share a cache line.
+    squares = [_memory.aligned((2, 0 if b % lanes else b), columns.dtype) for _ in parts]
+    for each in squares:
+        each.fill(0)
+    tasks = [
+        partial(function, tuple(each), *part)
+        for each, part in zip(squares, parts, strict=True)
+    ]
+    _arrays.run_all(tasks, len(tasks))
+    return results, None if b % lanes else np.sum(squares, axis=0)[1]
 
 
 def _kind(results: np.ndarray) -> boxes.Vector:
@@ -194,7 +215,8 @@ def _gather(
     total = batch * channels * lines // (1 if group % boxes.FOUR else boxes.FOUR)
     tables = plan.combos, plan.runs, plan.offsets, values.ravel(), plan.sizes
     function = partial(_loops.gather, x.ravel(), y.ravel(), *tables)
-    _share(function, total, y.size * _taps_each(plan, values))
+    parts = _parts(total, y.size * _taps_each(plan, values))
+    _arrays.run_all([partial(function, *part) for part in parts], len(parts))
 
 
 def _taps_each(plan: boxes.Plan, values: np.ndarray) -> int:
@@ -202,9 +224,8 @@ def _taps_each(plan: boxes.Plan, values: np.ndarray) -> int:
     return values.shape[1] // max(1, len(plan.runs))
 
 
-def _share(function: Callable[..., None], lines: int, work: int) -> None:
-    """Call ``function(first, last)`` for a part of the lines in each of several threads."""
+def _parts(lines: int, work: int) -> list[tuple[np.uint64, np.uint64]]:
+    """Return first and last + 1 of the lines of each of several threads."""
     threads = min(lines, _arrays.workers(work, _GRAIN))
     edges = [np.uint64(lines * part // threads) for part in range(threads + 1)]
-    tasks = [partial(function, *pair) for pair in itertools.pairwise(edges)]
-    _arrays.run_all(tasks, threads)
+    return list(itertools.pairwise(edges))
