@@ -387,10 +387,12 @@ class Conv(LinearOperator):
 
     def _squared(self, X: np.ndarray, *, adjoint: bool) -> tuple[np.ndarray, Any]:
         """Return A X, or A^H X, and the squared norms of its columns if they cost nothing."""
+        name = "rmatmat" if adjoint else "matmat"
+        ours = all(getattr(type(self), n) is getattr(Conv, n) for n in (name, f"_{name}"))
         method = self._able(X)
-        if isinstance(method, methods.Squaring):
+        if ours and isinstance(method, methods.Squaring):  # else a subclass may multiply
             return method.squared(X, adjoint=adjoint)
-        return (method.adjoint if adjoint else method.forward)(X), None
+        return getattr(self, name)(X), None
 
     def _able(self, X: np.ndarray) -> methods.Method:
         """Return the method, or the matrix for a product of a dtype that it lacks."""

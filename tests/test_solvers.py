@@ -111,6 +111,25 @@ def test_shaped_right_hand_sides_give_shaped_solutions():
     np.testing.assert_allclose(direct, solution.x, atol=1e-8)
 
 
+@pytest.mark.parametrize("name", ["_matmat", "matmat"])
+def test_products_of_a_subclass_are_its_own(name):
+    class Doubled(linconv.Conv):
+        pass
+
+    def doubled(transposed):
+        product = getattr(linconv.Conv, name.replace("mat", "rmat", 1) if transposed else name)
+        return lambda self, X: 2 * product(self, X)
+
+    setattr(Doubled, name, doubled(False))
+    setattr(Doubled, name.replace("mat", "rmat", 1), doubled(True))
+    rng = np.random.default_rng(11)
+    A = Doubled(rng.standard_normal(3), 40, padding=1, method="direct")
+    b = rng.standard_normal((40, 8))
+    got = lstsq(A, b, tol=1e-12)
+    right = np.linalg.solve(2 * linconv.conv_matrix(A.kernel, 40, padding=1).toarray(), b)
+    np.testing.assert_allclose(got.x, right, rtol=1e-7)
+
+
 def test_columns_of_different_difficulty_and_size_each_get_their_own_solution():
     A = np.diag(np.geomspace(1, 1e3, 12))
     b = np.stack([A[:, 0], np.zeros(12), 1e-150 * np.ones(12), 1e150 * np.ones(12)], axis=1)
