@@ -126,14 +126,14 @@ class Squares:
         return total
 
     def pulled(self, residuals: list[Any]) -> tuple[Any, Any]:
-        """Return ``s = sum w L^H r`` and <s, s>; None for that which `gradient` changes."""
+        """Return ``s = sum w L^H r``, and <s, s> of every column if that is known."""
         (_, A), *others = self.operators
-        if not others and not self.shift:
+        if not others:
             return _squared(A, residuals[0], adjoint=True)
         total = A.rmatmat(residuals[0])
         for (w, L), r in zip(others, residuals[1:], strict=True):
             add(total, w, L.rmatmat(r))
-        return total, None if self.shift else dots(total, total)
+        return total, None
 
     def images_and_energy(self, p: Any, length: Any) -> tuple[list[Any], Any]:
         """Return `images` and ``sum w |L p|^2 + damp^2 |p|^2``; `length` is |p|^2."""
