@@ -223,6 +223,11 @@ def quantise(x: np.ndarray) -> np.ndarray:
     return by_parts(lambda v: np.rint(v * 2**16) / 2**16, x)
 
 
+def whole(x: np.ndarray) -> np.ndarray:
+    """Not half precision, although so few bits would do."""
+    return by_parts(lambda v: np.rint(4 * v) / 4, x)
+
+
 def shrink(x: np.ndarray) -> np.ndarray:
     return by_parts(lambda v: np.sign(v) * np.maximum(np.abs(v) - 0.01, 0), x)
 
@@ -270,6 +275,7 @@ NONLINEAR = [
     Broken("flushed to zero below 1e-6", "non-linear", around(flush), SMALL),
     Broken("adjoint flushed below 1e-6", "non-linear", around(flush, None, "rmatvec"), SMALL),
     Broken("quantised in steps of 2^-16", "non-linear", around(quantise), SMALL),
+    Broken("rounded to whole numbers", "non-linear", around(None, whole), SMALL),
     Broken("soft threshold", "non-linear", around(shrink), f"{SMALL}|{LARGE}|not additive"),
     Broken("absolute values", "non-linear", around(modulus), r"sign: matvec\(-x\)"),
     Broken("ReLU before", "non-linear", around(relu), r"sign: matvec\(-x\)"),

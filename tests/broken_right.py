@@ -13,7 +13,8 @@ from typing import Any
 import numpy as np
 import scipy.fft
 import scipy.sparse.linalg
-from broken_contracts import Matmat, Same
+from broken_blocks import Matmat
+from broken_contracts import Same
 from broken_entries import band
 from broken_parts import (
     Circulant,

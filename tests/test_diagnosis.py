@@ -400,8 +400,16 @@ def test_a_factor_of_a_size_is_named(name):
 
 def test_a_complex_factor_is_named():
     one = example("2-d complex128")
-    assert cause(one, 1j * one.C) == "adjoint = 1j x the true adjoint"
-    assert cause(one, (1 - 2j) * one.C) == "adjoint = (1-2j) x the true adjoint"
+    # What is under test is the adjoint of the second matrix: its factor is the conjugate.
+    assert cause(one, 1j * one.C) == "adjoint = -1j x the true adjoint"
+    assert cause(one, (1 - 2j) * one.C) == "adjoint = (1+2j) x the true adjoint"
+    assert cause(one, (1 - 2j) * one.C, "forward") == "forward = (1-2j) x the true forward"
+    B = one.C.copy()
+    B[7] *= 3j
+    assert cause(one, B) == "wrong only in output 7: scaled by -3j"
+    B = one.C * np.where(np.arange(len(one.C)) % 2, 1, 2j)[:, None]
+    said = cause(one, B)
+    assert said.startswith("scaled differently along axis 1 of the output: -2j, 1, -2j, 1")
 
 
 @pytest.mark.parametrize(
@@ -587,14 +595,42 @@ def test_unrelated_matrices_are_unknown(seed):
 
 @pytest.mark.parametrize("seed", range(231, 246))
 @ALL
-def test_another_kernel_or_noise_is_unknown(name, seed):
+def test_noise_is_unknown(name, seed):
     rng = np.random.default_rng(seed)
     one = example(name, seed=seed)
     B = rng.standard_normal(one.C.shape).astype(one.C.dtype)
     assert cause(one, B) == "unknown"
-    if one.w.size > 4:
-        B = one.build(rng.standard_normal(one.w.shape).astype(one.C.dtype))
-        assert cause(one, B) == "unknown"
+
+
+@pytest.mark.parametrize("seed", range(231, 246))
+@ALL
+def test_another_kernel_is_named(name, seed):
+    rng = np.random.default_rng(seed + 1000)
+    one = example(name, seed=seed)
+    w = rng.standard_normal(one.w.shape).astype(one.C.dtype)
+    words = f"another kernel: {w.size} of {w.size} taps differ"
+    assert cause(one, one.build(w)) == f"the adjoint has {words}"
+    assert cause(one, one.build(w), "forward") == f"the forward has {words}"
+    w = one.w.copy()
+    w.flat[1] += 2
+    w.flat[-1] -= 2
+    assert (
+        cause(one, one.build(w))
+        == f"the adjoint has another kernel: 2 of {w.size} taps differ"
+    )
+
+
+@pytest.mark.parametrize("got", [0, 7.5])
+@ALL
+def test_one_wrong_tap_is_named(name, got):
+    one = example(name)
+    for place in (0, one.w.size - 1):
+        w = one.w.copy()
+        w.flat[place] = got
+        said = cause(one, one.build(w))
+        assert said.startswith(f"one tap of the kernel is {got:g} in the adjoint, expected ")
+        value = complex(said.rpartition(" ")[2])
+        assert value == pytest.approx(complex(one.w.flat[place]), rel=1e-5)
 
 
 def test_a_symmetric_kernel_is_never_called_unflipped():

@@ -583,6 +583,13 @@ LARGE = {
     "axes 0 and 1 of the kernel are exchanged": lambda: Wrapped(
         large_conv(), linconv.Conv(taps((3, 3), F4, rng()).T, (52, 52), padding=1).H
     ),
+    "correlates with the unflipped kernel along axis 1": lambda: Wrapped(
+        large_conv(), linconv.Conv(taps((3, 3), F4, rng())[:, ::-1], (52, 52), padding=1).H
+    ),
+    "axes 0 and 1 of the input are exchanged": lambda: transposed_images(0),
+    "axes 0 and 1 of the output are exchanged": lambda: transposed_images(1),
+    # The first random probe is zero at 2030.
+    "wrong only in the last 674 samples of the input": lambda: lost_input(2030),
     "shifted by one along axis 1 of the input": lambda: Pair(
         (C := large_conv().tosparse()),
         rolled(C.conj().T),
@@ -598,6 +605,20 @@ LARGE = {
 def rolled(B):
     rows = np.arange(2704).reshape(52, 52)
     return B.tocsr()[np.roll(rows, 1, axis=1).ravel()]
+
+
+def transposed_images(side):
+    C = large_conv().tosparse().tocsr()
+    order = np.arange(2704).reshape(52, 52).T.ravel()
+    B = C[order] if side else C[:, order]
+    return Pair(C, B.T, (52, 52), (52, 52))
+
+
+def lost_input(start):
+    C = large_conv().tosparse()
+    keep = np.ones(2704, F4)
+    keep[start:] = 0
+    return Pair(C, scipy.sparse.diags_array(keep) @ C.T, (52, 52), (52, 52))
 
 
 def lost_output(start, stop):

@@ -514,6 +514,9 @@ def test_incomplete_objects_are_refused():
 
     with pytest.raises(TypeError, match=r"Half of shape \(2, 2\) has matvec but no rmatvec"):
         as_subject(Half())
+    Half.rmatvec = None
+    with pytest.raises(TypeError, match=r"Half of shape \(2, 2\) has matvec but no rmatvec"):
+        as_subject(Half())
     Half.rmatvec = itself
     Half.shape = (2,)
     with pytest.raises(TypeError, match=r"must have shape \(m, n\), got \(2,\)"):
@@ -613,7 +616,7 @@ def test_a_torch_pair_is_found_by_its_refusal_of_numpy(torch):
     assert_is_matrix(subject, M)
     assert as_subject(*functions, in_shape=3, xp=torch, out_shape=2).dtype == np.float32
     with pytest.raises(
-        TypeError, match=r"accepts no zeros of shape \(3,\); give xp=.*\n.*torch f"
+        TypeError, match=r"accepts no zeros of shape \(3,\); xp= and dtype= must .*\n.*torch f"
     ):
         as_subject(*functions, in_shape=3, dtype=torch.float64)
 

@@ -206,6 +206,13 @@ def test_the_same_seed_gives_the_same_report_and_another_seed_other_errors(level
         assert first.seconds > 0
 
 
+def test_a_seed_is_a_whole_number():
+    with pytest.raises(ValueError, match=r"seed must be >= 0, got -1"):
+        check_adjoint(right(), seed=-1)
+    with pytest.raises(TypeError, match=r"seed must be an integer, got None"):
+        check_adjoint(right(), seed=None)
+
+
 def test_what_the_caller_does_with_random_numbers_changes_nothing():
     A = right("complex64")
     np.random.seed(733)  # noqa: NPY002

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from linconv._options import at_least
 from linconv.testing import contracts, exact, explain, identity, known, linearity
 from linconv.testing.opening import open_session, rebuilt
 from linconv.testing.report import (
@@ -84,9 +85,10 @@ def check_adjoint(
         The adjoint function of a pair; then `in_shape` is needed.
     level : {"standard", "quick", "thorough"}
         "quick": at most 30 + 30 products; "standard": 60 + 60 and, while the matrix
-        has at most 2.5 million entries, each entry; "thorough": more probes.
+        has at most 2.5 million entries, each entry; "thorough": more probes.  To find
+        the cause of a failure takes more.
     seed : int
-        Of the random generator: the same seed gives the same report.
+        Of the random generator, at least 0: the same seed gives the same report.
     in_shape, out_shape : tuple of int, optional
         Shapes of the arrays; for an operator on flat vectors they say which axes
         there are, so that a diagnosis can name them.
@@ -135,6 +137,7 @@ def check_adjoint(
     """
     began = time.perf_counter()
     codes = _chosen(level, only, leave_out)
+    seed = at_least(0, seed, "seed")
     session = open_session(
         A,
         adjoint,

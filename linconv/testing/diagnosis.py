@@ -141,14 +141,15 @@ def _hypotheses(case: Case) -> Iterator[Callable[[], str | None]]:
     for one, true in fits:
         yield partial(stencil_hypotheses.stencil, one, true)
         yield partial(stencil_hypotheses.variants, one, true)
-    for simple in (
-        move_hypotheses.scaled_along,
-        hypotheses.roughly_precision,
-        hypotheses.unequal_parts,
-    ):
+    for simple in (move_hypotheses.scaled_along, hypotheses.roughly_precision):
         yield partial(simple, case)
     for one, true in fits:
+        yield partial(stencil_hypotheses.one_tap, one, true)
+    yield partial(hypotheses.unequal_parts, case)
+    for one, true in fits:
         yield partial(stencil_hypotheses.near_boundary, one, true)
+    for one, true in fits:
+        yield partial(stencil_hypotheses.other_taps, one, true)
     yield partial(hypotheses.few_entries, case)
 
 

@@ -78,6 +78,10 @@ class Case:
         """Shapes of the output and of the input."""
         return self.out_shape, self.in_shape
 
+    def factor(self, s: Any) -> str:
+        """Write a factor of B as one of what is wrong: of B's adjoint it is the conjugate."""
+        return number(np.conj(s) if self.what == "adjoint" else s)
+
     @property
     def true(self) -> str:
         """The name of what C belongs to."""
@@ -212,7 +216,7 @@ def scale(case: Case) -> str | None:
         return None
     if not case.agrees(s * case.C, case.tolerance * max(1, abs(s))):
         return None
-    text = f"{case.what} = {number(s)} x the true {case.what}"
+    text = f"{case.what} = {case.factor(s)} x the true {case.what}"
     (out, rows), (into, columns) = (
         (math.prod(shape[flag:]), math.prod(shape))
         for shape, flag in zip(case.shapes, case.channels, strict=True)
@@ -317,7 +321,7 @@ def uniform_part(case: Case) -> str | None:
             return f"wrong only {part.where}: missing{remark}"
         s = factor(C, B)
         if (np.abs(B - s * C) <= tolerance * max(1, abs(s))).all():
-            kind = "doubled" if abs(s - 2) < 1e-5 else f"scaled by {number(s)}"
+            kind = "doubled" if abs(s - 2) < 1e-5 else f"scaled by {case.factor(s)}"
             return f"wrong only {part.where}: {kind}"
     return None
 

@@ -13,6 +13,7 @@ import numpy as np
 
 from linconv.testing import inner, probes
 from linconv.testing.diagnosis import Entry
+from linconv.testing.hypotheses import number
 from linconv.testing.identity import MOST_RMS, MOST_SIGMA, base_block
 from linconv.testing.inner import Rows
 from linconv.testing.session import FAR, Session, Side
@@ -66,8 +67,7 @@ def _scaled(session: Session) -> str:
     u = max(side.u for side in session.sides)
     if abs(s) < 1e-6 or abs(s - 1) <= 8 * u or not _fits(session, (got - s * right) / abs(s)):
         return ""
-    value = f"{s.real:.6g}" if abs(s.imag) < 1e-6 * abs(s) else f"({s.conjugate():.6g})"
-    return f"adjoint = {value} x the true adjoint"
+    return f"adjoint = {number(s.conjugate())} x the true adjoint"
 
 
 def _single_precision(session: Session) -> str:
@@ -116,6 +116,9 @@ def _moves(in_shape: tuple[int, ...], out_shape: tuple[int, ...]) -> Iterator[tu
             shaped(shape, lambda x: np.flip(x, spatial)) for shape in (in_shape, out_shape)
         ]
         yield "the adjoint correlates with the unflipped kernel", *flip
+        for axis in spatial if len(spatial) > 1 else ():
+            flip = [shaped(s, lambda x, a=axis: np.flip(x, a)) for s in (in_shape, out_shape)]
+            yield f"the adjoint correlates with the unflipped kernel along axis {axis}", *flip
     for axis in range(len(in_shape)):
         for shift in _SHIFTS:
             if abs(shift) < in_shape[axis]:
@@ -127,11 +130,14 @@ def _moves(in_shape: tuple[int, ...], out_shape: tuple[int, ...]) -> Iterator[tu
                 )
     if len(in_shape) == len(out_shape) >= 2:
         a, b = len(in_shape) - 2, len(in_shape) - 1
-        if in_shape[a] == in_shape[b] and out_shape[a] == out_shape[b]:
-            swap = [
-                shaped(shape, lambda x: x.swapaxes(a, b)) for shape in (in_shape, out_shape)
-            ]
+        square = [shape[a] == shape[b] for shape in (in_shape, out_shape)]
+        swap = [shaped(shape, lambda x: x.swapaxes(a, b)) for shape in (in_shape, out_shape)]
+        if all(square):
             yield f"axes {a} and {b} of the kernel are exchanged", *swap
+        if square[0]:
+            yield f"axes {a} and {b} of the input are exchanged", swap[0], same
+        if square[1]:
+            yield f"axes {a} and {b} of the output are exchanged", same, swap[1]
 
 
 def _inner(side: Side, rng: np.random.Generator) -> np.ndarray:
@@ -236,9 +242,11 @@ def _slices(session: Session, side: Side, name: str) -> list[tuple[float, str]]:
 def _extent(session: Session, side: Side, index: np.ndarray, length: int) -> tuple[int, int]:
     """Return the first and last index at which samples of a side take part in a mismatch."""
     other = session.adjoint if side is session.forward else session.forward
+    one = side.dtype.type(1)
+    probe = np.where(side.probes[0] == 0, one, side.probes[0])  # some samples of it are zero
 
     def wrong(keep: np.ndarray) -> bool:
-        x = np.where(keep, side.probes[0], side.dtype.type(0))
+        x = np.where(keep, probe, side.dtype.type(0))
         image = side(x)
         pairs = list(zip(other.probes, other.images, strict=True))[:3]
         if side is session.forward:

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 import numpy as np
 from scipy.optimize import linear_sum_assignment
 
-from linconv.testing.hypotheses import Case, count, number
+from linconv.testing.hypotheses import Case, count
 
 __all__ = ["axes_exchanged", "channels_moved", "reversed_kernel", "scaled_along", "shifted"]
 
@@ -60,12 +60,12 @@ def _permuted(case: Case, side: int) -> str | None:
 
     if not case.moved(permute):
         return None
-    return f"the order of the {case.spaces[side]} channels is wrong: {_list(order)}"
+    numbers = _list([str(channel) for channel in order])
+    return f"the order of the {case.spaces[side]} channels is wrong: {numbers}"
 
 
-def _list(values: np.ndarray) -> str:
-    shown = [number(value) for value in values[:_SHOWN]]
-    return ", ".join(shown + ["..."] * (len(values) > _SHOWN))
+def _list(words: list[str]) -> str:
+    return ", ".join(words[:_SHOWN] + ["..."] * (len(words) > _SHOWN))
 
 
 def _traces(case: Case, side: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -226,7 +226,8 @@ def scaled_along(case: Case) -> str | None:
                 s = _factors(case, side, axis, sums, entries)
                 if s is not None:
                     along = "from sample to sample" if flat else f"along axis {axis}"
-                    return f"scaled differently {along} of the {case.spaces[side]}: {_list(s)}"
+                    factors = _list([case.factor(v) for v in s])
+                    return f"scaled differently {along} of the {case.spaces[side]}: {factors}"
     return None
 
 

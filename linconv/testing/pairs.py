@@ -65,7 +65,7 @@ def _first_accepted(
                     return _first_accepted(forward, shape, dtype, home)
             return arrays, number, result
     raise TypeError(
-        f"forward accepts no zeros of shape {shape}; give xp= and dtype=, the library and "
+        f"forward accepts no zeros of shape {shape}; xp= and dtype= must be the library and "
         "dtype of the arrays it takes.  It refused\n  " + "\n  ".join(refusals)
     )
 

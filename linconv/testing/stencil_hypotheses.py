@@ -18,15 +18,27 @@ from scipy.sparse import csr_array
 
 from linconv.assembly import conv_csr
 from linconv.geometry import Axis, Boundary, Geometry
-from linconv.testing.hypotheses import _CHANCE, Case, count
+from linconv.testing.hypotheses import _CHANCE, Case, count, number
 from linconv.testing.move_hypotheses import kernel_axes, unflipped
 
-__all__ = ["Fit", "boundary", "fit", "near_boundary", "padded_again", "stencil", "variants"]
+__all__ = [
+    "Fit",
+    "boundary",
+    "fit",
+    "near_boundary",
+    "one_tap",
+    "other_taps",
+    "padded_again",
+    "stencil",
+    "variants",
+]
 
 # Where rules agree for a padding, the first of them is named first.
 _RULES = tuple(Boundary)
 # Entries up to which all variants of a stencil are built and compared.
 _SMALL = 40_000
+# Taps of a stencil that larger matrices may have: to build them takes a while.
+_TAPS = 512
 
 
 @dataclass(frozen=True)
@@ -166,7 +178,8 @@ def _guesses(
         choices.append([axis for axis in guesses if axis])
     taps = tuple(slice(low, high + 1, pitch) for low, high, pitch in boxes)
     kernel = T[(slice(None), *centre, slice(None), *taps)]
-    if all(choices) and kernel[0].size <= 4096:
+    few = math.prod(kernel.shape[2:]) <= _TAPS or T.size <= _SMALL
+    if all(choices) and few and kernel[0].size <= 4096:
         for axes in itertools.product(*choices):
             yield Fit(Geometry(axes, kernel.shape[:2]), np.ascontiguousarray(kernel))
 
@@ -382,6 +395,50 @@ def _kernels(
     if _same(case, mine.reshape(c_in, c_out, *mine.shape[2:]).swapaxes(0, 1), yours):
         return "input and output channels are exchanged"
     return None
+
+
+def one_tap(case: Case, true: Fit) -> str | None:
+    """Try a convolution of which one tap differs."""
+    found = _other_kernel(case, true)
+    if found is None or found.sum() != 1:
+        return None
+    kernels = _kernel_of(case.B, case, true), true.kernel
+    got, expected = (number(kernel[found][0]) for kernel in kernels)
+    return f"one tap of the kernel is {got} in the {case.what}, expected {expected}"
+
+
+def other_taps(case: Case, true: Fit) -> str | None:
+    """Try a convolution of which only the taps differ."""
+    found = _other_kernel(case, true)
+    if found is None:
+        return None
+    return f"the {case.what} has another kernel: {found.sum()} of {found.size} taps differ"
+
+
+def _other_kernel(case: Case, true: Fit) -> np.ndarray | None:
+    """Return which taps differ, if B is the same convolution with other taps."""
+    if true.kernel.size < 2 or true.tight:
+        return None
+    kernel = _kernel_of(case.B, case, true)
+    differ = np.abs(kernel - true.kernel) > case.slack
+    rules = true.full(case.C, case.slack)
+    if rules is None or not differ.any():
+        return None
+    other = replace(true, kernel=kernel).dense(rules)
+    return differ if case.agrees(other, case.slack) else None
+
+
+def _kernel_of(M: np.ndarray, case: Case, true: Fit) -> np.ndarray:
+    """Read the taps of `M` off its rows of one output position inside."""
+    out, into = (shape[flag:] for shape, flag in zip(case.shapes, case.channels, strict=True))
+    T = M.reshape(-1, *out, M.shape[1] // math.prod(into), *into)
+    at = [axis.interior[len(axis.interior) // 2] for axis in true.axes]
+    lows = [axis.stride * i - axis.padding[0] for axis, i in zip(true.axes, at, strict=True)]
+    taps = (
+        slice(low, low + axis.extent, axis.dilation)
+        for axis, low in zip(true.axes, lows, strict=True)
+    )
+    return np.ascontiguousarray(T[(slice(None), *at, slice(None), *taps)])
 
 
 def variants(case: Case, true: Fit) -> str | None:

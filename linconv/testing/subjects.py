@@ -208,7 +208,7 @@ def _own_matrix(A: Any) -> Callable[[], Any] | None:
 
 
 def _duck(A: Any, xp: Arrays | None) -> Subject:
-    if not hasattr(A, "rmatvec"):
+    if getattr(A, "rmatvec", None) is None:
         raise TypeError(f"{title(A)} has matvec but no rmatvec, the product under test")
     shapes = _hinted_shapes(A)
     return _products(A, title(A), xp or arrays_for("numpy"), matrix=_own_matrix(A), **shapes)
