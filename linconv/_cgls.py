@@ -31,7 +31,7 @@ from linconv._squares import Squares
 _RESTARTS = 3
 # Iterations between looks at what takes more passes over the vectors.
 _SELDOM = 8
-_NEAREST = "of all solutions this is the one nearest to x0"
+_NEAREST = ": of all solutions this is the one nearest to x0"
 
 
 class Run:
@@ -50,6 +50,8 @@ class Run:
         self.spare = Spare()
         residuals = squares.first_residuals()
         s, _ = squares.pulled(residuals)
+        if squares.balance(s):
+            s, _ = squares.pulled(residuals)
         self.x = zeros_like(s)
         self.reference = norms(s)
         if squares.start is not None:
@@ -213,10 +215,14 @@ class Run:
         orthogonal = self.sizes <= math.sqrt(limit) * self.steepest * residual
         if not (left & orthogonal & (size > 0)).any():
             return ""
-        share = (residual[size > 0] / size[size > 0]).max()
+        share = f"|A x - b| = {(residual[size > 0] / size[size > 0]).max():.2g} |b|"
+        (rows, columns), rank = squares.operators[0][1].shape, squares.rank()
+        if rank == rows:
+            return f"; {share}, although some x has none: lower tol, A is ill-conditioned"
+        if rank is None and rows <= columns:
+            return f"; {share}: they are inconsistent, or A too ill-conditioned for this tol"
         return (
-            f"; the equations are inconsistent, |A x - b| = {share:.2g} |b|: this is their "
-            "least-squares solution"
+            f"; the equations are inconsistent, {share}: this is their least-squares solution"
         )
 
     def _singular(self) -> str:
@@ -224,13 +230,20 @@ class Run:
         squares = self.squares
         rank, rows = squares.rank(), sum(L.shape[0] for _, L in squares.operators)
         if rank is not None and rank < squares.n:
-            return f"; A is singular, of rank {rank} for {squares.n} unknowns: {_NEAREST}"
+            return f"; A is singular, of rank {rank} for {squares.n} unknowns{self._nearest()}"
         if rows < squares.n and not squares.shift:
-            return f"; there are fewer equations than unknowns: {_NEAREST}"
+            return f"; there are fewer equations than unknowns{self._nearest()}"
         condition = self._condition()
         if condition**2 * squares.eps > 1:
             return f"; A is singular or nearly so, its condition at least {condition:.0e}"
         return ""
+
+    def _nearest(self) -> str:
+        """Say which of all solutions was found, if one was."""
+        if not self.stopped or self.trouble:
+            return ""
+        norm = " in the norm of the preconditioner's inverse"
+        return _NEAREST + norm * (self.precondition is not None)
 
     def _condition(self) -> float:
         """Return the condition of A from below, as the first column saw it.

@@ -3,7 +3,8 @@
     |A x - b|^2 + damp^2 |x|^2 + sum_i w_i |L_i x - t_i|^2
 
 Asks of arrays only what NumPy's and CuPy's both do.  Right-hand sides are scaled to
-about 1 by powers of two, so that no square over- or underflows.
+about 1 by powers of two, and so are operators where it matters: no square over- or
+underflows.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from linconv import _arrays
-from linconv._columns import add, copy, difference, dots, peaks, scaled
+from linconv._columns import add, copy, difference, dots, multiply, peaks, scaled
 from linconv.linop import aslinearoperator
 
 # Entries up to which the rank is looked up in the dense matrix: milliseconds.
@@ -31,7 +32,11 @@ class Squares:
         m, self.n = operator.shape
         self.shaped, columns = _layout(operator, self._array(b, "b"), m)
         self.k = columns.shape[1]
-        self.shift = weight(damp, "damp") ** 2  # of |x|^2
+        self.damp = weight(damp, "damp")
+        self.shift = self.damp * self.damp  # of |x|^2
+        if math.isinf(self.shift):
+            raise ValueError(f"the square of damp must be finite, got {damp}")
+        self.unit = 1.0  # what x is in units of, when operators are scaled
         self.operators: list[tuple[float, Any]] = [(1.0, operator)]
         targets = [columns]
         for entry in penalties:
@@ -39,7 +44,7 @@ class Squares:
             self.operators.append((w, L))
             targets.append(target)
         start = None if x0 is None else self._columns(x0, self.n, operator.in_shape, "x0")
-        self._scale([*targets, start])
+        self._scale(targets, start)
         self.targets = [self._scaled(t) for t in targets]
         self.start = self._scaled(start)
 
@@ -79,24 +84,70 @@ class Squares:
             f"{name} must have shape ({rows},), {shape} or ({rows}, {k}), got {value.shape}"
         )
 
-    def _scale(self, arrays: list[Any]) -> None:
+    def _scale(self, targets: list[Any], start: Any) -> None:
         """Find the dtype to compute with and the scale of every right-hand side."""
-        known = [t for t in arrays if t is not None]
-        dtypes = [L.dtype for _, L in self.operators] + [t.dtype for t in known]
+        known = [t for t in targets if t is not None]
+        given = known if start is None else [*known, start]
+        dtypes = [L.dtype for _, L in self.operators] + [t.dtype for t in given]
         self.dtype: Any = np.result_type(np.float32, *dtypes)
         self.eps = float(np.finfo(self.dtype).eps)
         found = np.array([peaks(t) for t in known], dtype=np.longdouble)
         self.finite = bool(np.isfinite(found).all())
+        if start is not None:
+            found = np.append(found, self._reach(start), axis=0)
         peak = np.where(np.isfinite(found), found, 0).max(axis=0)
         scale = np.exp2(np.floor(np.log2(np.where(peak > 0, peak, 1))))
         real = np.finfo(self.dtype)
         scale = np.clip(scale, real.tiny, 1 / real.tiny).astype(real.dtype)
         self.scale = self.xp.asarray(scale)
 
+    def _reach(self, start: Any) -> Any:
+        """Return how large the images of `start` are, (operators + 1, k); may be infinite."""
+        size = np.asarray(peaks(start), dtype=np.longdouble)
+        self.finite = self.finite and bool(np.isfinite(size).all())
+        if not self.finite:
+            return np.zeros((1, self.k))
+        scale = np.exp2(np.floor(np.log2(np.where(size > 0, size, 1))))
+        real = np.finfo(self.dtype).dtype
+        unit = scaled(start, self.dtype, self.xp.asarray(scale.astype(real)))
+        parts = [math.sqrt(w) * peaks(L.matmat(unit)) for w, L in self.operators]
+        return np.array([*parts, np.full(self.k, self.damp)], dtype=np.longdouble) * scale
+
     def _scaled(self, t: Any) -> Any:
         if t is None or not self.finite:
             return t
         return scaled(t, self.dtype, self.scale)
+
+    def balance(self, s: Any) -> bool:
+        """Scale the operators to about 1 if they are so large or small that squares are lost.
+
+        `s` is the gradient at 0 for right-hand sides of about 1, its fourth power the
+        largest that is needed.  Tells whether anything was scaled; then x is too.
+        """
+        finfo = np.finfo(self.dtype)
+        most = 2.0 ** (finfo.maxexp // 8)
+        peak = float(peaks(s).max())
+        if not 0 < peak < math.inf or 1 / most <= peak <= most:
+            return False
+        p = s / peak
+        sizes = [math.sqrt(w) * float(peaks(L.matmat(p)).max()) for w, L in self.operators]
+        size = max(self.damp, *sizes)
+        if not 0 < size < math.inf or 1 / most <= size <= most:
+            return False
+        bits = min(max(math.frexp(size)[1], 9 - finfo.maxexp), finfo.maxexp - 9)
+        self.unit = 2.0**-bits
+        self.operators = [(w, _Scaled(L, self.unit)) for w, L in self.operators]
+        self.shift = (self.damp * self.unit) ** 2
+        if self.start is not None:
+            self.start = self.start / self.unit
+        return True
+
+    def restored(self, x: Any) -> Any:
+        """Return x as the caller knows it, scale, units and shape; `x` is used up."""
+        multiply(x, self.scale)
+        if self.unit != 1:
+            multiply(x, self.unit)
+        return self.shaped(x)
 
     def zeros(self, rows: int) -> Any:
         """Return columns of zeros."""
@@ -159,6 +210,23 @@ def _squared(L: Any, x: Any, *, adjoint: bool) -> tuple[Any, Any]:
     if hasattr(L, "_squared"):
         return L._squared(x, adjoint=adjoint)
     return (L.rmatmat if adjoint else L.matmat)(x), None
+
+
+class _Scaled:
+    """An operator times a power of two; results keep their dtype."""
+
+    def __init__(self, operator: Any, factor: float) -> None:
+        self.operator, self.factor = operator, factor
+        self.shape, self.dtype = operator.shape, operator.dtype
+
+    def matmat(self, x: Any) -> Any:
+        return self.operator.matmat(x) * self.factor
+
+    def rmatmat(self, y: Any) -> Any:
+        return self.operator.rmatmat(y) * self.factor
+
+    def toarray(self) -> Any:
+        return self.operator.toarray() * self.factor
 
 
 class _Device:

@@ -19,7 +19,7 @@ import numpy as np
 from scipy.sparse.linalg import splu
 
 from linconv._cgls import Run
-from linconv._columns import difference, host, multiply, norms
+from linconv._columns import copy, difference, host, norms
 from linconv._options import at_least
 from linconv._squares import Squares
 from linconv.linop import Identity, LinearOperator, aslinearoperator
@@ -101,7 +101,8 @@ def lstsq(
     -------
     Solution
         Frozen: ``x, converged, iterations, residual_norm, message``.  Where the
-        solution is not unique, x is the one nearest to `x0`.
+        solution is not unique, x is the one nearest to `x0`: in the norm of its inverse
+        if there is a `preconditioner`.
 
     Raises
     ------
@@ -152,7 +153,7 @@ def lstsq(
         while not run.finished and run.iterations < maxiter:
             run.advance(min(_SELDOM if patient else 1, maxiter - run.iterations))
             if callback is not None:
-                callback(squares.shaped(run.x * squares.scale))
+                callback(squares.restored(copy(run.x)))
             if bar is not None:
                 bar.set_postfix_str(f"gradient {run.progress:.1e}", refresh=False)
                 bar.update()
@@ -199,7 +200,14 @@ def factorized(
     operator: LinearOperator = aslinearoperator(A)
     zero = np.zeros(operator.shape[0])
     plain = [entry[:2] if isinstance(entry, tuple) else entry for entry in penalties]
-    inverse = _factors(_normal_matrix(Squares(operator, zero, None, damp, plain)))
+    squares = Squares(operator, zero, None, damp, plain)
+    rows = sum(L.shape[0] for _, L in squares.operators)
+    if rows < squares.n and not squares.shift:
+        raise np.linalg.LinAlgError(
+            f"the normal matrix is singular, there are {rows} equations for {squares.n} "
+            "unknowns: damp, or add a penalty"
+        )
+    inverse = _factors(_normal_matrix(squares), _worst_condition(squares))
 
     def solve(b: Any) -> Any:
         """Return the x that minimises the sum of squares for `b`."""
@@ -213,17 +221,30 @@ def factorized(
 
 
 def _normal_matrix(squares: Squares) -> Any:
-    """Return the matrix of the normal equations."""
+    """Return the matrix of the normal equations, in double precision: it has squares."""
     total = squares.shift * Identity(squares.n).tosparse()
     for w, L in squares.operators:
-        total = total + w * (L.H @ L).tosparse()
+        M = L.tosparse()
+        M = M.astype(np.result_type(M.dtype, float), copy=False)
+        total = total + w * (M.conj().T.tocsr() @ M)
     return total.tocsc()
 
 
-def _factors(N: Any) -> Callable[[Any], Any]:
-    """Return what solves with a Hermitian positive definite sparse matrix."""
-    if N.dtype.char not in "fdFD":
-        N = N.astype(np.result_type(N.dtype, float) if N.dtype.kind in "iu" else N.dtype)
+def _worst_condition(squares: Squares) -> float:
+    """Return the condition of the normal matrix from which it says nothing any more."""
+    known = [np.dtype(L.dtype) for _, L in squares.operators]
+    coarse = max((np.finfo(d).eps for d in known if d.kind in "fc"), default=0.0)
+    # Entries of the operators are rounded, too, and conditions are squared.
+    return 0.1 / float(max(coarse**2, np.finfo(float).eps))
+
+
+def _factors(N: Any, most: float) -> Callable[[Any], Any]:
+    """Return what solves with a Hermitian matrix of a condition below `most`."""
+    if N.dtype.char not in "dD":
+        raise TypeError(
+            "factorized takes float32, float64, complex64 and complex128, which SuperLU has, "
+            f"got {N.dtype}; lstsq takes it"
+        )
     singular = (
         f"the normal matrix of shape {N.shape} is singular to working precision: damp more, "
         "or add a penalty"
@@ -236,8 +257,7 @@ def _factors(N: Any) -> Callable[[Any], Any]:
         )
     except RuntimeError as error:
         raise np.linalg.LinAlgError(f"{singular} ({error})") from None
-    pivots = abs(factors.U.diagonal())
-    if pivots.min() <= len(pivots) * np.finfo(N.dtype).eps * pivots.max():
+    if not _condition(N, factors) < most:
         raise np.linalg.LinAlgError(singular)
 
     def solve(right: Any) -> Any:
@@ -248,21 +268,53 @@ def _factors(N: Any) -> Callable[[Any], Any]:
     return solve
 
 
+def _condition(N: Any, factors: Any) -> float:
+    """Estimate |N| |N^-1| by inverse iteration, about the largest one if that is large.
+
+    Pivots do not tell: those of some singular matrices are all far from zero.
+    """
+    rng = np.random.default_rng(7)
+    x = rng.standard_normal(N.shape[0]).astype(N.dtype)
+    growth = 0.0
+    for _ in range(4):
+        x /= np.linalg.norm(x)
+        x = factors.solve(x)
+        growth = max(growth, float(np.linalg.norm(x)))
+        if not np.isfinite(growth):
+            return np.inf
+    return float(abs(N).sum(axis=0).max()) * growth
+
+
 def _applied(preconditioner: Any, squares: Squares) -> Callable[[Any], Any] | None:
     """Return the preconditioner as a function of columns."""
     if preconditioner is None:
         return None
     shape = getattr(preconditioner, "shape", None)
     if shape is None and callable(preconditioner):
-        return preconditioner
+        return _in_units(preconditioner, squares)
     if shape != (squares.n, squares.n):
         raise ValueError(
             f"the preconditioner must have shape {(squares.n, squares.n)} or be callable, got "
             f"{type(preconditioner).__name__} of shape {shape}"
         )
     if squares.xp is np:
-        return aslinearoperator(preconditioner).matmat
-    return lambda s: preconditioner @ s
+        return _in_units(aslinearoperator(preconditioner).matmat, squares)
+    return _in_units(lambda s: preconditioner @ s, squares)
+
+
+def _in_units(apply: Callable[[Any], Any], squares: Squares) -> Callable[[Any], Any]:
+    """Return a preconditioner of operators that may come to be scaled."""
+
+    def applied(s: Any) -> Any:
+        z = apply(s if squares.unit == 1 else s / squares.unit)
+        if getattr(z, "shape", None) != s.shape:
+            raise ValueError(
+                f"the preconditioner must return columns of shape {s.shape}, got "
+                f"{getattr(z, 'shape', type(z).__name__)}"
+            )
+        return z if squares.unit == 1 else z / squares.unit
+
+    return applied
 
 
 @contextlib.contextmanager
@@ -295,6 +347,5 @@ def _solution(squares: Squares, run: Run) -> Solution:
     norm: Any = residual * host(squares.scale)
     if squares.k == 1:
         norm = float(norm[0])
-    multiply(run.x, squares.scale)
-    x = squares.shaped(run.x)
-    return Solution(x, converged, run.iterations, norm, run.message(residual))
+    x, message = squares.restored(run.x), run.message(residual)
+    return Solution(x, converged, run.iterations, norm, message)
