@@ -318,10 +318,20 @@ def _symbol(A: LinearOperator, grid: Grid) -> Any:
         return functools.reduce(_times, (_symbol(part, grid) for part in A.operands))
     if isinstance(A, View):
         return _viewed(A, _symbol(A.base, grid))
+    if isinstance(A, Block) and len(A.grid[0]) == 1:
+        raise TypeError(
+            "a preconditioner understands a vstack only as a whole A or L, or behind a "
+            "Restriction or Diagonal, got one inside a view, a sum or another product: for "
+            "|L x|^2 pass (w, L), which stands for w * L.H @ L already, or multiply out, "
+            "vstack([D, E]).H @ vstack([D, E]) is D.H @ D + E.H @ E"
+        )
+    got = type(A).__name__
+    if isinstance(A, Block):
+        got = f"a grid of {len(A.grid)} x {len(A.grid[0])} operators"
     raise TypeError(
         "a preconditioner understands Conv, Identity, Diagonal and their views, multiples, "
-        "sums and products, vstack, and a Restriction or Diagonal applied last, got "
-        f"{type(A).__name__}: approximate it by one of these"
+        "sums and products, a vstack of these, and a Restriction or Diagonal applied last, "
+        f"got {got}: approximate it by one of these"
     )
 
 

@@ -55,12 +55,8 @@ class Squares:
         return _arrays.as_array(value, name) if self.xp is np else value
 
     def _penalty(self, entry: Any) -> tuple[float, Any, Any]:
-        if not isinstance(entry, (tuple, list)) or len(entry) not in (2, 3):
-            raise ValueError(
-                "a penalty must be (weight, L) or (weight, L, target), got "
-                + (f"{len(entry)} entries" if hasattr(entry, "__len__") else repr(entry))
-            )
-        L = self._operator(entry[1])
+        w, L = weight_and_operator(entry)
+        L = self._operator(L)
         if L.shape[1] != self.n:
             raise ValueError(
                 f"L of a penalty must have as many columns as A, {self.n}, got shape {L.shape}"
@@ -68,7 +64,7 @@ class Squares:
         target = None
         if len(entry) == 3:
             target = self._columns(entry[2], L.shape[0], L.out_shape, "target")
-        return weight(entry[0], "the weight of a penalty"), L, target
+        return w, L, target
 
     def _columns(self, value: Any, rows: int, shape: tuple[int, ...], name: str) -> Any:
         """Return x0 or a target as columns, one for every right-hand side."""
@@ -247,6 +243,16 @@ class _Device:
 
     def rmatmat(self, y: Any) -> Any:
         return self.operator.H @ y
+
+
+def weight_and_operator(penalty: Any) -> tuple[float, Any]:
+    """Return what a penalty begins with; a target may follow."""
+    if not isinstance(penalty, (tuple, list)) or len(penalty) not in (2, 3):
+        raise ValueError(
+            "a penalty must be (weight, L) or (weight, L, target), got "
+            + (f"{len(penalty)} entries" if hasattr(penalty, "__len__") else repr(penalty))
+        )
+    return weight(penalty[0], "the weight of a penalty"), penalty[1]
 
 
 def weight(value: Any, name: str) -> float:

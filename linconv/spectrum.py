@@ -27,7 +27,7 @@ from linconv._circulant import Circulant as Circulant
 from linconv._columns import host
 from linconv._map import common_device
 from linconv._options import integer
-from linconv._squares import weight
+from linconv._squares import weight, weight_and_operator
 from linconv.blocks import Block, Diagonal, Kron
 from linconv.convolution import Conv
 from linconv.geometry import Axis, Boundary, Geometry
@@ -436,7 +436,7 @@ def _block_squares(g: Geometry, kernel: np.ndarray, axis: int) -> np.ndarray:
 def circulant_preconditioner(
     A: Any,
     damp: float = 0,
-    penalties: Sequence[tuple[float, Any]] = (),
+    penalties: Sequence[tuple] = (),
     *,
     kind: str = "embedded",
 ) -> Circulant:
@@ -459,13 +459,15 @@ def circulant_preconditioner(
     Parameters
     ----------
     A : LinearOperator
-        A `Conv`, or made of such by views, multiples, sums, products, `vstack`,
-        `Identity` and `Diagonal`, behind a `Restriction` or not.  A mask m counts
-        as the mean of ``|m|^2``, and so does a stride.
+        A `Conv`, or made of such by views, multiples, sums, products, `Identity` and
+        `Diagonal`; or a `vstack` of these, itself in no view, sum or product; behind a
+        `Restriction` or `Diagonal` or not.  A mask m counts as the mean of ``|m|^2``,
+        and so does a stride.
     damp : float
         Of the normal equations, >= 0.
-    penalties : sequence of (float, LinearOperator)
-        Weights w >= 0 and operators L, of the same kinds as `A`.
+    penalties : sequence of (weight, L) or (weight, L, target)
+        Those of `lstsq`: weights w >= 0 and operators L, of the same kinds as `A`; no
+        target changes the preconditioner.
     kind : str
         "embedded" or "optimal".
 
@@ -478,8 +480,9 @@ def circulant_preconditioner(
     Raises
     ------
     ValueError
-        If `damp` or a weight is negative, the operators have different inputs, or
-        "optimal" meets a stride or another number of outputs than inputs.
+        If `damp` or a weight is negative, a penalty has other entries, the operators
+        have different inputs, or "optimal" meets a stride or another number of outputs
+        than inputs.
     TypeError
         If an operator is of another kind.
 
@@ -521,10 +524,8 @@ def circulant_preconditioner(
     """
     if kind not in ("embedded", "optimal"):
         raise ValueError(f"kind must be 'embedded' or 'optimal', got {kind!r}")
-    terms = [(1.0, aslinearoperator(A))]
-    terms += [
-        (weight(w, "the weight of a penalty"), aslinearoperator(L)) for w, L in penalties
-    ]
+    pairs = [(1.0, A), *map(weight_and_operator, penalties)]
+    terms = [(w, aslinearoperator(L)) for w, L in pairs]
     grid = _circulant.grid_of([L for _, L in terms], kind == "optimal")
     ones = np.ones((grid.channels, 1, 1, *(1,) * len(grid.lengths)))
     total: Any = weight(damp, "damp") ** 2 * ones

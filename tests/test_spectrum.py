@@ -434,6 +434,13 @@ def test_penalties_with_other_rules_share_the_circle():
     assert_close(M.toarray(), inverse([grams[0], 0.6 * grams[1], 0.6 * grams[2]], 0.3))
 
 
+def test_the_target_of_a_penalty_moves_no_preconditioner():
+    A, L = circular(taps(3), 6), circular([1.0, -1], 6)
+    expected = inverse([gram(A.toarray()), 0.6 * gram(L.toarray())], 0.3)
+    for penalty in ((0.6, L, np.arange(6.0)), (0.6, L, None), [0.6, L]):
+        assert_close(spectrum.circulant_preconditioner(A, 0.3, [penalty]).toarray(), expected)
+
+
 @pytest.mark.parametrize("boundary", ["zeros", "replicate", "valid"])
 def test_conjugate_gradients_need_a_third_of_the_iterations(boundary):
     g = np.exp(-(np.arange(-4, 5) ** 2) / 8)
@@ -507,11 +514,33 @@ def test_what_cannot_be_preconditioned_is_refused():
             TypeError, match=r"understands Conv.*got (Matrix|Restriction): approx"
         ):
             make(wrong, 1)
+    for penalty, got in (((1,), "1 entries"), ((1, A, 0, 0), "4 entries"), (A, "Conv")):
+        with pytest.raises(ValueError, match=rf"\(weight, L, target\), got {got}"):
+            make(A, 1, [penalty])
     with pytest.raises(TypeError, match="got Kron"):
         make(linconv.kron(A, [[1]]), 1)
     for zero in (np.zeros(3), np.full(3, np.nan)):
         with pytest.raises(ValueError, match=r"not zero, got (0.0|nan) as .* pass damp > 0"):
             make(same(zero, 6))
+
+
+def test_a_stack_inside_an_operator_is_refused_and_multiplied_out_understood():
+    make = spectrum.circulant_preconditioner
+    A = circular(taps(3, 3), (4, 5))
+    parts = [circular(t, (4, 5)) for t in ([[1.0, -1]], [[1.0], [-1]])]
+    G = linconv.vstack(parts)
+    for L in (G.T @ G, G + G):
+        with pytest.raises(
+            TypeError,
+            match=r"vstack only as a whole.* got one inside .* pass \(w, L\).* D\.H @ D \+ E\.H @ E$",
+        ):
+            make(A, 0.1, [(1.0, L)])
+    D, E = parts
+    g = G.toarray()
+    M = make(A, 0.1, [(1.0, D.H @ D + E.H @ E)])
+    assert_close(M.toarray(), inverse([gram(A.toarray()), gram(g.T @ g)], 0.1), 1e-8)
+    with pytest.raises(TypeError, match="got a grid of 1 x 2 operators: approx"):
+        make(A, 0.1, [(1.0, linconv.hstack([D, E]) @ G)])
 
 
 def test_a_product_of_a_single_operand_is_no_gram_matrix():
