@@ -96,18 +96,29 @@ def matrix_dtype(dtype: np.dtype) -> np.dtype:
         return np.dtype(np.int64)
     if dtype == np.float16:
         return np.dtype(np.float32)
-    return dtype.newbyteorder("=")
+    return native(dtype)
 
 
-def as_values(value: Any, dtype: Any, name: str) -> np.ndarray:
-    """Return `value` as an array of the dtype its matrix will have."""
-    array = as_array(value, name)
-    wanted = matrix_dtype(array.dtype) if dtype is None else np.dtype(dtype)
+def native(dtype: Any) -> np.dtype:
+    """Return what is given as a dtype in this machine's byte order."""
+    return np.dtype(dtype).newbyteorder("=")
+
+
+def storable(dtype: Any) -> np.dtype:
+    """Return a dtype, native, that a sparse matrix can hold; refuse others."""
+    wanted = native(dtype)
     if wanted.kind not in "iufc" or wanted == np.float16:
         raise TypeError(
             f"dtype must be one a sparse matrix can hold (integers, float32, float64, "
             f"longdouble, complex), got {wanted}"
         )
+    return wanted
+
+
+def as_values(value: Any, dtype: Any, name: str) -> np.ndarray:
+    """Return `value` as an array of the dtype its matrix will have."""
+    array = as_array(value, name)
+    wanted = storable(matrix_dtype(array.dtype) if dtype is None else dtype)
     integers = array.dtype.kind in "biu" and wanted.kind in "iu"
     if not integers and not np.can_cast(array.dtype, wanted, "same_kind"):
         raise TypeError(

@@ -39,7 +39,7 @@ def library() -> Any:
 
 def as_values(value: Any, dtype: Any, name: str) -> Any:
     """Return a fresh CuPy array of a dtype that a CuPy matrix can have."""
-    wanted = np.dtype(value.dtype if dtype is None else dtype)
+    wanted = np.dtype(value.dtype if dtype is None else dtype).newbyteorder("=")
     check_dtype(wanted, name)
     if value.dtype.kind == "c" and wanted.kind != "c":
         raise TypeError(

@@ -38,7 +38,7 @@ class ShapedMap(Base):
         self.in_shape = sizes(in_shape, "in_shape")
         self.out_shape = sizes(out_shape, "out_shape")
         shape = (math.prod(self.out_shape), math.prod(self.in_shape))
-        super().__init__(np.dtype(dtype), shape)
+        super().__init__(_arrays.native(dtype), shape)
         self.dims, self.dimsd = self.in_shape, self.out_shape
         self._views = weakref.WeakValueDictionary()
 
@@ -297,6 +297,34 @@ class ShapedMap(Base):
         Base.__init__(self, state["dtype"], state["shape"])
         self.__dict__.update(state)
         self._views = weakref.WeakValueDictionary()
+
+
+def foreign_adjoint(theirs: Any, Y: np.ndarray) -> np.ndarray:
+    """Return A^H Y of somebody else's operator; say so where it has no adjoint.
+
+    SciPy has no attribute that tells, and some of its ways to fail tell nothing.
+    """
+    try:
+        return np.asarray(theirs.rmatmat(Y))
+    except (TypeError, NotImplementedError) as error:
+        if _has_rmatvec(theirs):
+            raise
+        raise TypeError(
+            f"{theirs!r} has no rmatvec, which a product with its adjoint needs: make it with "
+            "one, as scipy.sparse.linalg.LinearOperator(shape, matvec, rmatvec=...) or as a "
+            "method"
+        ) from error
+
+
+def _has_rmatvec(theirs: Any) -> bool:
+    """Whether a product with the adjoint is implemented, be it a wrong one."""
+    try:
+        theirs.rmatvec(np.zeros(theirs.shape[0]))
+    except NotImplementedError:
+        return False
+    except Exception:
+        return True
+    return True
 
 
 def common_device(operands: Sequence[ShapedMap]) -> str | None:

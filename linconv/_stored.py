@@ -54,7 +54,9 @@ def selection(
 ) -> tuple[CsrArray, tuple[int, ...], tuple[int, ...]]:
     """Return the matrix that keeps ``x[where]``, the shape of x and that of what is kept."""
     if not isinstance(where, (tuple, slice, type(...))):
-        where = np.asarray(where)
+        given, where = where, np.asarray(where)
+        if not where.size and not hasattr(given, "dtype"):
+            where = where.astype(int)  # as NumPy takes an empty list
     mask: Any = where if is_mask(where) else None
     if in_shape is None and mask is not None:
         in_shape = mask.shape

@@ -8,14 +8,14 @@ from __future__ import annotations
 import functools
 import itertools
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
 import scipy.sparse
 
 from linconv import _arrays, _gpu
-from linconv._arrays import CsrArray
+from linconv._arrays import CsrArray, is_operator
 from linconv._map import canonical, common_device
 from linconv.linop import Composite, LinearOperator, aslinearoperator
 
@@ -41,6 +41,8 @@ def vstack(operators: Sequence[Any]) -> LinearOperator:
     ------
     ValueError
         If the numbers of columns differ, or there is no operator.
+    TypeError
+        If `operators` is one operator, whose rows are not to be stacked one by one.
 
     Examples
     --------
@@ -52,7 +54,7 @@ def vstack(operators: Sequence[Any]) -> LinearOperator:
            [ 0,  1,  0],
            [ 0,  0,  1]])
     """
-    return Block([[A] for A in operators])
+    return Block([[A] for A in _listed(operators, "vstack([A, B])")])
 
 
 def hstack(operators: Sequence[Any]) -> LinearOperator:
@@ -72,13 +74,15 @@ def hstack(operators: Sequence[Any]) -> LinearOperator:
     ------
     ValueError
         If the numbers of rows differ, or there is no operator.
+    TypeError
+        If `operators` is one operator.
 
     Examples
     --------
     >>> hstack([[[1, 2]], [[3]]]).toarray()
     array([[1, 2, 3]])
     """
-    return Block([list(operators)])
+    return Block([_listed(operators, "hstack([A, B])")])
 
 
 def block(rows: Sequence[Sequence[Any]]) -> LinearOperator:
@@ -98,6 +102,8 @@ def block(rows: Sequence[Sequence[Any]]) -> LinearOperator:
     ------
     ValueError
         If the grid has gaps, a whole row or column of None, or sizes that do not fit.
+    TypeError
+        If `rows`, or one of them, is one operator.
 
     Examples
     --------
@@ -105,11 +111,19 @@ def block(rows: Sequence[Sequence[Any]]) -> LinearOperator:
     array([[1, 2, 0],
            [0, 0, 3]])
     """
-    return Block([list(row) for row in rows])
+    form = "block([[A, B], [C, None]])"
+    return Block([_listed(row, form) for row in _listed(rows, form)])
 
 
 def block_diag(operators: Sequence[Any]) -> LinearOperator:
     """Return the operator with `operators` along its diagonal, zero elsewhere.
+
+    Raises
+    ------
+    ValueError
+        If there is no operator.
+    TypeError
+        If `operators` is one operator.
 
     Examples
     --------
@@ -117,7 +131,7 @@ def block_diag(operators: Sequence[Any]) -> LinearOperator:
     array([[1, 2, 0],
            [0, 0, 3]])
     """
-    parts = list(operators)
+    parts = _listed(operators, "block_diag([A, B])")
     return Block(
         [[A if i == j else None for j in range(len(parts))] for i, A in enumerate(parts)]
     )
@@ -349,6 +363,17 @@ class Kron(Composite):
                 "a Kronecker product has no matrix on the GPU: use A.to('cpu').tosparse()"
             )
         return functools.reduce(_kron, (part._tosparse() for part in self.operands))
+
+
+def _listed(operators: Any, form: str) -> list[Any]:
+    """Return several operators as a list; one alone would be taken apart into rows."""
+    array = isinstance(operators, np.ndarray) and operators.dtype != object
+    matrix = array and operators.ndim < 3
+    if matrix or is_operator(operators) or not isinstance(operators, Iterable):
+        raise TypeError(
+            f"expected a list of operators, as in {form}, got {type(operators).__name__}"
+        )
+    return list(operators)
 
 
 def _common(blocks: Sequence[Any], side: int, where: str) -> tuple[int, ...]:

@@ -22,7 +22,7 @@ from scipy.sparse import csr_array
 
 from linconv import _arrays, _gpu, _html, _products
 from linconv._arrays import CsrArray, is_everything, is_mask, is_operator, is_scalar
-from linconv._map import ShapedMap, canonical, common_device
+from linconv._map import ShapedMap, canonical, common_device, foreign_adjoint
 from linconv._options import integer
 from linconv._stored import Held, selection
 
@@ -226,7 +226,7 @@ class Identity(LinearOperator):
     in_shape : int or tuple of int
         Shape of the arrays.
     dtype : dtype
-        Of the ones on the diagonal.
+        Of the ones on the diagonal, one that a sparse matrix can hold.
 
     Examples
     --------
@@ -237,7 +237,7 @@ class Identity(LinearOperator):
     """
 
     def __init__(self, in_shape: Sequence[int] | int, dtype: Any = float) -> None:
-        super().__init__(dtype, in_shape, in_shape)
+        super().__init__(_arrays.storable(dtype), in_shape, in_shape)
 
     @property
     def device(self) -> None:
@@ -380,7 +380,7 @@ class _Foreign(LinearOperator):
         return np.asarray(self.operator.matmat(X))
 
     def _rmatmat(self, X: np.ndarray) -> np.ndarray:
-        return np.asarray(self.operator.rmatmat(X))
+        return foreign_adjoint(self.operator, X)
 
     def __repr__(self) -> str:
         return f"aslinearoperator({self._signature()}, {self.operator!r})"

@@ -1,11 +1,14 @@
 """Blocks, Kronecker products, restrictions, slices, parts, Hermitian structure, HTML."""
 
 import html.parser
+import re
 import tracemalloc
 
 import numpy as np
 import pytest
+import scipy.linalg
 import scipy.sparse
+import scipy.sparse.linalg
 
 import linconv
 from linconv.linop import Composite
@@ -135,6 +138,20 @@ def test_kronecker_matrices_are_made_in_pieces(monkeypatch):
             r"nothing is kept of arrays of shape \(3,\)",
         ),
         (lambda: linconv.Matrix(np.eye(3))[5:], r"nothing is kept of arrays of shape \(3,\)"),
+        (
+            lambda: linconv.Matrix(np.eye(3))[[]],
+            r"nothing is kept of arrays of shape \(3,\)",
+        ),
+        (
+            lambda: linconv.Matrix(np.eye(3))[:, []],
+            r"nothing is kept of arrays of shape \(3,\)",
+        ),
+        (
+            lambda: linconv.Matrix(np.eye(3))[np.array([], int)],
+            r"nothing is kept of arrays of shape \(3,\)",
+        ),
+        (lambda: linconv.Restriction([], 3), r"nothing is kept of arrays of shape \(3,\)"),
+        (lambda: linconv.Restriction([]), r"in_shape is needed: array\(\[\], dtype=int64\)"),
     ],
 )
 def test_errors_say_what_was_expected(make, match):
@@ -142,9 +159,35 @@ def test_errors_say_what_was_expected(make, match):
         make()
 
 
+@pytest.mark.parametrize("stack", ["vstack", "hstack", "block_diag", "block"])
+def test_one_operator_is_not_taken_apart_where_a_list_is_expected(stack):
+    A = linconv.Conv([1.0, 2.0], 3)
+    make = getattr(linconv, stack)
+    form = re.escape("block([[A, B], [C, None]])" if stack == "block" else f"{stack}([A, B])")
+    theirs = scipy.sparse.linalg.aslinearoperator(np.eye(2))
+    for one in (A, A.H, theirs, A.tosparse(), np.eye(2), 3, None):
+        with pytest.raises(
+            TypeError,
+            match=f"expected a list of operators.* {form}, got {type(one).__name__}$",
+        ):
+            make(one)
+    if stack == "block":
+        with pytest.raises(TypeError, match=f"expected a list of .*{form}, got Conv"):
+            make([A, A])
+    else:
+        a, objects = A.toarray(), np.array([A, None])
+        objects[1] = A
+        expected = {"vstack": np.vstack([a, a]), "hstack": np.hstack([a, a])}
+        expected["block_diag"] = scipy.linalg.block_diag(a, a)
+        for several in ([A, A], (A, A), (part for part in (A, A)), np.array([a, a]), objects):
+            np.testing.assert_array_equal(make(several).toarray(), expected[stack])
+
+
 def test_what_lies_outside_is_an_index_error_and_text_is_no_diagonal():
     with pytest.raises(IndexError, match="out of bounds"):
         linconv.Restriction([5], 3)
+    with pytest.raises(IndexError, match="must be of integer"):
+        linconv.Restriction(np.array([]), 3)  # as NumPy has it
     with pytest.raises(TypeError, match="diagonal must hold numbers"):
         linconv.Diagonal(["a"])
 

@@ -56,6 +56,39 @@ def test_dtype_overrides_that_of_the_kernel():
     assert FilterConv([1, 2], 2, dtype="f4").dtype == np.float32
 
 
+@pytest.mark.parametrize("dtype", [">i4", ">f4", ">f8", ">c16"])
+def test_a_dtype_of_another_byte_order_is_taken_as_the_native_one(dtype):
+    native = np.dtype(dtype).newbyteorder("=")
+    crop = linconv.crop(4, 1, dtype=dtype)
+    for A in (
+        Conv([1, 2], 4, dtype=dtype),
+        Conv([1, 2], 4).with_kernel(np.array([1, 2], ">i8")),
+        VaryingConv(np.ones((3, 2)), 4, dtype=">f8"),
+        FilterConv([1, 2, 3], 2, dtype=dtype),
+        Unfold(4, 2, dtype=dtype),
+        Identity(2, dtype),
+        linconv.Diagonal([1, 2], dtype=dtype),
+        linconv.Restriction([1], 2, dtype=dtype),
+        crop,
+        linconv.kron(crop, Identity(2, dtype)),
+        linconv.conv_matrix([1, 2], 4, dtype=dtype),
+        linconv.unfold_matrix(4, 2, dtype=dtype),
+    ):
+        assert A.dtype.isnative
+        assert A.toarray().dtype.isnative
+    assert crop.dtype == native
+    assert crop.toarray().tolist() == [[0, 1, 0, 0], [0, 0, 1, 0]]
+    assert linconv.kron(crop, crop).toarray().dtype == native
+    assert linconv.aslinearoperator(Foreign(dtype)).dtype == native
+
+
+def test_loops_take_a_dtype_of_another_byte_order():
+    pytest.importorskip("numba")
+    A = Conv(np.ones(9), 100, dtype=">f8", method="direct")
+    assert A.dtype.isnative
+    assert (A @ np.ones(100)).tolist() == [9.0] * 92
+
+
 def test_kernels_that_cannot_be_a_matrix_say_so():
     with pytest.raises(
         TypeError,
@@ -79,6 +112,11 @@ def test_kernels_that_cannot_be_a_matrix_say_so():
         Conv([1.0], 4, dtype="f2")
     with pytest.raises(TypeError, match="got object"):
         linconv.unfold_matrix(4, 2, dtype=object)
+    for dtype, got in (("str", "<U0"), (object, "object"), ("f2", "float16"), (bool, "bool")):
+        with pytest.raises(
+            TypeError, match=f"dtype must be one a sparse matrix can hold .* got {got}$"
+        ):
+            Identity(2, dtype)
     with pytest.raises(TypeError, match="kernel must hold numbers, got dtype object"):
         linconv.conv_matrix(np.array([1, None]), 4)
     with pytest.raises(TypeError, match="kernel must hold numbers, got dtype <U1"):
@@ -291,6 +329,63 @@ def test_an_operator_without_hooks_says_which_are_missing():
 
     with pytest.raises(NotImplementedError, match=r"Nothing must implement _matmat\(X\)"):
         Nothing(float, 3, 3) @ [1, 2, 3]
+
+
+class Foreign:
+    """Two on the diagonal, by the least of SciPy's protocol: no adjoint."""
+
+    shape = (100, 100)
+
+    def __init__(self, dtype=float):
+        self.dtype = np.dtype(dtype)
+
+    def matvec(self, x):
+        return 2 * x
+
+
+class ForeignSubclass(scipy.sparse.linalg.LinearOperator):
+    def _matvec(self, x):
+        return 2 * x
+
+
+@pytest.mark.parametrize(
+    "theirs",
+    [
+        Foreign(),
+        ForeignSubclass(float, (100, 100)),
+        scipy.sparse.linalg.LinearOperator((100, 100), lambda x: 2 * x),
+        scipy.sparse.linalg.LinearOperator((100, 100), lambda x: 2 * x) * 1.0,
+    ],
+    ids=["protocol", "subclass", "functions", "composite"],
+)
+def test_a_foreign_operator_without_rmatvec_multiplies_but_has_no_adjoint(theirs):
+    A = linconv.aslinearoperator(theirs)
+    x = np.arange(100.0)
+    assert (A @ x).tolist() == (2 * x).tolist()
+    assert (Identity(100) @ A @ x).tolist() == (2 * x).tolist()
+    for adjoint in (
+        lambda: A.rmatvec(x),
+        lambda: A.H @ x,
+        lambda: A.T @ x,
+        lambda: A.rmatmat(np.eye(100)),
+        lambda: linconv.spectrum.norm(theirs),
+    ):
+        with pytest.raises(
+            TypeError, match=r"<100x100 .* has no rmatvec, .* adjoint needs: .* rmatvec="
+        ):
+            adjoint()
+
+
+def test_the_errors_of_a_foreign_adjoint_are_its_own():
+    def rmatvec(y):
+        raise TypeError("a bug of theirs")
+
+    sl = scipy.sparse.linalg
+    theirs = sl.LinearOperator((3, 3), lambda x: x, rmatvec=rmatvec)
+    with pytest.raises(TypeError, match=r"^a bug of theirs$"):
+        linconv.aslinearoperator(theirs).H @ np.ones(3)
+    columns = sl.LinearOperator((3, 3), lambda x: x, rmatmat=lambda Y: 3 * Y)
+    assert (linconv.aslinearoperator(columns).H @ np.ones(3)).tolist() == [3, 3, 3]
 
 
 def test_operators_are_scipys_operators_and_its_solvers_take_them():
