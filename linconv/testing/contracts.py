@@ -20,7 +20,7 @@ _LAYOUT_UNITS = 64
 # Lines after which each of two threads hands over: at every line both come through the
 # same lines together, at longer strides one has left them when the other is halfway.
 _ROUNDS = ((1, 1), (3, 3), (2, 2))
-_STEPS = {"quick": 80, "standard": 100, "thorough": 400}
+_STEPS = {"quick": 40, "standard": 100, "thorough": 400}
 
 
 def watched(session: Session, code: str) -> CheckResult:
