@@ -90,7 +90,9 @@ class Squares:
         found = np.array([peaks(t) for t in known], dtype=np.longdouble)
         self.finite = bool(np.isfinite(found).all())
         if start is not None:
-            found = np.append(found, self._reach(start), axis=0)
+            reach = self._reach(start)
+            self._refuse_remote(reach.max(axis=0), found.max(axis=0))
+            found = np.append(found, reach, axis=0)
         peak = np.where(np.isfinite(found), found, 0).max(axis=0)
         scale = np.exp2(np.floor(np.log2(np.where(peak > 0, peak, 1))))
         real = np.finfo(self.dtype)
@@ -108,6 +110,17 @@ class Squares:
         unit = scaled(start, self.dtype, self.xp.asarray(scale.astype(real)))
         parts = [math.sqrt(w) * peaks(L.matmat(unit)) for w, L in self.operators]
         return np.array([*parts, np.full(self.k, self.damp)], dtype=np.longdouble) * scale
+
+    def _refuse_remote(self, reach: Any, peak: Any) -> None:
+        """Refuse an x0 beside whose images the squares of a right-hand side vanish."""
+        most = 2.0 ** (np.finfo(self.dtype).maxexp * 3 // 8)
+        for size, known in zip(reach.tolist(), peak.tolist(), strict=True):
+            if self.finite and 0 < known < size / most:
+                raise ValueError(
+                    f"A, penalties and damp must not map x0 to more than {most:.0e} times the "
+                    f"right-hand side in {self.dtype}, got {size:.1e} for {known:.1e}, beside "
+                    "which nothing of it is left: scale x0, or leave it out"
+                )
 
     def _scaled(self, t: Any) -> Any:
         if t is None or not self.finite:

@@ -129,3 +129,21 @@ def test_numbers_that_superlu_has_not_are_refused():
         TypeError, match=r"factorized takes float32, .* got (longdouble|float128)"
     ):
         factorized(np.eye(2, dtype=np.longdouble))
+
+
+# A start that is too far away
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_a_start_beside_which_nothing_is_left_of_the_right_hand_side_is_refused(dtype):
+    A = np.eye(3, dtype=dtype)
+    far = np.full(3, 1e30 if np.finfo(dtype).eps > 1e-10 else 1e200, dtype)
+    b = np.ones(3, dtype)
+    words = r"map x0 to more than .* times the right-hand side .* scale x0, or leave it out"
+    with pytest.raises(ValueError, match=words):
+        lstsq(A, b, x0=far)
+    with pytest.raises(ValueError, match=words):
+        lstsq(A, np.stack([b, np.zeros(3, dtype)], axis=1), x0=far)
+    solution = lstsq(A, np.zeros(3, dtype), x0=far, tol=1e-5)  # 0 is as near as can be said
+    assert solution.converged
+    assert (abs(solution.x) <= 1e-4 * abs(far)).all()
