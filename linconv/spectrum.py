@@ -109,7 +109,8 @@ def norm(A: Any) -> float:
         return norm(Product(*right) if half > 1 else right[0]) ** 2
     values = _exact_values(A)
     if values is None:
-        return _largest(A) if min(A.shape) > _SMALL else float(_top(A, 1)[0])
+        A, unit = _in_units(A)
+        return unit * (_largest(A) if min(A.shape) > _SMALL else float(_top(A, 1)[0]))
     return float(values.max())
 
 
@@ -162,7 +163,8 @@ def singular_values(A: Any, k: int | None = None) -> np.ndarray:
         )
     values = _exact_values(A)
     if values is None:
-        values = _top(A, count)
+        B, unit = _in_units(A)
+        values = unit * _top(B, count)
     single = np.dtype(A.dtype).char in "fF"
     found = np.sort(values)[::-1][:count].astype(np.float32 if single else np.float64)
     return _placed(found, A)
@@ -173,6 +175,22 @@ def _placed(values: Any, A: LinearOperator) -> Any:
     if A.device != "gpu" or _arrays.on_device(values):
         return values
     return _gpu.library().asarray(values)
+
+
+def _in_units(A: LinearOperator) -> tuple[LinearOperator, float]:
+    """Return A in a unit, and the unit."""
+    unit = _unit(A)
+    return (A, unit) if unit == 1 else (A * (1 / unit), unit)
+
+
+def _unit(A: LinearOperator) -> float:
+    """Return a power of two: 1 unless squares of A's entries leave the range of numbers."""
+    if np.finfo(np.result_type(A.dtype, np.float32)).maxexp < np.finfo(float).maxexp:
+        return 1.0
+    size = float(abs(A.matvec(_placed(_start(A.shape[1]), A))).max())
+    if size == 0 or not math.isfinite(size) or 1e-100 <= size <= 1e100:
+        return 1.0
+    return 2.0 ** max(round(math.log2(size)), -1000)
 
 
 def _is_diagonal(A: Block) -> bool:
@@ -323,9 +341,7 @@ def gram_diagonal(A: Any) -> np.ndarray:
     array([ 1.,  5., 14., 13.,  9.])
     """
     A = aslinearoperator(A)
-    dtype = np.result_type(np.float32 if A.dtype.kind in "fc" else float, A.dtype)
-    squares = _placed(_squares(A, 0), A)
-    return squares.reshape(A.in_shape).astype(np.finfo(dtype).dtype)
+    return _placed(_squares(A, 0), A).reshape(A.in_shape).astype(_real(A))
 
 
 def column_norms(A: Any) -> np.ndarray:
@@ -346,7 +362,16 @@ def column_norms(A: Any) -> np.ndarray:
     >>> column_norms([[3, 0], [4, 2]])
     array([5., 2.])
     """
-    return np.sqrt(gram_diagonal(A))
+    A = aslinearoperator(A)
+    unit = _unit(A)
+    found = unit * np.sqrt(_placed(_squares(A, 0, 1 / unit), A))
+    return found.reshape(A.in_shape).astype(_real(A))
+
+
+def _real(A: LinearOperator) -> np.dtype:
+    """Return the dtype of sums over entries of A."""
+    dtype = np.result_type(np.float32 if A.dtype.kind in "fc" else float, A.dtype)
+    return np.finfo(dtype).dtype
 
 
 def row_norms(A: Any) -> np.ndarray:
@@ -367,32 +392,38 @@ def row_norms(A: Any) -> np.ndarray:
     >>> row_norms([[3, 4], [0, 2]])
     array([5., 2.])
     """
-    return np.sqrt(gram_diagonal(aslinearoperator(A).T))
+    return column_norms(aslinearoperator(A).T)
 
 
-def _squares(A: LinearOperator, axis: int) -> np.ndarray:
-    """Return the sums of |entries|^2 down the columns (axis 0) or along the rows (1)."""
+def _squares(A: LinearOperator, axis: int, unit: float = 1.0) -> np.ndarray:
+    """Return the sums of |unit entries|^2 down the columns (axis 0) or along the rows (1)."""
     if isinstance(A, View):
-        return _squares(A.base, axis ^ A._transposes)
+        return _squares(A.base, axis ^ A._transposes, unit)
     if isinstance(A, Scaled):
-        return float(abs(A.scalar)) ** 2 * _squares(A.operands[0], axis)
+        return _squares(A.operands[0], axis, unit * float(abs(A.scalar)))
     if isinstance(A, Kron):
-        parts = (_placed(_squares(part, axis), A) for part in A.operands)
-        return functools.reduce(lambda a, b: (a.reshape(-1, 1) * b).ravel(), parts)
+        units = [_unit(part) for part in A.operands]
+        parts = (
+            _placed(_squares(part, axis, 1 / u), A)
+            for part, u in zip(A.operands, units, strict=True)
+        )
+        whole = functools.reduce(lambda a, b: (a.reshape(-1, 1) * b).ravel(), parts)
+        return (unit * math.prod(units)) ** 2 * whole
     if isinstance(A, Block):
         lines = A.grid if axis else zip(*A.grid, strict=True)
         sums = (
-            sum(_placed(_squares(B, axis), A) for B in line if B is not None) for line in lines
+            sum(_placed(_squares(B, axis, unit), A) for B in line if B is not None)
+            for line in lines
         )
         return np.concatenate(list(sums))
     if isinstance(A, Conv):
-        return _conv_squares(A, axis)
-    return _summed(A.tosparse(), axis)
+        return _conv_squares(A, axis, unit)
+    return _summed(A.tosparse(), axis, unit)
 
 
-def _summed(csr: Any, axis: int) -> np.ndarray:
-    """Return the sums of |entries|^2 of a CSR array along an axis, where it lies."""
-    weights = np.abs(csr.data).astype(float) ** 2
+def _summed(csr: Any, axis: int, unit: float) -> np.ndarray:
+    """Return the sums of |unit entries|^2 of a CSR array along an axis, where it lies."""
+    weights = (unit * np.abs(csr.data).astype(float)) ** 2
     if _gpu.is_matrix(csr):
         squares = _gpu.sparse_array(weights, csr.indices, csr.indptr, csr.shape)
         ones = _arrays.namespace(weights).ones((csr.shape[axis], 1))
@@ -403,22 +434,22 @@ def _summed(csr: Any, axis: int) -> np.ndarray:
     return np.bincount(rows, weights, csr.shape[0])
 
 
-def _conv_squares(A: Conv, axis: int) -> np.ndarray:
+def _conv_squares(A: Conv, axis: int, unit: float) -> np.ndarray:
     """Add up the blocks of rows of a convolution; one pair of channels at a time if big."""
     g, kernel = A.geometry, host(A.kernel)
     lines = g.out_shape[0]
     if g.channels is None or g.nnz <= _ENTRIES * lines:
-        return _block_squares(g, kernel, axis)
+        return _block_squares(g, kernel, axis, unit)
     per_group, rows = g.c_in // g.groups, g.c_out // g.groups
     alone = replace(g, channels=None, groups=1)
     total = np.zeros((g.c_out if axis else g.c_in, alone.shape[1 - axis]))
     for o, i in itertools.product(range(g.c_out), range(per_group)):
         where = o if axis else o // rows * per_group + i
-        total[where] += _block_squares(alone, kernel[o, i], axis)
+        total[where] += _block_squares(alone, kernel[o, i], axis, unit)
     return total.ravel()
 
 
-def _block_squares(g: Geometry, kernel: np.ndarray, axis: int) -> np.ndarray:
+def _block_squares(g: Geometry, kernel: np.ndarray, axis: int, unit: float) -> np.ndarray:
     """Add up blocks of rows along the first axis of the output."""
     lines = g.out_shape[0]
     step = max(1, _ENTRIES * lines // max(1, g.nnz))
@@ -427,9 +458,9 @@ def _block_squares(g: Geometry, kernel: np.ndarray, axis: int) -> np.ndarray:
     for start in range(0, lines, step):
         csr = assembly.conv_csr(g, kernel, rows=(start, min(start + step, lines)))
         if axis:
-            parts.append(_summed(csr, 1))
+            parts.append(_summed(csr, 1, unit))
         else:
-            total += _summed(csr, 0)
+            total += _summed(csr, 0, unit)
     return np.concatenate(parts) if axis else total
 
 

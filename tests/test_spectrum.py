@@ -2,6 +2,7 @@
 
 import itertools
 import tracemalloc
+import warnings
 
 import numpy as np
 import pytest
@@ -546,3 +547,30 @@ def test_a_stack_inside_an_operator_is_refused_and_multiplied_out_understood():
 def test_a_product_of_a_single_operand_is_no_gram_matrix():
     B = linconv.Matrix(taps(3, 4))
     assert_close(spectrum.norm(Product(B)), np.linalg.norm(B.toarray(), 2))
+
+
+@pytest.mark.parametrize("scale", [2.0**-1000, 2.0**-660, 2.0**660, 2.0**960])
+def test_norms_of_operators_whose_squares_leave_the_range_of_numbers(scale):
+    kernel = np.arange(1.0, 10).reshape(3, 3)
+    C = linconv.Conv(kernel, (12, 12), padding=1)
+    alike = [
+        (linconv.Conv(scale * kernel, (12, 12), padding=1), C),
+        (scale * C, C),
+        ((scale * C).T, C.T),
+        (linconv.vstack([scale * C, 0 * C]), linconv.vstack([C, 0 * C])),
+        ((scale * C).tosparse(), C),
+        ((scale * C).toarray()[:30], C[:30]),
+        (linconv.kron(linconv.Identity(2), scale * C), linconv.kron(linconv.Identity(2), C)),
+        (linconv.kron(scale * C, linconv.Identity(2)), linconv.kron(C, linconv.Identity(2))),
+    ]
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        for A, B in alike:
+            dense = B.toarray()
+            values = np.linalg.svd(dense, compute_uv=False)
+            np.testing.assert_allclose(spectrum.norm(A) / scale, values[0], rtol=1e-7)
+            found = spectrum.singular_values(A, 3) / scale
+            np.testing.assert_allclose(found, values[:3], rtol=1e-7)
+            for norms, axis in ((spectrum.column_norms, 0), (spectrum.row_norms, 1)):
+                found = norms(A).ravel() / scale
+                np.testing.assert_allclose(found, np.linalg.norm(dense, axis=axis), rtol=1e-12)
