@@ -74,6 +74,12 @@ def is_operator(x: Any) -> bool:
 
 
 def is_scalar(x: Any) -> bool:
+    """Whether `x` is a number; refuse CuPy's, which would have to be copied to be one."""
+    if on_device(x) and x.ndim == 0:
+        raise TypeError(
+            "an operator is multiplied by a number, got a CuPy array of shape (): write "
+            "a.item(), which copies it to the host"
+        )
     number = (int, float, complex, np.number, np.bool_)
     return isinstance(x, number) or (isinstance(x, np.ndarray) and x.ndim == 0)
 

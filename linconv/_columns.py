@@ -25,6 +25,8 @@ _MANY, _GRAIN = 1 << 15, 1 << 18
 _CACHED = 1 << 17
 # Numbers of weights and sums: they stay in the fastest cache.
 _PIECE = 1 << 10
+# Rows from which CuPy's columns are reduced in two stages, and pieces of the first.
+_STAGED, _PIECES = 1 << 14, 1 << 10
 
 
 # CuPy's kernels: their parameters, R real where T is complex, and what they do.
@@ -56,7 +58,26 @@ def dots(x: Any, y: Any) -> Any:
     """Return the real parts of <x, y> of every column."""
     if lines := _lines(x, y):
         return _summed("add_products", lines, x)
-    return (x.conj() * y).sum(axis=0).real
+    return _reduced("sum", x.conj() * y).real
+
+
+def _reduced(how: str, x: Any) -> Any:
+    """Return the sum or the max of every column.
+
+    CuPy gives a result one block of threads, or less: of large columns it reduces pieces
+    first, or most of the device would have nothing to do.
+    """
+    n, k = x.shape
+    if n < _STAGED or not _arrays.on_device(x):
+        return getattr(x, how)(axis=0)
+    whole = n // _PIECES * _PIECES
+    if x.flags.f_contiguous:
+        pieces = getattr(x.T[:, :whole].reshape(k, _PIECES, -1), how)(axis=2).T
+    else:
+        pieces = getattr(x[:whole].reshape(_PIECES, -1, k), how)(axis=1)
+    if whole < n:
+        pieces = _arrays.namespace(x).concatenate([pieces, x[whole:]])
+    return getattr(pieces, how)(axis=0)
 
 
 def norms(x: Any) -> np.ndarray:
@@ -184,7 +205,7 @@ def scaled(x: Any, dtype: Any, scale: Any) -> Any:
 def peaks(x: Any) -> np.ndarray:
     """Return the largest magnitude of every column, on the host; NaN if there is one."""
     if not isinstance(x, np.ndarray):
-        return host(abs(x).max(axis=0))
+        return host(_reduced("max", abs(x)))
     return np.max(_by_rows(_peaks, x), axis=0)
 
 

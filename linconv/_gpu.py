@@ -11,6 +11,8 @@ from typing import Any
 
 import numpy as np
 
+from linconv import _arrays
+
 _DTYPES = "fdFD"
 
 
@@ -62,6 +64,11 @@ def is_matrix(value: Any) -> bool:
     return type(value).__module__.startswith("cupyx.scipy.sparse") and hasattr(value, "tocsr")
 
 
+def owns(value: Any) -> bool:
+    """Whether `value` is one of CuPy's sparse matrices or arrays."""
+    return is_matrix(value) or _arrays.on_device(value)
+
+
 def sparse_array(data: Any, indices: Any, indptr: Any, shape: tuple[int, int]) -> Any:
     """Wrap sorted, duplicate-free CSR arrays on the device without copying them."""
     kind = import_module("cupyx.scipy.sparse").csr_array
@@ -84,7 +91,12 @@ def to_host(csr: Any) -> tuple[np.ndarray, np.ndarray, np.ndarray, tuple[int, in
 
 
 def canonical(matrix: Any) -> Any:
-    """Return a canonical CSR copy of a device's sparse matrix."""
+    """Return a canonical CSR copy of a device's sparse matrix or 2-d array."""
+    if not is_matrix(matrix):
+        if matrix.ndim != 2:
+            raise ValueError(f"a matrix must be 2-d, got shape {matrix.shape}")
+        values = as_values(matrix, None, "matrix")
+        matrix = import_module("cupyx.scipy.sparse").csr_array(values)
     csr = matrix.tocsr().copy()
     csr.sum_duplicates()
     values = as_values(csr.data, None, "matrix")

@@ -273,7 +273,17 @@ class ShapedMap(Base):
         -------
         ndarray, (neigs,)
             The largest magnitude first.
+
+        Raises
+        ------
+        TypeError
+            If the operator lies on a GPU, where SciPy cannot multiply.
         """
+        if self.device == "gpu":
+            raise TypeError(
+                "eigs is SciPy's and needs an operator on the host: A.to('cpu').eigs(); "
+                "spectrum.norm(A) and singular_values(A, k) take it where it lies"
+            )
         solve = scipy.sparse.linalg.eigsh if symmetric else scipy.sparse.linalg.eigs
         options = {"return_eigenvectors": False, "maxiter": niter} | options
         values = solve(self, k=neigs, **options)

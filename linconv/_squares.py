@@ -10,12 +10,12 @@ underflows.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import numpy as np
 
-from linconv import _arrays
+from linconv import _arrays, _gpu
 from linconv._columns import add, copy, difference, dots, multiply, peaks, scaled
 from linconv.linop import aslinearoperator
 
@@ -39,7 +39,7 @@ class Squares:
         self.unit = 1.0  # what x is in units of, when operators are scaled
         self.operators: list[tuple[float, Any]] = [(1.0, operator)]
         targets = [columns]
-        for entry in penalties:
+        for entry in listed(penalties):
             w, L, target = self._penalty(entry)
             self.operators.append((w, L))
             targets.append(target)
@@ -49,10 +49,19 @@ class Squares:
         self.start = self._scaled(start)
 
     def _operator(self, A: Any) -> Any:
-        return aslinearoperator(A) if self.xp is np else _Device(A)
+        if self.xp is not np:
+            return _Device(aslinearoperator(A) if _gpu.owns(A) else A)
+        operator = aslinearoperator(A)
+        if operator.device == "gpu":
+            raise TypeError(
+                "b must be a CuPy array, as an operator lies on the GPU: move it with "
+                "cupy.asarray(b), or the operator with A.to('cpu')"
+            )
+        return operator
 
     def _array(self, value: Any, name: str) -> Any:
-        return _arrays.as_array(value, name) if self.xp is np else value
+        take = _arrays.as_array if self.xp is np else _arrays.as_device_array
+        return take(value, name)
 
     def _penalty(self, entry: Any) -> tuple[float, Any, Any]:
         w, L = weight_and_operator(entry)
@@ -76,9 +85,8 @@ class Squares:
             return value.reshape(rows, 1) + self.xp.zeros((1, k), value.dtype)
         if value.ndim > d and value.shape[-d:] == shape and value.size == rows * k:
             return value.reshape(k, rows).T
-        raise ValueError(
-            f"{name} must have shape ({rows},), {shape} or ({rows}, {k}), got {value.shape}"
-        )
+        shapes = " or ".join(map(str, dict.fromkeys([(rows,), shape, (rows, k)])))
+        raise ValueError(f"{name} must have shape {shapes}, got {value.shape}")
 
     def _scale(self, targets: list[Any], start: Any) -> None:
         """Find the dtype to compute with and the scale of every right-hand side."""
@@ -258,6 +266,16 @@ class _Device:
         return self.operator.H @ y
 
 
+def listed(penalties: Any) -> Iterable[Any]:
+    """Return penalties; refuse what is no sequence."""
+    if not isinstance(penalties, Iterable):
+        raise TypeError(
+            "penalties must be a sequence of (weight, L) or (weight, L, target), () for none, "
+            f"got {type(penalties).__name__}"
+        )
+    return penalties
+
+
 def weight_and_operator(penalty: Any) -> tuple[float, Any]:
     """Return what a penalty begins with; a target may follow."""
     if not isinstance(penalty, (tuple, list)) or len(penalty) not in (2, 3):
@@ -270,7 +288,7 @@ def weight_and_operator(penalty: Any) -> tuple[float, Any]:
 
 def weight(value: Any, name: str) -> float:
     """Return a weight as a float that is finite and not negative."""
-    if isinstance(value, bool) or not isinstance(value, (int, float, np.integer, np.floating)):
+    if not _is_real(value):
         raise TypeError(
             f"{name} must be a number, got {type(value).__name__}; for a weight per row "
             "use Diagonal(weights ** 0.5) @ L"
@@ -278,6 +296,20 @@ def weight(value: Any, name: str) -> float:
     if not 0 <= value < math.inf:
         raise ValueError(f"{name} must be finite and not negative, got {value}")
     return float(value)
+
+
+def tolerance(value: Any) -> float:
+    """Return tol as a float of at least 0 and below 1."""
+    if not _is_real(value):
+        raise TypeError(f"tol must be a number, got {type(value).__name__}")
+    if not 0 <= value < 1:
+        raise ValueError(f"tol must be at least 0 and below 1, got {value}")
+    return float(value)
+
+
+def _is_real(value: Any) -> bool:
+    real = isinstance(value, (int, float, np.integer, np.floating))
+    return real and not isinstance(value, bool)
 
 
 def _layout(A: Any, b: Any, m: int) -> tuple[Callable[[Any], Any], Any]:

@@ -53,6 +53,11 @@ def selection(
     where: Any, in_shape: Sequence[int] | int | None, dtype: Any
 ) -> tuple[CsrArray, tuple[int, ...], tuple[int, ...]]:
     """Return the matrix that keeps ``x[where]``, the shape of x and that of what is kept."""
+    if any(map(_arrays.on_device, where if isinstance(where, tuple) else (where,))):
+        raise TypeError(
+            "a mask or indices must be NumPy arrays, on the host, got a CuPy array: pass "
+            "where.get(), and move the operator with .to('gpu')"
+        )
     if not isinstance(where, (tuple, slice, type(...))):
         given, where = where, np.asarray(where)
         if not where.size and not hasattr(given, "dtype"):

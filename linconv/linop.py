@@ -351,7 +351,7 @@ class Matrix(Stored):
         in_shape: Sequence[int] | int | None = None,
         out_shape: Sequence[int] | int | None = None,
     ) -> None:
-        if _gpu.is_matrix(matrix):
+        if _gpu.owns(matrix):
             csr: CsrArray = _gpu.canonical(matrix)
         else:
             if not scipy.sparse.issparse(matrix):
@@ -578,11 +578,7 @@ def aslinearoperator(A: Any) -> LinearOperator:
     """
     if isinstance(A, LinearOperator):
         return A
-    if (
-        scipy.sparse.issparse(A)
-        or _gpu.is_matrix(A)
-        or isinstance(A, (np.ndarray, list, tuple))
-    ):
+    if _gpu.owns(A) or scipy.sparse.issparse(A) or isinstance(A, (np.ndarray, list, tuple)):
         return Matrix(A)
     if hasattr(A, "shape") and hasattr(A, "matvec"):
         return _Foreign(A)
@@ -594,6 +590,6 @@ def aslinearoperator(A: Any) -> LinearOperator:
 
 def _selection(key: Any, shape: tuple[int, ...], A: LinearOperator) -> Restriction:
     """Return what takes rows or columns of A: flat ones, or a mask of shaped arrays."""
-    shaped = is_mask(key) and np.shape(key) == shape
+    shaped = is_mask(key) and key.shape == shape
     kept = Restriction(key, shape if shaped else math.prod(shape), dtype=A.dtype)
     return kept.to(A.device or "cpu")

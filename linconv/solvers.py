@@ -21,7 +21,7 @@ from scipy.sparse.linalg import splu
 from linconv._cgls import Run
 from linconv._columns import copy, difference, host, norms
 from linconv._options import at_least
-from linconv._squares import Squares
+from linconv._squares import Squares, listed, tolerance
 from linconv.linop import Identity, LinearOperator, aslinearoperator
 
 __all__ = ["Solution", "factorized", "lstsq"]
@@ -139,15 +139,16 @@ def lstsq(
     >>> solution.x.round(6), solution.converged, solution.iterations
     (array([1., 2., 3.]), True, 3)
     """
-    if not 0 <= tol < 1:
-        raise ValueError(f"tol must be at least 0 and below 1, got {tol}")
+    tol = tolerance(tol)
+    if callback is not None and not callable(callback):
+        raise TypeError(f"callback must be callable or None, got {type(callback).__name__}")
     squares = Squares(A, b, x0, damp, penalties)
     if maxiter is None:
         maxiter = min(max(2 * squares.n, 100), 1000)
     maxiter = at_least(0, maxiter, "maxiter")
     if not squares.finite:
         return _refused(squares)
-    run = Run(squares, _applied(preconditioner, squares), float(tol))
+    run = Run(squares, _applied(preconditioner, squares), tol)
     patient = squares.xp is not np and callback is None and not progress
     with _bar(progress, maxiter) as bar:
         while not run.finished and run.iterations < maxiter:
@@ -181,7 +182,7 @@ def factorized(
     numpy.linalg.LinAlgError
         If N is singular to working precision: damp, or penalise more.
     ValueError, TypeError
-        As `lstsq`.
+        As `lstsq`; TypeError too if an operator lies on a GPU.
 
     Notes
     -----
@@ -198,8 +199,12 @@ def factorized(
     array([1.524, 1.885, 2.98 ])
     """
     operator: LinearOperator = aslinearoperator(A)
+    if operator.device == "gpu":
+        raise TypeError(
+            "factorized works on the host, got an operator on the GPU: A.to('cpu')"
+        )
     zero = np.zeros(operator.shape[0])
-    plain = [entry[:2] if isinstance(entry, tuple) else entry for entry in penalties]
+    plain = [entry[:2] if isinstance(entry, tuple) else entry for entry in listed(penalties)]
     squares = Squares(operator, zero, None, damp, plain)
     rows = sum(L.shape[0] for _, L in squares.operators)
     if rows < squares.n and not squares.shift:

@@ -27,7 +27,7 @@ from linconv._circulant import Circulant as Circulant
 from linconv._columns import host
 from linconv._map import common_device
 from linconv._options import integer
-from linconv._squares import weight, weight_and_operator
+from linconv._squares import listed, weight, weight_and_operator
 from linconv.blocks import Block, Diagonal, Kron
 from linconv.convolution import Conv
 from linconv.geometry import Axis, Boundary, Geometry
@@ -555,7 +555,7 @@ def circulant_preconditioner(
     """
     if kind not in ("embedded", "optimal"):
         raise ValueError(f"kind must be 'embedded' or 'optimal', got {kind!r}")
-    pairs = [(1.0, A), *map(weight_and_operator, penalties)]
+    pairs = [(1.0, A), *map(weight_and_operator, listed(penalties))]
     terms = [(w, aslinearoperator(L)) for w, L in pairs]
     grid = _circulant.grid_of([L for _, L in terms], kind == "optimal")
     ones = np.ones((grid.channels, 1, 1, *(1,) * len(grid.lengths)))

@@ -42,6 +42,8 @@ def _operand(value: Any) -> Any:
 
 def _binary(name: str) -> Any:
     def operator(self: ndarray, other: Any) -> ndarray:
+        if getattr(other, "__array_ufunc__", ...) is None:  # as CuPy's _should_use_rop
+            return NotImplemented
         return _device(getattr(self._memory, name)(_operand(other)))
 
     return operator
@@ -286,6 +288,8 @@ class csr_matrix:
         self.shape, self.dtype = self._matrix.shape, self._matrix.dtype
 
     def __matmul__(self, x: ndarray) -> ndarray:
+        if not isinstance(x, ndarray):
+            return NotImplemented
         if not x.size:
             raise ValueError("cuSPARSE gets no pointers to arrays that hold nothing")
         return _device(self._matrix @ _operand(x))
@@ -299,6 +303,10 @@ class csr_array(csr_matrix):
     """A matrix made of device arrays, which it keeps as they are."""
 
     def __init__(self, arrays: Any, *, shape: Any = None, dtype: Any = None) -> None:
+        if isinstance(arrays, ndarray):
+            found = scipy.sparse.csr_array(arrays._memory)
+            arrays = tuple(map(_device, (found.data, found.indices, found.indptr)))
+            shape = found.shape
         if shape is None:
             zeros = scipy.sparse.csr_array(arrays, dtype=dtype)
             arrays, shape = (
@@ -326,7 +334,7 @@ class csr_array(csr_matrix):
 
     def __add__(self, other: csr_array) -> csr_array:
         if not isinstance(other, csr_array):
-            raise TypeError(f"Unsupported type {type(other)}")
+            return NotImplemented
         return _on_device(self._matrix + other._matrix)
 
     def __rmul__(self, scalar: Any) -> csr_array:

@@ -432,6 +432,42 @@ def test_rows_and_columns_are_taken_where_the_operator_lies(cupy):
         np.testing.assert_array_equal((got.H @ cupy.asarray(y)).get(), right.T @ y)
 
 
+def test_numbers_masks_and_indices_are_the_hosts(cupy):
+    A = linconv.Conv(cupy.asarray(np.ones(3)), 6, padding=1)
+    two, indices = cupy.asarray(np.array(2.0)), cupy.asarray(np.array([0, 2]))
+    for work in (lambda: two * A, lambda: A * two, lambda: A / two, lambda: A @ two):
+        with pytest.raises(TypeError, match=r"multiplied by a number, .* write a\.item\(\)"):
+            work()
+    mask = cupy.asarray(np.array([True, False] * 3))
+    where = r"a mask or indices must be NumPy arrays.* got a CuPy array: pass where\.get\(\)"
+    for key in (indices, mask, (slice(None), mask), (indices, indices)):
+        with pytest.raises(TypeError, match=where):
+            A[key]
+    for key in (mask, (indices, slice(None))):
+        with pytest.raises(TypeError, match=where):
+            linconv.Restriction(key, (6, 2))
+
+
+def test_arrays_and_matrices_of_cupy_are_operands(cupy):
+    A = linconv.Conv(np.arange(1.0, 4), 5, padding=1)
+    B, dense = A.to("gpu"), np.arange(25.0).reshape(5, 5) % 7
+    D, M = cupy.asarray(dense), linconv.Matrix(cupy.asarray(dense))
+    assert_same(M.tosparse(), linconv.Matrix(dense).tosparse())
+    np.testing.assert_array_equal((D @ B).get(), dense @ A.toarray())
+    np.testing.assert_array_equal((B @ D).get(), A.toarray() @ dense)
+    x = np.arange(5.0)
+    for there, here in (
+        (M.tosparse() @ B, dense @ A.toarray()),
+        (B @ M.tosparse(), A.toarray() @ dense),
+        (M.tosparse() + B, dense + A.toarray()),
+        (B + D, dense + A.toarray()),
+        (D + B, dense + A.toarray()),
+        (D - B, dense - A.toarray()),
+    ):
+        assert isinstance(there, linconv.LinearOperator)
+        np.testing.assert_array_equal((there @ cupy.asarray(x)).get(), here @ x)
+
+
 def test_an_operator_that_does_not_say_how_cannot_be_moved(cupy):
     class Own(linconv.LinearOperator):
         pass

@@ -15,6 +15,7 @@ import scipy.sparse.linalg as sla
 
 import linconv
 from linconv.solvers import Solution, factorized, lstsq
+from linconv.spectrum import circulant_preconditioner
 
 DTYPES = ("float32", "float64", "complex64", "complex128")
 
@@ -342,14 +343,14 @@ def test_progress_without_tqdm_says_what_to_install(monkeypatch):
         ({"maxiter": -1}, "maxiter must be >= 0, got -1"),
         ({"damp": -0.5}, "damp must be finite and not negative, got -0.5"),
         ({"damp": np.inf}, "damp must be finite and not negative, got inf"),
-        ({"x0": np.ones(4)}, r"x0 must have shape \(3,\), \(3,\) or \(3, 1\), got \(4,\)"),
+        ({"x0": np.ones(4)}, r"x0 must have shape \(3,\) or \(3, 1\), got \(4,\)"),
         ({"penalties": [(1, np.eye(2))]}, r"as many columns as A, 3, got shape \(2, 2\)"),
         ({"penalties": [(-1, np.eye(3))]}, "the weight of a penalty must be finite and not"),
         ({"penalties": [(1,)]}, r"must be \(weight, L\) or .*, got 1 entries"),
         ({"penalties": [7]}, r"must be \(weight, L\) or .*, got 7"),
         (
             {"penalties": [(1, np.eye(3), np.ones(2))]},
-            r"target must have shape \(3,\), \(3,\) or \(3, 1\), got \(2,\)",
+            r"target must have shape \(3,\) or \(3, 1\), got \(2,\)",
         ),
         (
             {"preconditioner": np.eye(2)},
@@ -373,6 +374,17 @@ def test_kinds_that_make_no_sense_are_refused():
         lstsq(np.eye(3), np.ones(3), penalties=[(np.ones(3), np.eye(3))])
     with pytest.raises(TypeError, match="expected a LinearOperator"):
         lstsq("A", np.ones(3))
+    with pytest.raises(TypeError, match="tol must be a number, got str"):
+        lstsq(np.eye(3), np.ones(3), tol="a")
+    with pytest.raises(TypeError, match="callback must be callable or None, got int"):
+        lstsq(np.eye(3), np.ones(3), callback=3)
+    nothing = r"penalties must be a sequence of .*, \(\) for none, got NoneType"
+    with pytest.raises(TypeError, match=nothing):
+        lstsq(np.eye(3), np.ones(3), penalties=None)
+    with pytest.raises(TypeError, match=nothing):
+        factorized(np.eye(3), penalties=None)
+    with pytest.raises(TypeError, match=nothing):
+        circulant_preconditioner(linconv.Conv(np.ones(3), 5), penalties=None)
 
 
 def test_the_solver_asks_of_device_arrays_only_what_cupy_has(cupy):
