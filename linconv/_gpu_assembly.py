@@ -18,6 +18,8 @@ from linconv.geometry import Axis, Geometry, csr_nbytes
 
 # Threads of a block, and at most so many of them share a row.
 _THREADS, _WARP = 256, 32
+# Entries that a block writes, about, and the most rows that they are of.
+_ENTRIES, _MOST_ROWS = 4096, 1024
 # The share of threads that have an entry of a row to write, on average.
 _BUSY = 0.75
 # Axes that a kernel has room for.
@@ -168,12 +170,13 @@ class _Target:
 
         The first row is the first of `indptr` and its entries begin at `begin`.
         """
-        width = templates.per_group * templates.numbers.width
-        lanes, threads, each = _division(templates.numbers.lengths[-1], width)
-        scalars = (*templates.scalars, lanes, begin, pitch, rows_apart)
+        length, width = templates.numbers.lengths[-1], templates.numbers.width
+        rows, pieces = _pieces(length, templates.per_group * width)
+        scalars = (*templates.scalars, rows, begin, pitch, rows_apart)
         arrays = (*templates.arrays, indptr, self.indices, self.data)
-        count = templates.channels * templates.lines * each
-        launch("write_rows", self.index, count, threads, arrays, scalars)
+        count = templates.channels * templates.lines * pieces * _THREADS
+        shared = (3 * rows + 1) * self.index.itemsize
+        launch("write_rows", self.index, count, _THREADS, arrays, scalars, shared)
 
 
 def launch(
@@ -221,6 +224,13 @@ def _tables_of(part: assembly.Part) -> _tables.Tables:
 @functools.lru_cache(maxsize=32)
 def _remembered_tables(axes: tuple[Axis, ...], transposed: bool) -> _tables.Tables:
     return _tables.tables(assembly.grid_of_axes(axes, transposed)[0])
+
+
+def _pieces(length: int, width: float) -> tuple[int, int]:
+    """Return how many rows a block writes, and the pieces of a line of `length` rows."""
+    rows = max(1, min(_MOST_ROWS, length, int(_ENTRIES / max(width, 1))))
+    pieces = -(-length // rows)
+    return -(-length // pieces), pieces
 
 
 def _division(length: int, width: float) -> tuple[int, int, int]:

@@ -123,32 +123,48 @@ __device__ inline line find_line(const place* table, int last, place which, plac
     return found;
 }
 
-// Rows of a piece of a line per block: `lanes` neighbouring threads share a row.
+// `together` rows of a line per block.  Their entries lie one after the other, and so do the
+// threads that write them: what a row begins with is in shared memory, where each looks.
 extern "C" __global__ void write_rows(
     const place* table, const place* bases, const INDEX* columns, const value* values,
     INDEX* indptr, INDEX* indices, value* data,
-    place axes, place per_group, place per_channel, place templates, place lanes,
+    place axes, place per_group, place per_channel, place templates, place together,
     place first, place pitch, place rows_apart)
 {
-    int last = (int) axes - 1;
-    place length = head(table, last, LENGTH), rows = blockDim.x / lanes;
-    place pieces = (length + rows - 1) / rows;
+    extern __shared__ value shared_memory[];
+    INDEX* starts = (INDEX*) shared_memory;  // of rows, and the end of the last
+    INDEX *begins = starts + together + 1, *shifts = begins + together;
+    int last = (int) axes - 1, step = (int) blockDim.x;
+    place length = head(table, last, LENGTH), pieces = (length + together - 1) / together;
+    place before = blockIdx.x % pieces * together;
+    int rows = (int) (before + together < length ? together : length - before);
     line found = find_line(table, last, blockIdx.x / pieces, per_channel, per_group);
-    place position = blockIdx.x % pieces * rows + threadIdx.x / lanes;
-    if (position >= length) return;
-
-    const place* at = table + head(table, last, POSITIONS) + 3 * position;
-    const place* stencil = table + head(table, last, STENCILS) + 2 * at[0];
-    place start = first + found.channel * pitch + found.start + found.width * at[2];
-    place begin = found.begin + found.width * stencil[0], width = found.width * stencil[1];
-    place shift = bases[found.channel] + found.shift + at[1];
-    place lane = threadIdx.x % lanes;
-    place row = found.channel * rows_apart + found.position + position;
-    if (lane == 0) indptr[row] = (INDEX) start;
-    const value* source = values + found.channel * per_group * templates + begin;
-    for (place e = lane; e < width; e += lanes) {
-        indices[start + e] = (INDEX) (columns[begin + e] + shift);
-        data[start + e] = source[e];
+    found.start += first + found.channel * pitch;
+    found.shift += bases[found.channel];
+    indptr += found.channel * rows_apart + found.position + before;
+    for (int row = (int) threadIdx.x; row < rows; row += step) {
+        const place* at = table + head(table, last, POSITIONS) + 3 * (before + row);
+        const place* stencil = table + head(table, last, STENCILS) + 2 * at[0];
+        place start = found.start + found.width * at[2];
+        indptr[row] = starts[row] = (INDEX) start;
+        begins[row] = (INDEX) (found.begin + found.width * stencil[0]);
+        shifts[row] = (INDEX) (found.shift + at[1]);
+        if (row == rows - 1) starts[rows] = (INDEX) (start + found.width * stencil[1]);
+    }
+    __syncthreads();
+    const value* source = values + found.channel * per_group * templates;
+    place begin = starts[0], end = starts[rows];
+    // From a multiple of 32 on, so that what a warp writes begins where memory's lines do.
+    for (place e = begin / 32 * 32 + threadIdx.x; e < end; e += step) {
+        if (e < begin) continue;
+        int low = 0, high = rows - 1;
+        while (low < high) {  // the last row that begins at or before e
+            int middle = (low + high + 1) / 2;
+            if (starts[middle] <= e) low = middle; else high = middle - 1;
+        }
+        place from = begins[low] + (e - starts[low]);
+        indices[e] = columns[from] + shifts[low];
+        data[e] = source[from];
     }
 }
 

@@ -169,6 +169,26 @@ def test_the_public_builders_follow_the_kernel(cupy):
     assert_same(linconv.conv_matrix(device, (4, 5), rows=(1, 3)), right)
 
 
+@pytest.mark.parametrize(
+    ("shape", "in_shape", "options"),
+    [
+        ((1,), (3000,), {}),  # more rows than a block writes
+        ((5,), (2049,), {"padding": 2, "boundary": "reflect"}),
+        ((600,), (2000,), {"padding": [(0, 599)]}),  # a few rows, the last ones cut
+        ((5000,), (5003,), {}),  # more entries in a row than a block is meant for
+        ((3, 40, 3, 3), (40, 5, 70), {"padding": 1, "boundary": "circular"}),
+        ((2, 2), (3, 2500), {"stride": (1, 2), "dilation": (1, 7)}),
+        ((3,), (10,), {"padding": [(40, 40)]}),  # rows without entries
+    ],
+)
+def test_long_lines_are_written_in_pieces(shape, in_shape, options, cupy):
+    kernel = np.arange(1.0, 1 + np.prod(shape)).reshape(shape)
+    geometry = Geometry.conv(shape, in_shape, **options)
+    for transposed in (False, True):
+        got = _gpu_assembly.conv_matrix(geometry, cupy.asarray(kernel), transposed=transposed)
+        assert_same(got, assembly.conv_csr(geometry, kernel, transposed=transposed))
+
+
 def test_a_matrix_is_built_without_a_copy_to_the_host(cupy):
     devices.skip_unless_counted(cupy)
     kernel = cupy.asarray(np.ones((3, 3)))
@@ -497,6 +517,21 @@ def test_a_typo_in_a_kernel_is_found():
     source = _gpu_assembly.source("d", "i").replace("shift += at[1];", "shift += att[1];")
     with pytest.raises(AssertionError, match='identifier "att" is undefined'):
         nvrtc.compile_ptx(source, "sm_90")
+
+
+@pytest.mark.parametrize(
+    ("length", "width", "rows", "pieces"),
+    [
+        (1024, 9, 342, 3),
+        (5000, 0.5, 1000, 5),
+        (7, 1e5, 1, 7),
+        (100, 2, 100, 1),
+        (2049, 0, 683, 3),
+    ],
+)
+def test_blocks_write_equal_pieces_of_lines(length, width, rows, pieces):
+    assert _gpu_assembly._pieces(length, width) == (rows, pieces)
+    assert rows * width <= _gpu_assembly._ENTRIES or rows == 1
 
 
 @pytest.mark.parametrize(
