@@ -81,7 +81,8 @@ def is_scalar(x: Any) -> bool:
             "a.item(), which copies it to the host"
         )
     number = (int, float, complex, np.number, np.bool_)
-    return isinstance(x, number) or (isinstance(x, np.ndarray) and x.ndim == 0)
+    array = isinstance(x, np.ndarray) and x.ndim == 0
+    return isinstance(x, number) or (array and x.dtype.kind in "biufc")
 
 
 def is_everything(key: Any) -> bool:

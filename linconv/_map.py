@@ -18,11 +18,13 @@ import scipy.sparse.linalg
 
 from linconv import _arrays, _gpu
 from linconv._arrays import CsrArray
-from linconv._options import sizes
+from linconv._options import at_least, sizes
 
 Base: Any = scipy.sparse.linalg.LinearOperator  # Any: SciPy has no annotations
 # Columns of the identity pushed through an operator whose matrix is not known.
 _COLUMNS = 64
+# The formats of sparse arrays.
+_FORMATS = ("bsr", "coo", "csc", "csr", "dia", "dok", "lil")
 
 
 class ShapedMap(Base):
@@ -239,7 +241,15 @@ class ShapedMap(Base):
         Returns
         -------
         sparse array, ``(prod(out_shape), prod(in_shape))``
+
+        Raises
+        ------
+        ValueError, TypeError
+            If there is no such format.
         """
+        if format not in _FORMATS:
+            kind = ValueError if isinstance(format, str) else TypeError
+            raise kind(f"format must be one of {', '.join(_FORMATS)}, got {format!r}")
         return self._tosparse().asformat(format)
 
     def toarray(self) -> np.ndarray:
@@ -284,6 +294,7 @@ class ShapedMap(Base):
                 "eigs is SciPy's and needs an operator on the host: A.to('cpu').eigs(); "
                 "spectrum.norm(A) and singular_values(A, k) take it where it lies"
             )
+        neigs = at_least(1, neigs, "neigs")
         solve = scipy.sparse.linalg.eigsh if symmetric else scipy.sparse.linalg.eigs
         options = {"return_eigenvectors": False, "maxiter": niter} | options
         values = solve(self, k=neigs, **options)

@@ -59,7 +59,11 @@ def selection(
             "where.get(), and move the operator with .to('gpu')"
         )
     if not isinstance(where, (tuple, slice, type(...))):
-        given, where = where, np.asarray(where)
+        given = where
+        try:
+            where = np.asarray(where)
+        except ValueError as error:
+            raise ValueError(f"where is not a rectangular array: {error}") from None
         if not where.size and not hasattr(given, "dtype"):
             where = where.astype(int)  # as NumPy takes an empty list
     mask: Any = where if is_mask(where) else None
@@ -71,7 +75,13 @@ def selection(
     n = math.prod(shape)
     if mask is not None and mask.shape != shape:
         raise ValueError(f"a mask needs the shape of the arrays, {shape}, got {mask.shape}")
-    places = np.arange(n).reshape(shape)[where]
+    try:
+        places = np.arange(n).reshape(shape)[where]
+    except IndexError as error:
+        raise IndexError(
+            f"rows, columns and samples are taken as in x[where], on arrays of shape {shape}: "
+            f"{error}"
+        ) from None
     if not places.size:
         raise ValueError(f"nothing is kept of arrays of shape {shape}")
     index = _arrays.index_dtype((places.size, n), places.size)

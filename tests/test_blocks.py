@@ -188,6 +188,11 @@ def test_what_lies_outside_is_an_index_error_and_text_is_no_diagonal():
         linconv.Restriction([5], 3)
     with pytest.raises(IndexError, match="must be of integer"):
         linconv.Restriction(np.array([]), 3)  # as NumPy has it
+    shape = r"as in x\[where\], on arrays of shape \(6,\): too many indices"
+    with pytest.raises(IndexError, match=shape):
+        linconv.Conv(np.ones(3), 6, padding=1)[1, 2, 3]
+    with pytest.raises(ValueError, match=r"where is not a rectangular array.*inhomogeneous"):
+        linconv.Restriction([[1, 2], [3]], (4, 4))
     with pytest.raises(TypeError, match="diagonal must hold numbers"):
         linconv.Diagonal(["a"])
 

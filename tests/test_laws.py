@@ -217,6 +217,21 @@ def test_law_9_wrong_shapes_and_kinds_say_what_was_expected(A):
         A @ np.matrix(np.zeros(n)).T
     with pytest.raises(TypeError, match="must hold numbers, got dtype object"):
         A @ np.full(n, None)
+    for work in (
+        lambda: np.array("a") * A,
+        lambda: A * np.array("a"),
+        lambda: A @ np.array("a"),
+    ):
+        with pytest.raises(TypeError, match="x must hold numbers, got dtype <U1"):
+            work()
+    with pytest.raises(TypeError, match=r"format must be one of bsr, coo, .*, got 1\.5"):
+        A.tosparse(1.5)
+    with pytest.raises(ValueError, match=r"format must be one of bsr, coo, .*, got 'tiff'"):
+        A.tosparse("tiff")
+    with pytest.raises(TypeError, match=r"neigs must be an integer, got 1\.5"):
+        A.eigs(1.5)
+    with pytest.raises(ValueError, match="neigs must be >= 1, got 0"):
+        A.eigs(0)
     with pytest.raises(TypeError, match="needs a vector, got the scalar"):
         A @ 2.0
 
