@@ -171,12 +171,12 @@ class _Target:
         The first row is the first of `indptr` and its entries begin at `begin`.
         """
         length, width = templates.numbers.lengths[-1], templates.numbers.width
-        rows, pieces = _pieces(length, templates.per_group * width)
+        rows, pieces, threads = _pieces(length, templates.per_group * width)
         scalars = (*templates.scalars, rows, begin, pitch, rows_apart)
         arrays = (*templates.arrays, indptr, self.indices, self.data)
-        count = templates.channels * templates.lines * pieces * _THREADS
+        count = templates.channels * templates.lines * pieces * threads
         shared = (3 * rows + 1) * self.index.itemsize
-        launch("write_rows", self.index, count, _THREADS, arrays, scalars, shared)
+        launch("write_rows", self.index, count, threads, arrays, scalars, shared)
 
 
 def launch(
@@ -226,11 +226,13 @@ def _remembered_tables(axes: tuple[Axis, ...], transposed: bool) -> _tables.Tabl
     return _tables.tables(assembly.grid_of_axes(axes, transposed)[0])
 
 
-def _pieces(length: int, width: float) -> tuple[int, int]:
-    """Return how many rows a block writes, and the pieces of a line of `length` rows."""
+def _pieces(length: int, width: float) -> tuple[int, int, int]:
+    """Return a block's rows, the blocks of a line of `length` rows, and their threads."""
     rows = max(1, min(_MOST_ROWS, length, int(_ENTRIES / max(width, 1))))
     pieces = -(-length // rows)
-    return -(-length // pieces), pieces
+    rows = -(-length // pieces)
+    warps = math.ceil(rows * max(width, 1) / _WARP)
+    return rows, pieces, min(_THREADS, warps * _WARP)
 
 
 def _division(length: int, width: float) -> tuple[int, int, int]:

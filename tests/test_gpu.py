@@ -520,17 +520,18 @@ def test_a_typo_in_a_kernel_is_found():
 
 
 @pytest.mark.parametrize(
-    ("length", "width", "rows", "pieces"),
+    ("length", "width", "rows", "pieces", "threads"),
     [
-        (1024, 9, 342, 3),
-        (5000, 0.5, 1000, 5),
-        (7, 1e5, 1, 7),
-        (100, 2, 100, 1),
-        (2049, 0, 683, 3),
+        (1024, 9, 342, 3, 256),
+        (5000, 0.5, 1000, 5, 256),
+        (7, 1e5, 1, 7, 256),
+        (40, 2, 40, 1, 96),
+        (2049, 0, 683, 3, 256),
+        (1, 0, 1, 1, 32),
     ],
 )
-def test_blocks_write_equal_pieces_of_lines(length, width, rows, pieces):
-    assert _gpu_assembly._pieces(length, width) == (rows, pieces)
+def test_blocks_write_equal_pieces_of_lines(length, width, rows, pieces, threads):
+    assert _gpu_assembly._pieces(length, width) == (rows, pieces, threads)
     assert rows * width <= _gpu_assembly._ENTRIES or rows == 1
 
 
