@@ -266,14 +266,14 @@ class _Device:
         return self.operator.H @ y
 
 
-def listed(penalties: Any) -> Iterable[Any]:
-    """Return penalties; refuse what is no sequence."""
+def listed(penalties: Any) -> tuple[Any, ...]:
+    """Return penalties, which may be gone through only once; refuse what has none."""
     if not isinstance(penalties, Iterable):
         raise TypeError(
             "penalties must be a sequence of (weight, L) or (weight, L, target), () for none, "
             f"got {type(penalties).__name__}"
         )
-    return penalties
+    return tuple(penalties)
 
 
 def weight_and_operator(penalty: Any) -> tuple[float, Any]:

@@ -203,8 +203,8 @@ def factorized(
         raise TypeError(
             "factorized works on the host, got an operator on the GPU: A.to('cpu')"
         )
-    zero = np.zeros(operator.shape[0])
-    plain = [entry[:2] if isinstance(entry, tuple) else entry for entry in listed(penalties)]
+    zero, penalties = np.zeros(operator.shape[0]), listed(penalties)
+    plain = [entry[:2] if isinstance(entry, tuple) else entry for entry in penalties]
     squares = Squares(operator, zero, None, damp, plain)
     rows = sum(L.shape[0] for _, L in squares.operators)
     if rows < squares.n and not squares.shift:

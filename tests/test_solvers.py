@@ -435,6 +435,12 @@ def test_one_factorisation_solves_for_many_right_hand_sides():
     expected = dense_solution(A.toarray(), b, 0, [(0.3, G.toarray())])
     np.testing.assert_allclose(solve(b), expected, atol=1e-10)
     np.testing.assert_allclose(solve(b[:, 2]), expected[:, 2], atol=1e-10)
+    # Penalties that can be gone through only once are kept: those of a solve have targets.
+    t = random(59, seed=3)
+    once = factorized(A, penalties=iter([(0.3, G, t)]))
+    expected = lstsq(A, b[:, 0], penalties=[(0.3, G, t)], tol=1e-13).x
+    for _ in range(2):
+        np.testing.assert_allclose(once(b[:, 0]), expected, atol=1e-10)
 
 
 def test_a_singular_normal_matrix_is_an_error_that_says_what_to_do():
