@@ -13,7 +13,6 @@ import numpy as np
 from scipy.linalg import eigvalsh_tridiagonal
 
 from linconv._columns import (
-    add,
     advance,
     copy,
     dots,
@@ -22,8 +21,10 @@ from linconv._columns import (
     like,
     move,
     norms,
+    subtract,
     zeros_like,
 )
+from linconv._course import Course
 from linconv._memory import Spare
 from linconv._squares import Squares
 
@@ -37,9 +38,9 @@ _NEAREST = ": of all solutions this is the one nearest to x0"
 class Run:
     """The iteration: x, residuals r, the gradient s = A^H r and the direction p.
 
-    What decides its course lies where the arrays do, and is looked at from the host only
-    every few iterations.  So a column that is done, and all of them once one is in trouble,
-    get steps of length 0 until then: a look tells when that was.
+    The host looks at its course every few iterations only.  So a column that is done, and all
+    of them once one is in trouble, get steps of length 0 until then: a look tells when that
+    was.
     """
 
     def __init__(self, squares: Squares, precondition: Any, tol: float) -> None:
@@ -59,18 +60,16 @@ class Run:
             residuals = squares.residuals(self.x)
             s = squares.gradient(residuals, self.x)
             self.reference = np.where(self.reference > 0, self.reference, norms(s))
-        xp = squares.xp
-        self._limit = xp.asarray(self.tol * self.reference)
-        self._last = xp.zeros(squares.k, int)  # the last iteration that moved a column
-        self._lost = self._hidden = xp.zeros((), bool)  # kinds of trouble
-        self._square = xp.zeros((), squares.scale.dtype)  # the largest |A p|^2 / |p|^2 met
+        self._course = Course(squares.xp, self.tol * self.reference)
+        self._hidden = squares.xp.zeros((), bool)  # whether rounding hides the gradient
         self._begin(residuals, s)
 
     def _begin(self, residuals: list[Any], s: Any) -> None:
         """Start, or start again, from fresh residuals and their gradient."""
         self.residuals = residuals
-        self._going = self.squares.xp.ones(self.squares.k, bool)
-        self.p = copy(self._judge(s, dots(s, s)))
+        self._course.begin()
+        z, _ = self._judge(s, dots(s, s))
+        self.p = copy(z)
         self._length = dots(self.p, self.p)
         self._look()
 
@@ -83,75 +82,64 @@ class Run:
         self._look()
 
     def _step(self) -> None:
-        squares, xp = self.squares, self.squares.xp
-        length = self._length
-        images, energy = squares.images_and_energy(self.p, length)
-        ratio = energy / (length + (length == 0))
-        self._square = xp.fmax(self._square, ratio.max())
-        self._last = xp.where(self._going, self.iterations, self._last)
-        lost = (self._going & (energy <= 0)).any()
-        self._lost, self._going = self._lost | lost, self._going & ~lost
-        alpha = self.gamma / xp.where(self._going, energy, 1)
-        alpha = xp.where(self._going, alpha, 0)
-        moving = self._going
+        squares, course = self.squares, self._course
+        images, energy = squares.images_and_energy(self.p, self._length)
+        alpha = course.lengths(energy, self._length, self.iterations)
+        moving = course.going
         self._subtract(alpha, images, moving)
-        before = self.gamma
         s, square = squares.pulled(self.residuals)
         step, shift = (self.x, alpha, self.p, moving), squares.shift
         if shift:
             square = advance(*step, s, shift)
         elif square is None:
             square = dots(s, s)
-        z = self._judge(s, square)
-        beta = self.gamma / (before + (before == 0))
+        z, beta = self._judge(s, square)
         # What the gradient does not ask for waits until p changes, so that p is read once.
         self._length = follow(self.p, beta, z) if shift else move(*step, beta, z)
         if self.precondition is None and not self.restarts:
-            self._recent.append((alpha[:1], beta[:1], self._going[:1]))
+            self._recent.append((alpha[:1], beta[:1], course.going[:1]))
 
     def _subtract(self, alpha: Any, images: list[Any], moving: Any) -> None:
         """Take `alpha` times the images off the residuals; they are used up by this."""
         self.residuals = [like(r, q) for r, q in zip(self.residuals, images, strict=True)]
         for r, q in zip(self.residuals, images, strict=True):
-            add(r, -alpha, q, moving)
+            subtract(r, alpha, q, moving)
         images.clear()  # the gradient takes their memory
 
-    def _judge(self, s: Any, square: Any) -> Any:
-        """Tell from the gradient, |s|^2, which columns are to go on; precondition it."""
-        xp = self.squares.xp
+    def _judge(self, s: Any, square: Any) -> tuple[Any, Any]:
+        """Tell from the gradient, |s|^2, which columns are to go on.
+
+        Returns what p follows, the gradient preconditioned, and how much of p is kept.
+        """
+        course = self._course
         z = s if self.precondition is None else self.precondition(s)
-        self.gamma = square if z is s else dots(s, z)
-        self.gradient = xp.sqrt(square)
-        sound = xp.isfinite(self.gamma)
-        if z is not s:
-            positive = (self.gamma > 0) | (self.gradient <= 0)
-            sound = sound & xp.isfinite(self.gradient) & positive
-        self._going = self._going & (self.gradient > self._limit) & sound.all()
+        beta = course.judge(square if z is s else dots(s, z), square)
         if self.iterations % _SELDOM == 1:
-            hidden = self._at_rounding() & self._going.any()
-            self._hidden, self._going = self._hidden | hidden, self._going & ~hidden
-        return z
+            hidden = self._at_rounding() & course.going.any()
+            self._hidden, course.going = self._hidden | hidden, course.going & ~hidden
+        return z, beta
 
     def _at_rounding(self) -> Any:
         """Whether every gradient that is too large is no larger than its rounding errors."""
         xp, (weights, _) = self.squares.xp, zip(*self.squares.operators, strict=True)
-        steepest = xp.sqrt(self._square)
+        steepest = xp.sqrt(self._course.steepest)
         size = steepest * xp.sqrt(dots(self.x, self.x))
         for w, r in zip(weights, self.residuals, strict=True):
             size = size + math.sqrt(w) * xp.sqrt(dots(r, r))
         noise = 2 * self.squares.eps * steepest * size
-        return (~self._going | (self.gradient <= noise)).all()
+        return (~self._course.going | (self._course.gradient <= noise)).all()
 
     def _look(self) -> None:
         """Copy to the host what tells how it goes, all at once."""
         recent = map(self.squares.xp.concatenate, zip(*self._recent, strict=True))
-        state = (self._last, self._going, self._square, self._lost, self._hidden)
-        found = fetch([*state, self.gradient, self.gamma, *recent])
-        last, going, square, lost, hidden, gradient, gamma, *recent = found
+        course = self._course
+        state = (course.last, course.going, course.steepest, course.lost, self._hidden)
+        found = fetch([*state, course.gradient, course.gamma, *recent])
+        last, going, steepest, lost, hidden, gradient, gamma, *recent = found
         self.stopped = not going.any()
         if self.stopped:
             self.iterations = int(last.max())
-        self.steepest = math.sqrt(square)  # |A| from below
+        self.steepest = math.sqrt(steepest)  # |A| from below
         self.sizes, self._recent = gradient, []
         self.steps += [(float(a), float(b)) for a, b, on in zip(*recent, strict=True) if on]
         if not (np.isfinite(gradient).all() and np.isfinite(gamma).all()):

@@ -29,11 +29,16 @@ _PIECE = 1 << 10
 _STAGED, _PIECES = 1 << 14, 1 << 10
 
 
-# CuPy's kernels: their parameters, R real where T is complex, and what they do.
+# CuPy's kernels: parameters, R real where T is complex, results, and what they do.
 _KERNELS = {
-    "add": ("R a, T x, bool on", "if (on) y += a * x"),
-    "follow": ("R a, T x", "y = a * y + x"),
+    "add": ("R a, T x", "T y", "y += a * x"),
+    "subtract": ("R a, T x, bool on", "T y", "if (on) y -= a * x"),
+    "follow": ("R a, T z", "T p", "p = a * p + z"),
+    "move": ("R a, bool on, R b, T z", "T x, T p", "if (on) { x += a * p; } p = b * p + z"),
+    "advance": ("R a, bool on, R b, T p", "T x, T s", "if (on) { x += a * p; } s -= b * x"),
 }
+# What their sums over columns add up.
+_PRODUCTS = {"f": "x * y", "c": "x.real() * y.real() + x.imag() * y.imag()"}
 
 
 def host(a: Any) -> np.ndarray:
@@ -45,7 +50,7 @@ def fetch(arrays: Sequence[Any]) -> list[np.ndarray]:
     """Return small arrays of real numbers on the host, by one copy."""
     if not _arrays.on_device(arrays[0]):
         return list(arrays)
-    flat = [a.reshape(-1).astype(np.float64) for a in arrays]
+    flat = [a.reshape(-1).astype(np.float64, copy=False) for a in arrays]
     numbers = _arrays.namespace(arrays[0]).concatenate(flat).get()
     cuts = itertools.pairwise(itertools.accumulate((a.size for a in arrays), initial=0))
     return [
@@ -58,26 +63,43 @@ def dots(x: Any, y: Any) -> Any:
     """Return the real parts of <x, y> of every column."""
     if lines := _lines(x, y):
         return _summed("add_products", lines, x)
-    return _reduced("sum", x.conj() * y).real
+    if not _arrays.on_device(x):
+        return (x.conj() * y).sum(axis=0).real
+    dtype = np.result_type(x.dtype, y.dtype)
+    given = x.astype(dtype, copy=False), y.astype(dtype, copy=False)
+    return _reduced(_sum(dtype), "sum", *given)
 
 
-def _reduced(how: str, x: Any) -> Any:
-    """Return the sum or the max of every column.
+@functools.cache
+def _sum(dtype: np.dtype) -> Any:
+    """Return CuPy's kernel that adds up real parts of products."""
+    kernel = importlib.import_module("cupy").ReductionKernel
+    known, real = f"{dtype} x, {dtype} y", np.finfo(dtype).dtype
+    body = _PRODUCTS[dtype.kind], "a + b", "s = a", "0"
+    return kernel(known, f"{real} s", *body, f"linconv_dots_{dtype}")
 
-    CuPy gives a result one block of threads, or less: of large columns it reduces pieces
-    first, or most of the device would have nothing to do.
+
+def _reduced(reduce: Callable[..., Any], finish: str, *arrays: Any) -> Any:
+    """Return what CuPy's columns are reduced to; large ones in pieces, which are finished.
+
+    It gives a result one block of threads, or less: most of the device would have nothing
+    to do for large columns.
     """
-    n, k = x.shape
-    if n < _STAGED or not _arrays.on_device(x):
-        return getattr(x, how)(axis=0)
+    n, k = arrays[0].shape
+    if n < _STAGED:
+        return reduce(*arrays, axis=0)
     whole = n // _PIECES * _PIECES
-    if x.flags.f_contiguous:
-        pieces = getattr(x.T[:, :whole].reshape(k, _PIECES, -1), how)(axis=2).T
+    real = np.finfo(arrays[0].dtype).dtype
+    pieces = _arrays.namespace(arrays[0]).empty((_PIECES + (whole < n), k), real)
+    if arrays[0].flags.f_contiguous:
+        large = (x.T[:, :whole].reshape(k, _PIECES, -1) for x in arrays)
+        reduce(*large, axis=2, out=pieces[:_PIECES].T)
     else:
-        pieces = getattr(x[:whole].reshape(_PIECES, -1, k), how)(axis=1)
+        large = (x[:whole].reshape(_PIECES, -1, k) for x in arrays)
+        reduce(*large, axis=1, out=pieces[:_PIECES])
     if whole < n:
-        pieces = _arrays.namespace(x).concatenate([pieces, x[whole:]])
-    return getattr(pieces, how)(axis=0)
+        reduce(*(x[whole:] for x in arrays), axis=0, out=pieces[_PIECES])
+    return getattr(pieces, finish)(axis=0)
 
 
 def norms(x: Any) -> np.ndarray:
@@ -85,17 +107,26 @@ def norms(x: Any) -> np.ndarray:
     return np.sqrt(host(dots(x, x)))
 
 
-def add(y: Any, a: Any, x: Any, on: Any = True) -> None:
-    """Add ``a x`` to `y`; `a` is a real number, or one for every column.
-
-    It is 0 for columns that are not `on`, of which CuPy's stay even where x holds NaN.
-    """
+def add(y: Any, a: Any, x: Any) -> None:
+    """Add ``a x`` to `y`; `a` is a real number, or one for every column."""
     if _arrays.on_device(a):
-        _kernel("add")(*_like(y, a, x), on, y)
+        _kernel("add")(*_like(y, a, x), y)
     elif lines := _lines(y, x):
         _weighted("add_weighted", lines, y, a)
     else:
         y += a * x
+
+
+def subtract(y: Any, a: Any, x: Any, on: Any) -> None:
+    """Take ``a x`` off `y`; `a` is 0 for columns that are not `on`.
+
+    Of these CuPy's stay even where x holds NaN.
+    """
+    if _arrays.on_device(y):
+        a, x = _like(y, a, x)
+        _kernel("subtract")(a, x, on, y)
+    else:
+        add(y, -a, x)
 
 
 def follow(p: Any, a: Any, z: Any) -> Any:
@@ -111,19 +142,33 @@ def follow(p: Any, a: Any, z: Any) -> Any:
 
 
 def advance(x: Any, a: Any, p: Any, on: Any, s: Any, shift: float) -> Any:
-    """Add ``a p`` to `x` as `add` does, then ``-shift x`` to `s`; return <s, s>."""
+    """Add ``a p`` to `x`, unless `subtract` would not, then ``-shift x`` to `s`.
+
+    Return <s, s> of every column.
+    """
     if lines := _lines(x, p, s):
         return _summed("advance", lines, x, a, shift)
-    add(x, a, p, on)
-    add(s, -shift, x)
+    if _arrays.on_device(x):
+        a, p = _like(x, a, p)
+        _kernel("advance")(a, on, shift, p, x, s)
+    else:
+        add(x, a, p)
+        add(s, -shift, x)
     return dots(s, s)
 
 
 def move(x: Any, a: Any, p: Any, on: Any, b: Any, z: Any) -> Any:
-    """Add ``a p`` to `x` as `add` does, then replace `p` by ``b p + z``; return <p, p>."""
+    """Add ``a p`` to `x`, unless `subtract` would not, then replace `p` by ``b p + z``.
+
+    Return <p, p> of every column.
+    """
     if lines := _lines(x, p, z):
         return _summed("move", lines, x, a, b)
-    add(x, a, p, on)
+    if _arrays.on_device(x) and x.dtype == p.dtype:
+        (a, _), (b, z) = _like(x, a, p), _like(p, b, z)
+        _kernel("move")(a, on, b, z, x, p)
+        return dots(p, p)
+    subtract(x, -a, p, on)
     return follow(p, b, z)
 
 
@@ -131,8 +176,7 @@ def move(x: Any, a: Any, p: Any, on: Any, b: Any, z: Any) -> Any:
 def _kernel(step: str) -> Any:
     """Return CuPy's kernel for a step."""
     kernel = importlib.import_module("cupy").ElementwiseKernel
-    inputs, body = _KERNELS[step]
-    return kernel(inputs, "T y", body, f"linconv_{step}")
+    return kernel(*_KERNELS[step], f"linconv_{step}")
 
 
 def _like(y: Any, a: Any, x: Any) -> tuple[Any, Any]:
@@ -205,7 +249,7 @@ def scaled(x: Any, dtype: Any, scale: Any) -> Any:
 def peaks(x: Any) -> np.ndarray:
     """Return the largest magnitude of every column, on the host; NaN if there is one."""
     if not isinstance(x, np.ndarray):
-        return host(_reduced("max", abs(x)))
+        return host(_reduced(type(x).max, "max", abs(x)))
     return np.max(_by_rows(_peaks, x), axis=0)
 
 

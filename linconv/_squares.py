@@ -205,10 +205,12 @@ class Squares:
 
     def images_and_energy(self, p: Any, length: Any) -> tuple[list[Any], Any]:
         """Return `images` and ``sum w |L p|^2 + damp^2 |p|^2``; `length` is |p|^2."""
-        total, images = self.shift * length, []
+        total, images = self.shift * length if self.shift else None, []
         for w, L in self.operators:
             image, square = _squared(L, p, adjoint=False)
-            total = total + w * (dots(image, image) if square is None else square)
+            square = dots(image, image) if square is None else square
+            square = square if w == 1 else w * square
+            total = square if total is None else total + square
             images.append(image)
         return images, total
 

@@ -8,7 +8,7 @@ import host_kernels
 import pytest
 import standin
 
-from linconv import _gpu_assembly
+from linconv import _columns, _course, _gpu_assembly
 
 DTYPES = ("float32", "float64", "complex64", "complex128")
 
@@ -36,15 +36,21 @@ stand_in = pytest.param(
 )
 
 
+def forget_kernels():
+    """Let those of the stand-in and of CuPy never meet."""
+    for made in (_gpu_assembly._module, _course._module, _columns._kernel, _columns._sum):
+        made.cache_clear()
+
+
 @pytest.fixture(params=[stand_in, real])
 def cupy(request):
     if request.param == "gpu":
         yield pytest.importorskip("cupy")
         return
     with standin.installed() as module:
-        _gpu_assembly._module.cache_clear()
+        forget_kernels()
         yield module
-    _gpu_assembly._module.cache_clear()
+    forget_kernels()
 
 
 def needs(method):

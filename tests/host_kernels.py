@@ -11,6 +11,7 @@ from __future__ import annotations
 import ctypes
 import functools
 import hashlib
+import math
 import re
 import shutil
 import subprocess
@@ -23,13 +24,15 @@ import numpy as np
 COMPILER = next(filter(None, map(shutil.which, ("g++", "clang++", "c++"))), None)
 
 _HEAD = r"""
+#include <cmath>
+using std::sqrt;
 #define __global__
 #define __device__
 #define __shared__ thread_local
 #define __launch_bounds__(threads, blocks)
 struct dim { unsigned x, y, z; };
-static thread_local dim blockIdx, threadIdx, blockDim, gridDim;
-static void barrier(int line);
+[[maybe_unused]] static thread_local dim blockIdx, threadIdx, blockDim, gridDim;
+[[maybe_unused]] static void barrier(int line);
 #define __syncthreads() barrier(__LINE__)
 """
 _TAIL = r"""
@@ -42,7 +45,7 @@ typedef long long word;
 typedef void (*kernel)(word, word, word, word, word, word, word, word,
                        word, word, word, word, word, word, word, word);
 enum { SHARED = 48 << 10, STACK = 64 << 10, POISON = 0xff };  // all bits set: NaN
-thread_local value shared_memory[SHARED / sizeof(value)];
+thread_local SHARED_TYPE shared_memory[SHARED / sizeof(SHARED_TYPE)];
 
 static void call(kernel f, const word* w)
 {
@@ -143,12 +146,14 @@ class RawModule:
     def __init__(self, *, code: str, options: tuple[str, ...] = ()) -> None:
         assert options == ("-std=c++17",)
         self._code = code
+        found = re.search(r"extern __shared__ (\w+) ", code)
+        self._shared = f"#define SHARED_TYPE {found[1] if found else 'char'}\n"
 
     def get_function(self, name: str) -> Any:
         body = self._code.partition(f" {name}(")[2].partition('extern "C"')[0]
         sizes = re.findall(r"(\w+ )?__shared__ \w+ \w+\[(.*)\]", body)
         assert all(size == ("extern ", "") for size in sizes), "only dynamic shared memory"
-        library = _library(_HEAD + self._code + _TAIL)
+        library = _library(_HEAD + self._code + self._shared + _TAIL)
         return functools.partial(_run, library, name, "__syncthreads" in body)
 
 
@@ -186,6 +191,10 @@ def _run(
 _EACH = r"""
 #include <complex>
 #define complex std::complex
+typedef float float32;
+typedef double float64;
+typedef complex<float> complex64;
+typedef complex<double> complex128;
 %s
 extern "C" void run(%s, long size)
 {
@@ -196,11 +205,12 @@ extern "C" void run(%s, long size)
 }
 """
 _TYPES = {"f": "float", "d": "double", "F": "complex<float>", "D": "complex<double>"}
-_FIXED = {"bool": "?"}  # types that are named rather than found
+# Types that are named rather than found.
+_FIXED = {"bool": "?", "float32": "f", "float64": "d", "complex64": "F", "complex128": "D"}
 
 
 class ElementwiseKernel:
-    """A body for every entry of some arrays, of which the last is written into."""
+    """A body for every entry of some arrays, of which the last ones are written into."""
 
     def __init__(self, inputs: str, outputs: str, body: str, name: str) -> None:
         assert name.isidentifier()
@@ -210,18 +220,20 @@ class ElementwiseKernel:
     def run(self, *arrays: np.ndarray) -> None:
         """Run the body; letters stand for types, one each, and shapes are broadcast."""
         assert len(arrays) == len(self.parameters)
-        *inputs, target = arrays
+        inputs, targets = arrays[: self._inputs], arrays[self._inputs :]
         types = _FIXED.copy()
         for (letter, _), array in zip(self.parameters, arrays, strict=True):
             if types.setdefault(letter, array.dtype.char) != array.dtype.char:
                 raise TypeError(f"Type is mismatched. {letter} {types} {array.dtype}")
-        if np.broadcast_shapes(*(a.shape for a in inputs)) != target.shape:
+        shape = np.broadcast_shapes(*(a.shape for a in inputs))
+        if any(target.shape != shape for target in targets):
             raise ValueError("Out shape is mismatched")
-        plain = [np.ascontiguousarray(np.broadcast_to(a, target.shape)) for a in arrays]
-        if target.size:
+        plain = [np.ascontiguousarray(np.broadcast_to(a, shape)) for a in arrays]
+        if size := math.prod(shape):
             pointers = [ctypes.c_void_p(a.ctypes.data) for a in plain]
-            _library(self._source(types)).run(*pointers, ctypes.c_long(target.size))
-        target[...] = plain[-1]
+            _library(self._source(types)).run(*pointers, ctypes.c_long(size))
+        for target, found in zip(targets, plain[self._inputs :], strict=True):
+            target[...] = found
 
     def _source(self, types: dict[str, str]) -> str:
         names = "".join(

@@ -193,7 +193,11 @@ def _method(name: str) -> Any:
     def method(self: ndarray, *args: Any, **kwargs: Any) -> ndarray:
         if "initial" in kwargs:
             raise TypeError(f"{name}() got an unexpected keyword argument 'initial'")
-        return _device(getattr(self._memory, name)(*args, **kwargs))
+        out = kwargs.get("out")
+        if out is not None:
+            kwargs["out"] = _operand(out)
+        found = getattr(self._memory, name)(*args, **kwargs)
+        return _device(found) if out is None else out
 
     return method
 
@@ -269,11 +273,34 @@ class ElementwiseKernel(host_kernels.ElementwiseKernel):
     """A kernel over all entries of device arrays, compiled for the host."""
 
     def __call__(self, *arrays: Any) -> ndarray:
-        for (kind, _), a in zip(self.parameters, arrays, strict=True):
-            if len(kind) == 1 and not isinstance(a, ndarray):
+        pairs = list(zip(self.parameters, arrays, strict=True))
+        types = {kind: a.dtype for (kind, _), a in pairs if isinstance(a, ndarray)}
+        for (kind, _), a in pairs:
+            if len(kind) == 1 and not isinstance(a, ndarray) and kind not in types:
                 raise TypeError("a number alone does not tell its type: use an array")
-        self.run(*(np.asarray(_operand(a)) for a in arrays))
+        self.run(
+            *(
+                a._memory if isinstance(a, ndarray) else np.asarray(_operand(a), types.get(k))
+                for (k, _), a in pairs
+            )
+        )
         return arrays[-1]
+
+
+class ReductionKernel:
+    """A kernel that adds up what its body makes of device arrays of named types."""
+
+    def __init__(
+        self, inputs: str, output: str, body: str, plus: str, post: str, zero: str, name: str
+    ) -> None:
+        result = output.split()[1]
+        assert (plus, post, zero) == ("a + b", f"{result} = a", "0")
+        self._type = output.split()[0]
+        self._each = ElementwiseKernel(inputs, output, f"{result} = {body}", name)
+
+    def __call__(self, *arrays: ndarray, axis: int, out: ndarray | None = None) -> ndarray:
+        found = _device(np.empty(arrays[0].shape, self._type))
+        return self._each(*arrays, found).sum(axis=axis, out=out)
 
 
 def asnumpy(value: Any) -> np.ndarray:
@@ -494,6 +521,7 @@ _NAMES["cupy"] |= {
     "linalg": SimpleNamespace(norm=_function("linalg.norm")),
     "from_dlpack": from_dlpack,
     "ElementwiseKernel": ElementwiseKernel,
+    "ReductionKernel": ReductionKernel,
     "RawModule": host_kernels.RawModule,
     "get_default_memory_pool": lambda: SimpleNamespace(free_bytes=lambda: 0),
     "cuda": SimpleNamespace(

@@ -30,6 +30,7 @@ FLOORS = {
     "_columns": 1,
     "_steps": 1,
     "_squares": 2,
+    "_course": 0,
     "_cgls": 2,
     "solvers": 2,
     "methods": 2,
