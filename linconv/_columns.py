@@ -1,9 +1,9 @@
 """Vectors in columns: what `lstsq` does with them besides products.
 
-May import _arrays, _compiled, _memory.  Large NumPy arrays whose columns lie in one piece take
-compiled loops on several threads, as real numbers.  BLAS is not asked: OpenBLAS' threads
-wait by spinning, which doubled the time of an iteration.  CuPy's steps are a kernel each
-and wait for nothing.  Others get plain expressions.
+May import _arrays, _compiled, _gpu_sums, _memory.  Large NumPy arrays whose columns lie in one
+piece take compiled loops on several threads, as real numbers.  BLAS is not asked: OpenBLAS'
+threads wait by spinning, which doubled the time of an iteration.  CuPy's steps are a kernel
+each and wait for nothing.  Others get plain expressions.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
-from linconv import _arrays, _compiled, _memory
+from linconv import _arrays, _compiled, _gpu_sums, _memory
 
 # Numbers from which loops are compiled, and those that are worth a thread.
 _MANY, _GRAIN = 1 << 15, 1 << 18
@@ -25,10 +25,6 @@ _MANY, _GRAIN = 1 << 15, 1 << 18
 _CACHED = 1 << 17
 # Numbers of weights and sums: they stay in the fastest cache.
 _PIECE = 1 << 10
-# Rows from which CuPy's columns are reduced in two stages, and pieces of the first.
-_STAGED, _PIECES = 1 << 14, 1 << 10
-
-
 # CuPy's kernels: parameters, R real where T is complex, results, and what they do.
 _KERNELS = {
     "add": ("R a, T x", "T y", "y += a * x"),
@@ -37,8 +33,6 @@ _KERNELS = {
     "move": ("R a, bool on, R b, T z", "T x, T p", "if (on) { x += a * p; } p = b * p + z"),
     "advance": ("R a, bool on, R b, T p", "T x, T s", "if (on) { x += a * p; } s -= b * x"),
 }
-# What their sums over columns add up.
-_PRODUCTS = {"f": "x * y", "c": "x.real() * y.real() + x.imag() * y.imag()"}
 
 
 def host(a: Any) -> np.ndarray:
@@ -66,40 +60,7 @@ def dots(x: Any, y: Any) -> Any:
     if not _arrays.on_device(x):
         return (x.conj() * y).sum(axis=0).real
     dtype = np.result_type(x.dtype, y.dtype)
-    given = x.astype(dtype, copy=False), y.astype(dtype, copy=False)
-    return _reduced(_sum(dtype), "sum", *given)
-
-
-@functools.cache
-def _sum(dtype: np.dtype) -> Any:
-    """Return CuPy's kernel that adds up real parts of products."""
-    kernel = importlib.import_module("cupy").ReductionKernel
-    known, real = f"{dtype} x, {dtype} y", np.finfo(dtype).dtype
-    body = _PRODUCTS[dtype.kind], "a + b", "s = a", "0"
-    return kernel(known, f"{real} s", *body, f"linconv_dots_{dtype}")
-
-
-def _reduced(reduce: Callable[..., Any], finish: str, *arrays: Any) -> Any:
-    """Return what CuPy's columns are reduced to; large ones in pieces, which are finished.
-
-    It gives a result one block of threads, or less: most of the device would have nothing
-    to do for large columns.
-    """
-    n, k = arrays[0].shape
-    if n < _STAGED:
-        return reduce(*arrays, axis=0)
-    whole = n // _PIECES * _PIECES
-    real = np.finfo(arrays[0].dtype).dtype
-    pieces = _arrays.namespace(arrays[0]).empty((_PIECES + (whole < n), k), real)
-    if arrays[0].flags.f_contiguous:
-        large = (x.T[:, :whole].reshape(k, _PIECES, -1) for x in arrays)
-        reduce(*large, axis=2, out=pieces[:_PIECES].T)
-    else:
-        large = (x[:whole].reshape(_PIECES, -1, k) for x in arrays)
-        reduce(*large, axis=1, out=pieces[:_PIECES])
-    if whole < n:
-        reduce(*(x[whole:] for x in arrays), axis=0, out=pieces[_PIECES])
-    return getattr(pieces, finish)(axis=0)
+    return _gpu_sums.dots(x.astype(dtype, copy=False), y.astype(dtype, copy=False))
 
 
 def norms(x: Any) -> np.ndarray:
@@ -249,7 +210,7 @@ def scaled(x: Any, dtype: Any, scale: Any) -> Any:
 def peaks(x: Any) -> np.ndarray:
     """Return the largest magnitude of every column, on the host; NaN if there is one."""
     if not isinstance(x, np.ndarray):
-        return host(_reduced(type(x).max, "max", abs(x)))
+        return host(abs(x).max(axis=0))
     return np.max(_by_rows(_peaks, x), axis=0)
 
 

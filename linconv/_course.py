@@ -1,17 +1,17 @@
 """What decides the course of conjugate gradients: step lengths, and which columns go on.
 
-All of it lies where the columns do, and nothing is copied to the host.
+May import _gpu.  All of it lies where the columns do, and nothing is copied to the host.
 On a GPU a decision about a few columns is one launch; as expressions it would be twenty,
 and a launch takes as long as a step of a million numbers.
 """
 
 from __future__ import annotations
 
-import functools
-from importlib import import_module
 from typing import Any
 
 import numpy as np
+
+from linconv import _gpu
 
 # Columns up to which one thread of a GPU decides about all.
 _FEW = 64
@@ -117,16 +117,5 @@ class Course:
         return self.xp.ascontiguousarray(a, self._dtype)
 
     def _launch(self, name: str, *arguments: Any) -> None:
-        kernel = _module(self._dtype.char).get_function(name)
+        kernel = _gpu.kernels(SOURCE, self._dtype.char).get_function(name)
         kernel((1,), (1,), (*arguments, np.int64(self.k)))
-
-
-@functools.cache
-def _module(real: str) -> Any:
-    """Return the compiled kernels for a real dtype."""
-    return import_module("cupy").RawModule(code=source(real), options=("-std=c++17",))
-
-
-def source(real: str) -> str:
-    """Return the CUDA C++ for a real dtype, by its character."""
-    return f"#define REAL {'float' if real == 'f' else 'double'}\n" + SOURCE

@@ -6,6 +6,7 @@ neither copy anything to the host nor wait for the device.
 
 from __future__ import annotations
 
+import functools
 from importlib import import_module
 from typing import Any
 
@@ -37,6 +38,18 @@ def library() -> Any:
     if not count:
         raise RuntimeError("CuPy finds no GPU that it can use: it sees no device")
     return cupy
+
+
+@functools.cache
+def kernels(source: str, real: str) -> Any:
+    """Return the compiled kernels of a source for a real dtype, by its character."""
+    code = with_real(source, real)
+    return import_module("cupy").RawModule(code=code, options=("-std=c++17",))
+
+
+def with_real(source: str, real: str) -> str:
+    """Return CUDA C++ in which REAL is a dtype, given by its character."""
+    return f"#define REAL {'float' if real == 'f' else 'double'}\n{source}"
 
 
 def as_values(value: Any, dtype: Any, name: str) -> Any:

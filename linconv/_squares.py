@@ -11,13 +11,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 
 from linconv import _arrays, _gpu
 from linconv._columns import add, copy, difference, dots, multiply, peaks, scaled
-from linconv.linop import aslinearoperator
+from linconv.linop import LinearOperator, aslinearoperator
 
 # Entries up to which the rank is looked up in the dense matrix: milliseconds.
 _DENSE = 40_000
@@ -50,7 +51,8 @@ class Squares:
 
     def _operator(self, A: Any) -> Any:
         if self.xp is not np:
-            return _Device(aslinearoperator(A) if _gpu.owns(A) else A)
+            known = aslinearoperator(A) if _gpu.owns(A) else A
+            return known if isinstance(known, LinearOperator) else _Device(known)
         operator = aslinearoperator(A)
         if operator.device == "gpu":
             raise TypeError(
@@ -265,7 +267,11 @@ class _Device:
         return self.operator @ x
 
     def rmatmat(self, y: Any) -> Any:
-        return self.operator.H @ y
+        return self._adjoint @ y
+
+    @cached_property
+    def _adjoint(self) -> Any:
+        return self.operator.H
 
 
 def listed(penalties: Any) -> tuple[Any, ...]:

@@ -389,9 +389,9 @@ class Conv(LinearOperator):
         """Return A X, or A^H X, and the squared norms of its columns if they cost nothing."""
         name = "rmatmat" if adjoint else "matmat"
         ours = all(getattr(type(self), n) is getattr(Conv, n) for n in (name, f"_{name}"))
-        method = self._able(X)
-        if ours and isinstance(method, methods.Squaring):  # else a subclass may multiply
-            return method.squared(X, adjoint=adjoint)
+        squared = getattr(self._able(X), "squared", None)
+        if ours and squared:  # else a subclass may multiply
+            return squared(X, adjoint=adjoint)
         return getattr(self, name)(X), None
 
     def _able(self, X: np.ndarray) -> methods.Method:

@@ -8,7 +8,7 @@ import host_kernels
 import pytest
 import standin
 
-from linconv import _columns, _course, _gpu_assembly
+from linconv import _columns, _gpu, _gpu_assembly
 
 DTYPES = ("float32", "float64", "complex64", "complex128")
 
@@ -38,7 +38,7 @@ stand_in = pytest.param(
 
 def forget_kernels():
     """Let those of the stand-in and of CuPy never meet."""
-    for made in (_gpu_assembly._module, _course._module, _columns._kernel, _columns._sum):
+    for made in (_gpu_assembly._module, _gpu.kernels, _columns._kernel):
         made.cache_clear()
 
 

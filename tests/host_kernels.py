@@ -172,7 +172,7 @@ def _run(
         if isinstance(argument, np.int64):
             words[i] = argument
         else:
-            assert argument.flags.c_contiguous
+            assert argument.flags.c_contiguous or argument.flags.f_contiguous
             words[i] = argument.data.ptr
             assert words[i] % argument.itemsize == 0, "misaligned address"
     (blocks,), (threads,) = grid, block
@@ -191,10 +191,6 @@ def _run(
 _EACH = r"""
 #include <complex>
 #define complex std::complex
-typedef float float32;
-typedef double float64;
-typedef complex<float> complex64;
-typedef complex<double> complex128;
 %s
 extern "C" void run(%s, long size)
 {
@@ -205,8 +201,7 @@ extern "C" void run(%s, long size)
 }
 """
 _TYPES = {"f": "float", "d": "double", "F": "complex<float>", "D": "complex<double>"}
-# Types that are named rather than found.
-_FIXED = {"bool": "?", "float32": "f", "float64": "d", "complex64": "F", "complex128": "D"}
+_FIXED = {"bool": "?"}  # types that are named rather than found
 
 
 class ElementwiseKernel:

@@ -193,11 +193,7 @@ def _method(name: str) -> Any:
     def method(self: ndarray, *args: Any, **kwargs: Any) -> ndarray:
         if "initial" in kwargs:
             raise TypeError(f"{name}() got an unexpected keyword argument 'initial'")
-        out = kwargs.get("out")
-        if out is not None:
-            kwargs["out"] = _operand(out)
-        found = getattr(self._memory, name)(*args, **kwargs)
-        return _device(found) if out is None else out
+        return _device(getattr(self._memory, name)(*args, **kwargs))
 
     return method
 
@@ -285,22 +281,6 @@ class ElementwiseKernel(host_kernels.ElementwiseKernel):
             )
         )
         return arrays[-1]
-
-
-class ReductionKernel:
-    """A kernel that adds up what its body makes of device arrays of named types."""
-
-    def __init__(
-        self, inputs: str, output: str, body: str, plus: str, post: str, zero: str, name: str
-    ) -> None:
-        result = output.split()[1]
-        assert (plus, post, zero) == ("a + b", f"{result} = a", "0")
-        self._type = output.split()[0]
-        self._each = ElementwiseKernel(inputs, output, f"{result} = {body}", name)
-
-    def __call__(self, *arrays: ndarray, axis: int, out: ndarray | None = None) -> ndarray:
-        found = _device(np.empty(arrays[0].shape, self._type))
-        return self._each(*arrays, found).sum(axis=axis, out=out)
 
 
 def asnumpy(value: Any) -> np.ndarray:
@@ -521,7 +501,6 @@ _NAMES["cupy"] |= {
     "linalg": SimpleNamespace(norm=_function("linalg.norm")),
     "from_dlpack": from_dlpack,
     "ElementwiseKernel": ElementwiseKernel,
-    "ReductionKernel": ReductionKernel,
     "RawModule": host_kernels.RawModule,
     "get_default_memory_pool": lambda: SimpleNamespace(free_bytes=lambda: 0),
     "cuda": SimpleNamespace(

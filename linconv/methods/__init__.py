@@ -10,20 +10,21 @@ import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 from importlib import import_module
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Protocol
 
 import numpy as np
 
 from linconv.geometry import Geometry
 from linconv.methods import cost
 
-__all__ = ["METHODS", "Choice", "Method", "Squaring", "choose"]
+__all__ = ["METHODS", "Choice", "Method", "choose"]
 
 
 class Method(Protocol):
     """Products with ``C`` and its adjoint, of columns; their dtype is result_type's.
 
-    `dtypes` are those that products can have; empty for all.
+    `dtypes` are those that products can have; empty for all.  A method may have `squared`
+    as well, which returns a product and the squared norms of its columns, or None.
     """
 
     dtypes: tuple[np.dtype, ...]
@@ -40,15 +41,6 @@ class Method(Protocol):
 
     def with_kernel(self, kernel: np.ndarray) -> Method:
         """Return the same with another kernel; what the geometry decides is shared."""
-        ...
-
-
-@runtime_checkable
-class Squaring(Protocol):
-    """A method that may know the squared norms of what it computes."""
-
-    def squared(self, x: np.ndarray, *, adjoint: bool) -> tuple[np.ndarray, np.ndarray | None]:
-        """Return C x, or C^H x, and <y, y> of its columns, or None."""
         ...
 
 
