@@ -153,16 +153,23 @@ extern "C" __global__ void write_rows(
     }
     __syncthreads();
     const value* source = values + found.channel * per_group * templates;
-    place begin = starts[0], end = starts[rows];
     // From a multiple of 32 on, so that what a warp writes begins where memory's lines do.
-    for (place e = begin / 32 * 32 + threadIdx.x; e < end; e += step) {
-        if (e < begin) continue;
-        int low = 0, high = rows - 1;
-        while (low < high) {  // the last row that begins at or before e
+    INDEX base = starts[0] / 32 * 32;
+    unsigned lead = (unsigned) (starts[0] - base), end = (unsigned) (starts[rows] - base);
+    float rate = (float) rows / (float) (end - lead);  // of rows an entry, on average
+    for (unsigned at = threadIdx.x; at < end; at += blockDim.x) {
+        if (at < lead) continue;
+        // The last row that begins at or before e: at the average or next to it, mostly.
+        INDEX e = base + (INDEX) at;
+        int guess = (int) ((float) (at - lead) * rate);
+        int low = guess > 1 ? guess - 1 : 0, high = guess + 1 < rows ? guess + 1 : rows - 1;
+        if (starts[low] > e) high = low - 1, low = 0;
+        else if (starts[high + 1] <= e) low = high + 1, high = rows - 1;
+        while (low < high) {
             int middle = (low + high + 1) / 2;
             if (starts[middle] <= e) low = middle; else high = middle - 1;
         }
-        place from = begins[low] + (e - starts[low]);
+        INDEX from = begins[low] + (e - starts[low]);
         indices[e] = columns[from] + shifts[low];
         data[e] = source[from];
     }
