@@ -7,6 +7,7 @@ Problems", SIAM 1996, algorithms 7.4.1 and 7.4.3); every column has its own step
 from __future__ import annotations
 
 import math
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -25,6 +26,7 @@ from linconv._columns import (
     zeros_like,
 )
 from linconv._course import Course
+from linconv._lines import Step
 from linconv._memory import Spare
 from linconv._squares import Squares
 
@@ -53,12 +55,12 @@ class Run:
         s, _ = squares.pulled(residuals)
         if squares.balance(s):
             s, _ = squares.pulled(residuals)
-        self.x = zeros_like(s)
+        self._x = zeros_like(s)
         self.reference = norms(s)
         if squares.start is not None:
-            self.x += squares.start
-            residuals = squares.residuals(self.x)
-            s = squares.gradient(residuals, self.x)
+            self._x += squares.start
+            residuals = squares.residuals(self._x)
+            s = squares.gradient(residuals, self._x)
             self.reference = np.where(self.reference > 0, self.reference, norms(s))
         self._course = Course(squares.xp, self.tol * self.reference)
         self._hidden = squares.xp.zeros((), bool)  # whether rounding hides the gradient
@@ -70,7 +72,7 @@ class Run:
         self._course.begin()
         z, _ = self._judge(s, dots(s, s))
         self.p = copy(z)
-        self._length = dots(self.p, self.p)
+        self._turn = Step(dots, self.p, self.p)
         self._look()
 
     def advance(self, iterations: int) -> None:
@@ -81,30 +83,43 @@ class Run:
                 self._step()
         self._look()
 
+    @property
+    def x(self) -> Any:
+        """The solution so far; the last step to it may have waited for this."""
+        self._turn.total()
+        return self._x
+
     def _step(self) -> None:
         squares, course = self.squares, self._course
-        images, energy = squares.images_and_energy(self.p, self._length)
-        alpha = course.lengths(energy, self._length, self.iterations)
+        images, energy, length = squares.images_and_energy(self.p, self._turn)
+        alpha = course.lengths(energy, length, self.iterations)
         moving = course.going
-        self._subtract(alpha, images, moving)
-        s, square = squares.pulled(self.residuals)
-        step, shift = (self.x, alpha, self.p, moving), squares.shift
-        if shift:
-            square = advance(*step, s, shift)
-        elif square is None:
-            square = dots(s, s)
-        z, beta = self._judge(s, square)
-        # What the gradient does not ask for waits until p changes, so that p is read once.
-        self._length = follow(self.p, beta, z) if shift else move(*step, beta, z)
-        if self.precondition is None and not self.restarts:
-            self._recent.append((alpha[:1], beta[:1], course.going[:1]))
+        steps = self._subtracted(alpha, images, moving)
+        step, shift = (self._x, alpha, self.p, moving), squares.shift
+        after = partial(advance, *step, shift) if shift else None
+        s, square = squares.pulled(self.residuals, steps, after)
+        z, beta = self._judge(s, dots(s, s) if square is None else square)
+        # What the gradient does not ask for waits until p changes, so that p is read once;
+        # and that until the next product, which reads p.
+        self._turn = follow(self.p, beta, z) if shift else move(*step, beta, z)
+        if self.precondition is None:
+            self._turn.spent = z
+            if not self.restarts:
+                self._recent.append((alpha[:1], beta[:1], course.going[:1]))
 
-    def _subtract(self, alpha: Any, images: list[Any], moving: Any) -> None:
-        """Take `alpha` times the images off the residuals; they are used up by this."""
+    def _subtracted(self, alpha: Any, images: list[Any], moving: Any) -> list[Step]:
+        """Return steps that take `alpha` times the images off the residuals, and use them up.
+
+        Only the steps hold the images then, until they are taken: the gradient takes the
+        memory.
+        """
         self.residuals = [like(r, q) for r, q in zip(self.residuals, images, strict=True)]
+        steps = []
         for r, q in zip(self.residuals, images, strict=True):
-            subtract(r, alpha, q, moving)
-        images.clear()  # the gradient takes their memory
+            steps.append(subtract(r, alpha, q, moving))
+            steps[-1].spent = q
+        images.clear()
+        return steps
 
     def _judge(self, s: Any, square: Any) -> tuple[Any, Any]:
         """Tell from the gradient, |s|^2, which columns are to go on.
@@ -123,7 +138,7 @@ class Run:
         """Whether every gradient that is too large is no larger than its rounding errors."""
         xp, (weights, _) = self.squares.xp, zip(*self.squares.operators, strict=True)
         steepest = xp.sqrt(self._course.steepest)
-        size = steepest * xp.sqrt(dots(self.x, self.x))
+        size = steepest * xp.sqrt(dots(self._x, self._x))
         for w, r in zip(weights, self.residuals, strict=True):
             size = size + math.sqrt(w) * xp.sqrt(dots(r, r))
         noise = 2 * self.squares.eps * steepest * size

@@ -1,9 +1,9 @@
 """Vectors in columns: what `lstsq` does with them besides products.
 
-May import _arrays, _compiled, _gpu_sums, _memory.  Large NumPy arrays whose columns lie in one
-piece take compiled loops on several threads, as real numbers.  BLAS is not asked: OpenBLAS'
-threads wait by spinning, which doubled the time of an iteration.  CuPy's steps are a kernel
-each and wait for nothing.  Others get plain expressions.
+May import _arrays, _gpu_sums, _lines, _memory.  Large NumPy arrays take compiled loops on
+several threads.  BLAS is not asked: OpenBLAS' threads wait by spinning, which doubled the
+time of an iteration.  CuPy's steps are a kernel each and wait for nothing.  Others get plain
+expressions.  What is called a step is done when its `total` is asked for.
 """
 
 from __future__ import annotations
@@ -11,19 +11,20 @@ from __future__ import annotations
 import functools
 import importlib
 import itertools
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any, TypeAlias
+from typing import Any
 
 import numpy as np
 
-from linconv import _arrays, _compiled, _gpu_sums, _memory
+from linconv import _arrays, _gpu_sums, _memory
+from linconv._lines import Step, loop
 
-# Numbers from which loops are compiled, and those that are worth a thread.
-_MANY, _GRAIN = 1 << 15, 1 << 18
+# Numbers that are worth a thread.
+_GRAIN = 1 << 18
 # Numbers that stay in a cache while they are looked at twice.
 _CACHED = 1 << 17
-# Numbers of weights and sums: they stay in the fastest cache.
+# Numbers of rows that are looked at as one.
 _PIECE = 1 << 10
 # CuPy's kernels: parameters, R real where T is complex, results, and what they do.
 _KERNELS = {
@@ -55,8 +56,8 @@ def fetch(arrays: Sequence[Any]) -> list[np.ndarray]:
 
 def dots(x: Any, y: Any) -> Any:
     """Return the real parts of <x, y> of every column."""
-    if lines := _lines(x, y):
-        return _summed("add_products", lines, x)
+    if step := loop("add_products", (x, y)):
+        return step.total()
     if not _arrays.on_device(x):
         return (x.conj() * y).sum(axis=0).real
     dtype = np.result_type(x.dtype, y.dtype)
@@ -72,28 +73,33 @@ def add(y: Any, a: Any, x: Any) -> None:
     """Add ``a x`` to `y`; `a` is a real number, or one for every column."""
     if _arrays.on_device(a):
         _kernel("add")(*_like(y, a, x), y)
-    elif lines := _lines(y, x):
-        _weighted("add_weighted", lines, y, a)
+    elif step := loop("add_weighted", (y, x), a):
+        step.total()
     else:
         y += a * x
 
 
-def subtract(y: Any, a: Any, x: Any, on: Any) -> None:
-    """Take ``a x`` off `y`; `a` is 0 for columns that are not `on`.
+def subtract(y: Any, a: Any, x: Any, on: Any) -> Step:
+    """Step: take ``a x`` off `y`; `a` is 0 for columns that are not `on`.
 
     Of these CuPy's stay even where x holds NaN.
     """
     if _arrays.on_device(y):
-        a, x = _like(y, a, x)
-        _kernel("subtract")(a, x, on, y)
-    else:
-        add(y, -a, x)
+        return Step(_subtract, y, a, x, on)
+    return loop("add_weighted", (y, x), -a) or Step(add, y, -a, x)
 
 
-def follow(p: Any, a: Any, z: Any) -> Any:
-    """Replace `p` by ``a p + z``; `a` as in `add`.  Return <p, p> of every column."""
-    if lines := _lines(p, z):
-        return _summed("weigh_and_add", lines, p, a)
+def _subtract(y: Any, a: Any, x: Any, on: Any) -> None:
+    a, x = _like(y, a, x)
+    _kernel("subtract")(a, x, on, y)
+
+
+def follow(p: Any, a: Any, z: Any) -> Step:
+    """Step: replace `p` by ``a p + z``; `a` as in `add`.  Its total is <p, p>."""
+    return loop("weigh_and_add", (p, z), a) or Step(_follow, p, a, z)
+
+
+def _follow(p: Any, a: Any, z: Any) -> Any:
     if _arrays.on_device(a):
         _kernel("follow")(*_like(p, a, z), p)
     else:
@@ -102,13 +108,15 @@ def follow(p: Any, a: Any, z: Any) -> Any:
     return dots(p, p)
 
 
-def advance(x: Any, a: Any, p: Any, on: Any, s: Any, shift: float) -> Any:
-    """Add ``a p`` to `x`, unless `subtract` would not, then ``-shift x`` to `s`.
+def advance(x: Any, a: Any, p: Any, on: Any, shift: float, s: Any) -> Step:
+    """Step: add ``a p`` to `x`, unless `subtract` would not, then ``-shift x`` to `s`.
 
-    Return <s, s> of every column.
+    Its total is <s, s>.
     """
-    if lines := _lines(x, p, s):
-        return _summed("advance", lines, x, a, shift)
+    return loop("advance", (x, p, s), a, shift) or Step(_advance, x, a, p, on, shift, s)
+
+
+def _advance(x: Any, a: Any, p: Any, on: Any, shift: float, s: Any) -> Any:
     if _arrays.on_device(x):
         a, p = _like(x, a, p)
         _kernel("advance")(a, on, shift, p, x, s)
@@ -118,19 +126,24 @@ def advance(x: Any, a: Any, p: Any, on: Any, s: Any, shift: float) -> Any:
     return dots(s, s)
 
 
-def move(x: Any, a: Any, p: Any, on: Any, b: Any, z: Any) -> Any:
-    """Add ``a p`` to `x`, unless `subtract` would not, then replace `p` by ``b p + z``.
+def move(x: Any, a: Any, p: Any, on: Any, b: Any, z: Any) -> Step:
+    """Step: add ``a p`` to `x`, unless `subtract` would not, then make `p` ``b p + z``.
 
-    Return <p, p> of every column.
+    Its total is <p, p>.
     """
-    if lines := _lines(x, p, z):
-        return _summed("move", lines, x, a, b)
+    return loop("move", (x, p, z), a, b) or Step(_move, x, a, p, on, b, z)
+
+
+def _move(x: Any, a: Any, p: Any, on: Any, b: Any, z: Any) -> Any:
     if _arrays.on_device(x) and x.dtype == p.dtype:
         (a, _), (b, z) = _like(x, a, p), _like(p, b, z)
         _kernel("move")(a, on, b, z, x, p)
         return dots(p, p)
-    subtract(x, -a, p, on)
-    return follow(p, b, z)
+    if _arrays.on_device(x):
+        _subtract(x, -a, p, on)
+    else:
+        add(x, a, p)
+    return follow(p, b, z).total()
 
 
 @functools.cache
@@ -235,79 +248,3 @@ def _by_rows(function: Callable[..., Any], *arrays: np.ndarray) -> list[Any]:
     parts = max(1, min(len(arrays[0]), _arrays.workers(arrays[0].size, _GRAIN)))
     pieces = zip(*(np.array_split(a, parts) for a in arrays), strict=True)
     return _arrays.run_all([partial(function, *each) for each in pieces], parts)
-
-
-_Lines: TypeAlias = list[tuple[np.ndarray, ...]]
-
-
-def _lines(*arrays: Any) -> _Lines:
-    """View columns as lines of real numbers; none for arrays that have no loops.
-
-    Columns side by side are one line, in which they take turns; others a line each.
-    """
-    x = arrays[0]
-    known = type(x) is np.ndarray and x.dtype.char in "fdFD" and x.size >= _MANY
-    alike = known and all(type(y) is np.ndarray and y.dtype == x.dtype for y in arrays)
-    if not alike or _compiled.why_not():
-        return []
-    real = np.finfo(x.dtype).dtype
-    if all(y.flags.c_contiguous for y in arrays):
-        return [tuple(y.reshape(-1).view(real) for y in arrays)]
-    if all(y.flags.f_contiguous for y in arrays):
-        columns = zip(*(y.T for y in arrays), strict=True)
-        return [tuple(y.view(real) for y in each) for each in columns]
-    return []
-
-
-def _weighted(loop: str, lines: _Lines, like: np.ndarray, *weights: Any) -> None:
-    """Run a loop on lines of columns `like` these, with the weights of the columns."""
-    for line, patterns in zip(lines, _patterns(lines, like, weights), strict=True):
-        _run(loop, line, [patterns] * _threads(line))
-
-
-def _summed(loop: str, lines: _Lines, like: np.ndarray, *weights: Any) -> np.ndarray:
-    """Run a loop that also adds up; return the sums of the columns."""
-    found = []
-    for line, patterns in zip(lines, _patterns(lines, like, weights), strict=True):
-        period = like.shape[1] // len(lines) * _parts(like)
-        sums = np.zeros((_threads(line), _length(period)), line[0].dtype)
-        _run(loop, line, [(*patterns, each) for each in sums])
-        found.append(sums.reshape(-1, period // _parts(like), _parts(like)).sum(axis=(0, 2)))
-    return np.concatenate(found)
-
-
-def _patterns(
-    lines: _Lines, like: np.ndarray, weights: Sequence[Any]
-) -> Iterator[list[np.ndarray]]:
-    """Yield for every line what its numbers are multiplied by, in whole periods."""
-    each = [np.broadcast_to(a, like.shape[1:]).reshape(len(lines), -1) for a in weights]
-    for i, line in enumerate(lines):
-        periods = [np.repeat(a[i], _parts(like)).astype(line[0].dtype) for a in each]
-        yield [np.tile(p, _length(len(p)) // len(p)) for p in periods]
-
-
-def _parts(x: np.ndarray) -> int:
-    """Return how many real numbers an entry has."""
-    return 2 if x.dtype.kind == "c" else 1
-
-
-def _length(period: int) -> int:
-    """Return how many numbers weights and sums have: whole periods."""
-    return period * max(1, _PIECE // period)
-
-
-def _threads(line: Sequence[np.ndarray]) -> int:
-    return _arrays.workers(line[0].size, _GRAIN)
-
-
-def _run(loop: str, line: Sequence[np.ndarray], spare: Sequence[Any]) -> None:
-    """Run a loop on a part of a line per thread, each with its own of `spare`."""
-    function = getattr(importlib.import_module("linconv._steps"), loop)
-    length, parts = len(spare[0][-1]), len(spare)
-    pieces = -(-line[0].size // length)
-    edges = [min(pieces * i // parts * length, line[0].size) for i in range(parts + 1)]
-    tasks = [
-        partial(function, *line, *each, *edge)
-        for each, edge in zip(spare, itertools.pairwise(edges), strict=True)
-    ]
-    _arrays.run_all(tasks, parts)

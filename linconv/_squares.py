@@ -10,7 +10,7 @@ underflows.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from functools import cached_property
 from typing import Any
 
@@ -18,6 +18,7 @@ import numpy as np
 
 from linconv import _arrays, _gpu
 from linconv._columns import add, copy, difference, dots, multiply, peaks, scaled
+from linconv._lines import Step
 from linconv.linop import LinearOperator, aslinearoperator
 
 # Entries up to which the rank is looked up in the dense matrix: milliseconds.
@@ -195,26 +196,39 @@ class Squares:
             add(total, -self.shift, x)
         return total
 
-    def pulled(self, residuals: list[Any]) -> tuple[Any, Any]:
-        """Return ``s = sum w L^H r``, and <s, s> of every column if that is known."""
+    def pulled(
+        self, residuals: list[Any], before: Sequence[Step] = (), after: Any = None
+    ) -> tuple[Any, Any]:
+        """Return ``s = sum w L^H r``, and <s, s> of every column if that is known.
+
+        The steps `before` are taken on the residuals first.  The one that `after` returns,
+        given s, is taken last; its total is known then.
+        """
         (_, A), *others = self.operators
         if not others:
-            return _squared(A, residuals[0], adjoint=True)
+            return _squared(A, residuals[0], *before, after=after, adjoint=True)
+        for step in before:
+            step.total()
         total = A.rmatmat(residuals[0])
         for (w, L), r in zip(others, residuals[1:], strict=True):
             add(total, w, L.rmatmat(r))
-        return total, None
+        return total, after(total).total() if after else None
 
-    def images_and_energy(self, p: Any, length: Any) -> tuple[list[Any], Any]:
-        """Return `images` and ``sum w |L p|^2 + damp^2 |p|^2``; `length` is |p|^2."""
-        total, images = self.shift * length if self.shift else None, []
+    def images_and_energy(self, p: Any, before: Step) -> tuple[list[Any], Any, Any]:
+        """Return `images`, ``sum w |L p|^2 + damp^2 |p|^2`` and |p|^2.
+
+        The step `before` is taken on p first; its total is |p|^2.
+        """
+        images, total, steps = [], None, (before,)
         for w, L in self.operators:
-            image, square = _squared(L, p, adjoint=False)
+            image, square = _squared(L, p, *steps, adjoint=False)
             square = dots(image, image) if square is None else square
             square = square if w == 1 else w * square
             total = square if total is None else total + square
             images.append(image)
-        return images, total
+            steps = ()
+        length = before.total()
+        return images, total + self.shift * length if self.shift else total, length
 
     def rank(self) -> int | None:
         """Return the rank of all operators above one another, of small ones only."""
@@ -226,11 +240,22 @@ class Squares:
         return int(np.linalg.matrix_rank(matrix)) if np.isfinite(matrix).all() else None
 
 
-def _squared(L: Any, x: Any, *, adjoint: bool) -> tuple[Any, Any]:
-    """Return L x, or L^H x, and the squared norms of its columns if the product knew them."""
+def _squared(
+    L: Any, x: Any, before: Step | None = None, *, after: Any = None, adjoint: bool
+) -> tuple[Any, Any]:
+    """Return L x, or L^H x, and the squared norms of its columns if the product knew them.
+
+    `before` and `after` as in `Squares.pulled`.
+    """
+    if before is not None:
+        if hasattr(L, "_swept") and (found := L._swept(x, before, after, adjoint=adjoint)):
+            return found
+        before.total()
     if hasattr(L, "_squared"):
-        return L._squared(x, adjoint=adjoint)
-    return (L.rmatmat if adjoint else L.matmat)(x), None
+        y, squares = L._squared(x, adjoint=adjoint)
+    else:
+        y, squares = (L.rmatmat if adjoint else L.matmat)(x), None
+    return y, after(y).total() if after else squares
 
 
 class _Scaled:

@@ -387,12 +387,23 @@ class Conv(LinearOperator):
 
     def _squared(self, X: np.ndarray, *, adjoint: bool) -> tuple[np.ndarray, Any]:
         """Return A X, or A^H X, and the squared norms of its columns if they cost nothing."""
-        name = "rmatmat" if adjoint else "matmat"
-        ours = all(getattr(type(self), n) is getattr(Conv, n) for n in (name, f"_{name}"))
-        squared = getattr(self._able(X), "squared", None)
-        if ours and squared:  # else a subclass may multiply
+        squared = self._own("squared", X, adjoint)
+        if squared:
             return squared(X, adjoint=adjoint)
-        return getattr(self, name)(X), None
+        return (self.rmatmat if adjoint else self.matmat)(X), None
+
+    def _swept(
+        self, X: np.ndarray, before: Any, after: Any, *, adjoint: bool
+    ) -> tuple[np.ndarray, Any] | None:
+        """Return what `_squared` does, with steps before and after; see `methods.sweep`."""
+        swept = self._own("swept", X, adjoint)
+        return swept(X, before, after, adjoint=adjoint) if swept else None
+
+    def _own(self, name: str, X: np.ndarray, adjoint: bool) -> Any:
+        """Return what a method has besides products, unless a subclass multiplies."""
+        product = "rmatmat" if adjoint else "matmat"
+        same = (getattr(type(self), n) is getattr(Conv, n) for n in (product, f"_{product}"))
+        return getattr(self._able(X), name, None) if all(same) else None
 
     def _able(self, X: np.ndarray) -> methods.Method:
         """Return the method, or the matrix for a product of a dtype that it lacks."""

@@ -41,7 +41,7 @@ def test_columns_are_multiplied_and_added(shape, orders, dtype, threads, monkeyp
         np.testing.assert_allclose(target, y + factors * x, rtol=0, atol=40 * eps)
         assert target.dtype == dtype
         right = factors * y + x
-        squares = _columns.follow(y, factors, x)
+        squares = _columns.follow(y, factors, x).total()
         np.testing.assert_allclose(y, right, rtol=0, atol=99 * eps)
         assert_squares(squares, y)
 
@@ -68,7 +68,7 @@ def test_a_step_and_what_it_gives_the_gradient(
     a, eps = np.linspace(-1, 2, shape[1]), np.finfo(dtype).eps
     moved = x + a * p
     gradient = s - shift * moved
-    squares = _columns.advance(x, a, p, True, s, shift)
+    squares = _columns.advance(x, a, p, True, shift, s).total()
     np.testing.assert_allclose(x, moved, rtol=0, atol=40 * eps)
     np.testing.assert_allclose(s, gradient, rtol=0, atol=40 * eps)
     assert_squares(squares, s)
@@ -83,7 +83,7 @@ def test_the_solution_moves_and_then_the_direction(shape, orders, dtype, threads
     x, p, z = pair(shape, dtype, (orders[0], *orders))
     a, b = np.linspace(-1, 2, shape[1]), np.linspace(0.5, 1.5, shape[1])
     moved, turned = x + a * p, b * p + z
-    squares = _columns.move(x, a, p, True, b, z)
+    squares = _columns.move(x, a, p, True, b, z).total()
     eps = np.finfo(dtype).eps
     np.testing.assert_allclose(x, moved, rtol=0, atol=40 * eps)
     np.testing.assert_allclose(p, turned, rtol=0, atol=40 * eps)

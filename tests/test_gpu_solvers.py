@@ -222,11 +222,11 @@ def test_steps_of_columns_are_those_of_the_host(dtype, cupy):
     x[2, 1] = np.nan  # in a column that is off
     a = np.array([2.0, 0, -0.5, 1], x.real.dtype)
     target = cupy.asarray(y)
-    _columns.subtract(target, cupy.asarray(-a), cupy.asarray(x), cupy.asarray(a != 0))
+    _columns.subtract(target, cupy.asarray(-a), cupy.asarray(x), cupy.asarray(a != 0)).total()
     right = np.where(a != 0, y + a * x, y)
     eps = np.finfo(dtype).eps
     np.testing.assert_allclose(target.get(), right, rtol=0, atol=20 * eps)
-    _columns.follow(target, cupy.asarray(a), cupy.asarray(x))
+    _columns.follow(target, cupy.asarray(a), cupy.asarray(x)).total()
     np.testing.assert_allclose(target.get(), a * right + x, rtol=0, atol=40 * eps)
     _columns.add(target, 0.5, target)
     np.testing.assert_allclose(target.get(), 1.5 * (a * right + x), rtol=0, atol=60 * eps)

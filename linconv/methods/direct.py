@@ -7,15 +7,16 @@ order, so nothing races and every run gives the same bits.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import cached_property, partial
+from typing import Any
 
 import numpy as np
 
 from linconv import _arrays, _compiled, _memory
 from linconv.assembly import arranged
 from linconv.geometry import Axis, Geometry
-from linconv.methods import boxes, padding
+from linconv.methods import boxes, padding, sweep
 from linconv.methods.columns import Rows
 
 # Multiplications worth a thread.
@@ -26,6 +27,8 @@ _FASTER = 4
 _NARROW, _WIDE = 32, 64
 # Bytes of results that are gone from the caches before anybody reads them.
 _CACHED = 1 << 25
+# Bytes of columns from which steps are taken line by line, along with products.
+_SWEPT = 1 << 22
 
 
 def why_not(geometry: Geometry, dtype: np.dtype) -> str:
@@ -54,18 +57,47 @@ class Direct(Rows):
 
         To read large results again would take about as long as a third of the product.
         """
-        plan = boxes.plan(self._geometry, adjoint)
-        dtype = np.result_type(self._kernel.dtype, x.dtype)
-        real = np.dtype(dtype.char.lower())
-        b = x.shape[1] * (dtype.itemsize // real.itemsize)
-        if b * real.itemsize < _NARROW or not _lie_side_by_side(x, plan, real):
+        plan, dtype = boxes.plan(self._geometry, adjoint), self._dtype(x)
+        if not _lie_side_by_side(x, plan, dtype):
             return super()._columns(x, adjoint=adjoint), None
-        taps = self._taps(plan, np.result_type(self._kernel.dtype, real), adjoint)
+        real = np.dtype(dtype.char.lower())
         columns = np.ascontiguousarray(x, dtype).view(real)
-        results, squares = _gathered_columns(plan, taps, columns)
-        if squares is not None:
-            squares = squares.reshape(x.shape[1], -1).sum(axis=1)
-        return results.view(dtype), squares
+        product = Columns(plan, self._real_taps(plan, real, adjoint), columns)
+        _arrays.run_all(product.tasks, len(product.tasks))
+        return product.results.view(dtype), product.squares(x.shape[1])
+
+    def swept(
+        self, x: np.ndarray, before: Any, after: Any, *, adjoint: bool
+    ) -> tuple[np.ndarray, Any] | None:
+        """Return what `squared` does, in one sweep with steps on x before and on y after.
+
+        `after` makes a step of y, whose total comes in place of <y, y>; or it is None.
+        Does nothing and returns None where the product cannot be interrupted, or where
+        caches hold everything anyway.
+        """
+        plan, dtype = boxes.plan(self._geometry, adjoint), self._dtype(x)
+        lines = sweep.reach(self._geometry, adjoint)
+        apart = not _lie_side_by_side(x, plan, dtype)
+        if lines is None or apart or x.nbytes < _SWEPT or x.dtype != dtype:
+            return None
+        real = np.dtype(dtype.char.lower())
+        spent: Any = before.spent if lines.in_place else None
+        alike = isinstance(spent, np.ndarray) and spent.dtype == dtype
+        place = spent.view(real) if alike and spent.flags.c_contiguous else None
+        taps = self._real_taps(plan, real, adjoint)
+        product = Columns(plan, taps, x.view(real), place, squares=after is None)
+        y = product.results.view(dtype)
+        last = after(y) if after else None
+        if not sweep.run(lines, before, last, product):
+            return None
+        return y, last.total() if last else product.squares(x.shape[1])
+
+    def _dtype(self, x: np.ndarray) -> np.dtype:
+        return np.result_type(self._kernel.dtype, x.dtype)
+
+    def _real_taps(self, plan: boxes.Plan, real: np.dtype, adjoint: bool) -> np.ndarray:
+        """Return taps for columns that are taken for real ones."""
+        return self._taps(plan, np.result_type(self._kernel.dtype, real), adjoint)
 
     def _columns(self, x: np.ndarray, *, adjoint: bool) -> np.ndarray:
         return self.squared(x, adjoint=adjoint)[0]
@@ -157,42 +189,71 @@ def _gathered(plan: boxes.Plan, values: np.ndarray, rows: np.ndarray) -> np.ndar
     return results
 
 
-def _lie_side_by_side(x: np.ndarray, plan: boxes.Plan, real: np.dtype) -> bool:
+def _lie_side_by_side(x: np.ndarray, plan: boxes.Plan, dtype: np.dtype) -> bool:
     """Whether the columns of x can be computed as they lie in memory."""
-    return x.flags.c_contiguous and max(plan.layout.split) == 1 and real.char in "fd"
+    whole = x.flags.c_contiguous and max(plan.layout.split) == 1 and dtype.char in "fdFD"
+    return whole and x.shape[1] * dtype.itemsize >= _NARROW
 
 
-def _gathered_columns(
-    plan: boxes.Plan, values: np.ndarray, columns: np.ndarray
-) -> tuple[np.ndarray, np.ndarray | None]:
-    """Return the results of columns that lie side by side, (n, b) -> (m, b), and squares.
+class Columns:
+    """A product of columns that lie side by side, (n, b) -> (m, b), in tasks for threads.
 
     Complex ones are given as twice as many real ones, real and imaginary parts in turn.
-    """
-    from linconv.methods import _side_by_side  # it imports Numba, which takes a while
 
-    b, size = columns.shape[1], columns.itemsize
-    lines, channels, group, plane_in, plane_out = plan.sizes
-    results = _memory.empty((int(channels * plane_out), b), columns.dtype)
-    kind = _kind(results)
-    lanes = (_NARROW if kind == boxes.Vector.NARROW else _WIDE) // size
-    shape = np.uint64(b), np.uint64(lanes)
-    sizes = lines, group, plane_in * shape[0], plane_out * shape[0]
-    tables = boxes.side_by_side(plan.geometry, plan.transposed, b)
-    rest = tables, values.ravel(), sizes, (*shape, np.uint64(kind))
-    function = partial(_side_by_side.gather, columns.ravel(), results.ravel(), *rest)
-    work = results.size * _taps_each(plan, values) // _FASTER
-    parts = _parts(int(lines * channels), work)
-    # Vectors that overlap do some columns twice; threads do not share a cache line.
-    squares = [_memory.aligned((2, 0 if b % lanes else b), columns.dtype) for _ in parts]
-    for each in squares:
-        each.fill(0)
-    tasks = [
-        partial(function, tuple(each), *part)
-        for each, part in zip(squares, parts, strict=True)
-    ]
-    _arrays.run_all(tasks, len(tasks))
-    return results, None if b % lanes else np.sum(squares, axis=0)[1]
+    Attributes
+    ----------
+    results : ndarray (m, b)
+        In `place`, if that is given: where each line is in the caches, about to be read.
+    edges : list of int
+        First lines of the tasks, and the last one's last + 1.
+    gathers : list of callable
+        Compute lines first to last - 1 each, and add up squares of its own.
+    """
+
+    def __init__(
+        self,
+        plan: boxes.Plan,
+        values: np.ndarray,
+        columns: np.ndarray,
+        place: np.ndarray | None = None,
+        *,
+        squares: bool = True,
+    ) -> None:
+        from linconv.methods import _side_by_side  # it imports Numba, which takes a while
+
+        b, size = columns.shape[1], columns.itemsize
+        lines, channels, group, plane_in, plane_out = plan.sizes
+        if place is None:
+            place = _memory.empty((int(channels * plane_out), b), columns.dtype)
+            kind = _kind(place)
+        else:
+            kind = min(_kind(place), boxes.Vector.WIDE)
+        self.results = place
+        lanes = (_NARROW if kind == boxes.Vector.NARROW else _WIDE) // size
+        shape = np.uint64(b), np.uint64(lanes)
+        sizes = lines, group, plane_in * shape[0], plane_out * shape[0]
+        tables = boxes.side_by_side(plan.geometry, plan.transposed, b)
+        rest = tables, values.ravel(), sizes, (*shape, np.uint64(kind))
+        gather = partial(_side_by_side.gather, columns.ravel(), place.ravel(), *rest)
+        work = place.size * _taps_each(plan, values) // _FASTER
+        self.edges = _edges(int(lines * channels), work)
+        # Vectors that overlap do some columns twice; threads do not share a cache line.
+        known = 0 if b % lanes or not squares else b
+        self._squares = [_memory.aligned((2, known), columns.dtype) for _ in self.edges[1:]]
+        for each in self._squares:
+            each.fill(0)
+        self.gathers = [partial(gather, tuple(each)) for each in self._squares]
+
+    @property
+    def tasks(self) -> list[Callable[[], Any]]:
+        """All lines, a task for each thread."""
+        parts = zip(self.gathers, itertools.pairwise(map(np.uint64, self.edges)), strict=True)
+        return [partial(gather, *part) for gather, part in parts]
+
+    def squares(self, k: int) -> np.ndarray | None:
+        """Return <y, y> of `k` columns, when all tasks are done, if that was added up."""
+        total = np.sum(self._squares, axis=0)[1]
+        return total.reshape(k, -1).sum(axis=1) if total.size else None
 
 
 def _kind(results: np.ndarray) -> boxes.Vector:
@@ -215,8 +276,9 @@ def _gather(
     total = batch * channels * lines // (1 if group % boxes.FOUR else boxes.FOUR)
     tables = plan.combos, plan.runs, plan.offsets, values.ravel(), plan.sizes
     function = partial(_loops.gather, x.ravel(), y.ravel(), *tables)
-    parts = _parts(total, y.size * _taps_each(plan, values))
-    _arrays.run_all([partial(function, *part) for part in parts], len(parts))
+    edges = map(np.uint64, _edges(total, y.size * _taps_each(plan, values)))
+    tasks = [partial(function, *part) for part in itertools.pairwise(edges)]
+    _arrays.run_all(tasks, len(tasks))
 
 
 def _taps_each(plan: boxes.Plan, values: np.ndarray) -> int:
@@ -224,8 +286,7 @@ def _taps_each(plan: boxes.Plan, values: np.ndarray) -> int:
     return values.shape[1] // max(1, len(plan.runs))
 
 
-def _parts(lines: int, work: int) -> list[tuple[np.uint64, np.uint64]]:
-    """Return first and last + 1 of the lines of each of several threads."""
+def _edges(lines: int, work: int) -> list[int]:
+    """Return the first lines of each of several threads, and the last one's last + 1."""
     threads = min(lines, _arrays.workers(work, _GRAIN))
-    edges = [np.uint64(lines * part // threads) for part in range(threads + 1)]
-    return list(itertools.pairwise(edges))
+    return [lines * part // threads for part in range(threads + 1)]
