@@ -27,7 +27,6 @@ from linconv._columns import (
 )
 from linconv._course import Course
 from linconv._lines import Step
-from linconv._memory import Spare
 from linconv._squares import Squares
 
 # How often a gradient that only an updated residual called small may be made afresh.
@@ -50,7 +49,6 @@ class Run:
         self.iterations, self.restarts, self.trouble = 0, 0, ""
         self.steps: list[tuple[float, float]] = []  # alpha and beta of the first column
         self._recent: list[tuple[Any, Any, Any]] = []  # those that were not looked at yet
-        self.spare = Spare()
         residuals = squares.first_residuals()
         s, _ = squares.pulled(residuals)
         if squares.balance(s):
@@ -71,16 +69,15 @@ class Run:
         self.residuals = residuals
         self._course.begin()
         z, _ = self._judge(s, dots(s, s))
-        self.p = copy(z)
+        self.p: Any = copy(z)
         self._turn = Step(dots, self.p, self.p)
         self._look()
 
     def advance(self, iterations: int) -> None:
         """Do some iterations for all columns that are not done, then look."""
-        with self.spare.in_use():
-            for _ in range(iterations):
-                self.iterations += 1
-                self._step()
+        for _ in range(iterations):
+            self.iterations += 1
+            self._step()
         self._look()
 
     @property
@@ -88,6 +85,11 @@ class Run:
         """The solution so far; the last step to it may have waited for this."""
         self._turn.total()
         return self._x
+
+    def solution(self) -> Any:
+        """Return x when no iteration follows; what is said of x may take p's memory."""
+        x, self.p = self.x, None
+        return x
 
     def _step(self) -> None:
         squares, course = self.squares, self._course

@@ -24,14 +24,14 @@ _LARGE = 1 << 20
 
 
 class Spare:
-    """Memory of arrays that `empty` made while this was in use, and that are no more."""
+    """Memory of arrays that were made here while this was in use, and that are no more."""
 
     def __init__(self) -> None:
         self._free: list[np.ndarray] = []
 
     @contextlib.contextmanager
     def in_use(self) -> Iterator[None]:
-        """Let `empty` take what is free."""
+        """Let new arrays take what is free."""
         token = _current.set(self)
         try:
             yield
@@ -64,19 +64,21 @@ _current: ContextVar[Spare | None] = ContextVar("linconv_spare", default=None)
 
 
 def empty(shape: tuple[int, ...], dtype: Any) -> np.ndarray:
-    """Return an array that may hold anything, in spare memory where some is in use.
+    """Return an array that may hold anything.
 
     It begins on a cache line if it is large or memory is used again.
     """
-    spare = _current.get()
-    if spare is None and math.prod(shape) * np.dtype(dtype).itemsize < _LARGE:
+    if _current.get() is None and math.prod(shape) * np.dtype(dtype).itemsize < _LARGE:
         return np.empty(shape, dtype)
-    return aligned(shape, dtype, spare)
+    return aligned(shape, dtype)
 
 
-def aligned(shape: tuple[int, ...], dtype: Any, spare: Spare | None = None) -> np.ndarray:
-    """Return an array that begins on a cache line and may hold anything."""
-    size = math.prod(shape) * np.dtype(dtype).itemsize
+def aligned(shape: tuple[int, ...], dtype: Any) -> np.ndarray:
+    """Return an array that begins on a cache line and may hold anything.
+
+    Large ones are in spare memory where some is in use.
+    """
+    size, spare = math.prod(shape) * np.dtype(dtype).itemsize, _current.get()
     nbytes = size + _LINE
     memory = spare.take(nbytes) if spare and nbytes >= _LARGE else np.empty(nbytes, np.uint8)
     start = -memory.ctypes.data % _LINE

@@ -249,6 +249,7 @@ def _squared(
     """
     if before is not None:
         if hasattr(L, "_swept") and (found := L._swept(x, before, after, adjoint=adjoint)):
+            before.total()  # now it holds no memory
             return found
         before.total()
     if hasattr(L, "_squared"):

@@ -387,8 +387,7 @@ class Conv(LinearOperator):
 
     def _squared(self, X: np.ndarray, *, adjoint: bool) -> tuple[np.ndarray, Any]:
         """Return A X, or A^H X, and the squared norms of its columns if they cost nothing."""
-        squared = self._own("squared", X, adjoint)
-        if squared:
+        if squared := self._own("squared", X):
             return squared(X, adjoint=adjoint)
         return (self.rmatmat if adjoint else self.matmat)(X), None
 
@@ -396,14 +395,18 @@ class Conv(LinearOperator):
         self, X: np.ndarray, before: Any, after: Any, *, adjoint: bool
     ) -> tuple[np.ndarray, Any] | None:
         """Return what `_squared` does, with steps before and after; see `methods.sweep`."""
-        swept = self._own("swept", X, adjoint)
+        swept = self._own("swept", X)
         return swept(X, before, after, adjoint=adjoint) if swept else None
 
-    def _own(self, name: str, X: np.ndarray, adjoint: bool) -> Any:
-        """Return what a method has besides products, unless a subclass multiplies."""
-        product = "rmatmat" if adjoint else "matmat"
-        same = (getattr(type(self), n) is getattr(Conv, n) for n in (product, f"_{product}"))
-        return getattr(self._able(X), name, None) if all(same) else None
+    def _own(self, name: str, X: np.ndarray) -> Any:
+        """Return what a method has besides products; not for subclasses that multiply.
+
+        They may keep what they were given or found.
+        """
+        products = ("matmat", "_matmat", "rmatmat", "_rmatmat")
+        if any(getattr(type(self), n) is not getattr(Conv, n) for n in products):
+            return None
+        return getattr(self._able(X), name, None)
 
     def _able(self, X: np.ndarray) -> methods.Method:
         """Return the method, or the matrix for a product of a dtype that it lacks."""

@@ -20,6 +20,7 @@ from scipy.sparse.linalg import splu
 
 from linconv._cgls import Run
 from linconv._columns import copy, difference, host, norms
+from linconv._memory import Spare
 from linconv._options import at_least
 from linconv._squares import Squares, listed, tolerance
 from linconv.linop import Identity, LinearOperator, aslinearoperator
@@ -148,9 +149,9 @@ def lstsq(
     maxiter = at_least(0, maxiter, "maxiter")
     if not squares.finite:
         return _refused(squares)
-    run = Run(squares, _applied(preconditioner, squares), tol)
     patient = squares.xp is not np and callback is None and not progress
-    with _bar(progress, maxiter) as bar:
+    with Spare().in_use(), _bar(progress, maxiter) as bar:
+        run = Run(squares, _applied(preconditioner, squares), tol)
         while not run.finished and run.iterations < maxiter:
             run.advance(min(_SELDOM if patient else 1, maxiter - run.iterations))
             if callback is not None:
@@ -158,7 +159,7 @@ def lstsq(
             if bar is not None:
                 bar.set_postfix_str(f"gradient {run.progress:.1e}", refresh=False)
                 bar.update()
-    return _solution(squares, run)
+        return _solution(squares, run)
 
 
 def factorized(
@@ -345,12 +346,11 @@ def _refused(squares: Squares) -> Solution:
 
 
 def _solution(squares: Squares, run: Run) -> Solution:
-    with run.spare.in_use():
-        image = squares.operators[0][1].matmat(run.x)
-        residual = norms(difference(squares.targets[0], image))
+    x = run.solution()
+    residual = norms(difference(squares.targets[0], squares.operators[0][1].matmat(x)))
     converged = run.stopped and not run.trouble
     norm: Any = residual * host(squares.scale)
     if squares.k == 1:
         norm = float(norm[0])
-    x, message = squares.restored(run.x), run.message(residual)
+    x, message = squares.restored(x), run.message(residual)
     return Solution(x, converged, run.iterations, norm, message)

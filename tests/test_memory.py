@@ -19,7 +19,9 @@ def address(array):
 @pytest.mark.parametrize("dtype", ["int8", "float32", "complex128", "longdouble"])
 @pytest.mark.parametrize("shape", [(1, 1), (1001, 7), LARGE])
 def test_arrays_begin_on_cache_lines(shape, dtype):
-    for array in (aligned(shape, dtype), aligned(shape, dtype, Spare())):
+    with Spare().in_use():
+        spare = aligned(shape, dtype)
+    for array in (aligned(shape, dtype), spare):
         assert array.shape == shape
         assert array.dtype == dtype
         assert address(array) % 64 == 0
@@ -83,9 +85,10 @@ class Passing(linconv.Conv):
 
 
 @pytest.mark.parametrize("columns", [1, 8])
-def test_what_an_operator_keeps_is_not_written_into(columns):
-    A = Keeping([[1.0, 2.0], [3.0, 9.0]], (400, 400), method="direct")
-    plain = Passing(A.kernel, A.in_shape, method="direct")
+@pytest.mark.parametrize("padding", ["valid", "same"])
+def test_what_an_operator_keeps_is_not_written_into(padding, columns):
+    A = Keeping([[1.0, 2.0], [3.0, 9.0]], (400, 400), padding=padding, method="direct")
+    plain = Passing(A.kernel, A.in_shape, padding=padding, method="direct")
     A.given, A.kept = [], []
     b = np.random.default_rng(columns).standard_normal((A.shape[0], columns))
     solution = lstsq(A, b, damp=1, tol=0, maxiter=5)
