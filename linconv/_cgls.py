@@ -31,8 +31,9 @@ from linconv._squares import Squares
 
 # How often a gradient that only an updated residual called small may be made afresh.
 _RESTARTS = 3
-# Iterations between looks at what takes more passes over the vectors.
-_SELDOM = 8
+# Iterations between looks at what takes more passes over the vectors: few, or many while
+# every gradient is so many times what is looked for.
+_SELDOM, _RARELY, _FAR = 8, 32, 1e4
 _NEAREST = ": of all solutions this is the one nearest to x0"
 
 
@@ -62,6 +63,7 @@ class Run:
             self.reference = np.where(self.reference > 0, self.reference, norms(s))
         self._course = Course(squares.xp, self.tol * self.reference)
         self._hidden = squares.xp.zeros((), bool)  # whether rounding hides the gradient
+        self._next = 1  # iteration in which to look for that
         self._begin(residuals, s)
 
     def _begin(self, residuals: list[Any], s: Any) -> None:
@@ -131,7 +133,7 @@ class Run:
         course = self._course
         z = s if self.precondition is None else self.precondition(s)
         beta = course.judge(square if z is s else dots(s, z), square)
-        if self.iterations % _SELDOM == 1:
+        if self.iterations >= self._next:
             hidden = self._at_rounding() & course.going.any()
             self._hidden, course.going = self._hidden | hidden, course.going & ~hidden
         return z, beta
@@ -143,8 +145,10 @@ class Run:
         size = steepest * xp.sqrt(dots(self._x, self._x))
         for w, r in zip(weights, self.residuals, strict=True):
             size = size + math.sqrt(w) * xp.sqrt(dots(r, r))
-        noise = 2 * self.squares.eps * steepest * size
-        return (~self._course.going | (self._course.gradient <= noise)).all()
+        noise, course = 2 * self.squares.eps * steepest * size, self._course
+        far = xp is np and (~course.going | (course.gradient > _FAR * noise)).all()
+        self._next += _RARELY if far else _SELDOM
+        return (~course.going | (course.gradient <= noise)).all()
 
     def _look(self) -> None:
         """Copy to the host what tells how it goes, all at once."""
