@@ -216,6 +216,54 @@ def test_a_product_knows_the_squares_of_its_results(
             np.testing.assert_allclose(squares, right, rtol=rtol)
 
 
+@pytest.mark.parametrize("shortest", [12, 13, 30])
+@pytest.mark.parametrize("columns", [4, 8, 9])
+@pytest.mark.parametrize("dtype", ["float64", "complex64"])
+@pytest.mark.parametrize(
+    ("k", "n", "options"),
+    [
+        ((5, 3), (13, 61), {"padding": "same", "boundary": "symmetric"}),
+        ((3, 2, 4, 3), (2, 9, 90), {"padding": 1, "stride": 2}),
+        ((3, 2, 2), (4, 5, 37), {"padding": "full"}),
+        ((9,), (300,), {"padding": "full"}),
+    ],
+)
+def test_lines_that_are_cut_give_the_same_bits(
+    k, n, options, dtype, columns, shortest, monkeypatch
+):
+    rng = np.random.default_rng(shortest)
+    A = linconv.Conv(values(rng, k, dtype), n, method="direct", **options)
+    X, Y = (values(rng, (size, columns), dtype) for size in reversed(A.shape))
+    whole = A._squared(X, adjoint=False), A._squared(Y, adjoint=True)
+    widths = []
+
+    def cut(plan, values, nbytes):
+        widths.append(shortest)
+        return shortest
+
+    monkeypatch.setattr(direct, "_width", cut)
+    parts = A._squared(X, adjoint=False), A._squared(Y, adjoint=True)
+    assert len(widths) == (2 if columns * np.dtype(dtype).itemsize >= 32 else 0)
+    for (y, squares), (right, others) in zip(parts, whole, strict=True):
+        np.testing.assert_array_equal(y, right)
+        if squares is not None:
+            np.testing.assert_allclose(squares, others, rtol=1e-5)
+    M = A.toarray()
+    np.testing.assert_allclose(parts[0][0], M @ X, rtol=0, atol=1e3 * np.finfo(dtype).eps)
+    np.testing.assert_allclose(
+        parts[1][0], M.conj().T @ Y, rtol=0, atol=1e3 * np.finfo(dtype).eps
+    )
+
+
+def test_lines_are_cut_where_a_cache_does_not_hold_what_many_read():
+    widths = {}
+    for k, n in ((9, 1024), (9, 512), (3, 4096), (3, 65536)):
+        A = linconv.Conv(np.ones((k, k)), (99, n), padding=k // 2, method="direct")
+        plan = boxes.plan(A.geometry, False)
+        widths[k, n] = direct._width(plan, np.empty((1, k * k * len(plan.runs))), 64)
+    assert widths == {(9, 1024): 455, (9, 512): 512, (3, 4096): 1365, (3, 65536): 1365}
+
+
 def test_squares_of_many_results_are_added_up_in_parts():
     """Half a million squares of about 1, one by one, would lose hundreds of roundings."""
     A = linconv.Conv(np.ones((1, 1), np.float32), (700, 750), method="direct")

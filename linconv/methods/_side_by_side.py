@@ -19,7 +19,7 @@ from linconv.methods._blocks import add1, add4, add12, prefetch
 from linconv.methods._loops import combo_at, line_at
 from linconv.methods.boxes import Vector
 
-_0, _1, _4, _12 = (np.uint64(i) for i in (0, 1, 4, 12))
+_0, _1, _2, _4, _12 = (np.uint64(i) for i in (0, 1, 2, 4, 12))
 # Lines that are computed together: results at edges take their blocks across them.
 _LINES = np.uint64(48)
 _PAST = np.uint64(Vector.PAST)
@@ -73,7 +73,7 @@ def _strip(
     Squares are added up here before they go to all others: sums of few are exacter.
     """
     _widest()
-    b, lanes, kind = columns
+    b, lanes, kind, _ = columns
     part, total = squares
     done = _0
     while done < b:
@@ -92,21 +92,30 @@ def _strip(
 def _block(
     x, start, y, at, combo, q, runs, offsets, values, shared, alone, row, columns, squares
 ):
-    """Compute q neighbouring lines: long runs line by line, short ones across the lines."""
+    """Compute q neighbouring lines: long runs line by line, short ones across the lines.
+
+    Very long runs are computed `width` results of every line at a time: the lines that these
+    read then stay in a cache until the next line reads them again.
+    """
     _widest()
-    pitch, spacing = combo[4], combo[5]
+    pitch, spacing, width = combo[4], combo[5], columns[3]
     for r in range(combo[12], combo[13]):
         run = runs[r]
         count, advance, step, t, stop = run[0], run[2], run[4], run[5], run[6]
         begin, to = start + run[1], at + run[3]
         if count >= _12 or count >= q:
-            for line in range(q):
-                s, place = begin + line * pitch, to + line * spacing
-                below = pitch + offsets[stop - _1] if stop > t else _0
-                _strip(
-                    x, y, offsets, values, shared,
-                    s, place, advance, step, row, t, stop, count, columns, below, squares,
-                )  # fmt: skip
+            done = _0
+            while done < count:
+                n = width if done + _2 * width <= count else count - done
+                for line in range(q):
+                    s = begin + line * pitch + done * advance
+                    place = to + line * spacing + done * step
+                    below = pitch + offsets[stop - _1] if stop > t else _0
+                    _strip(
+                        x, y, offsets, values, shared,
+                        s, place, advance, step, row, t, stop, n, columns, below, squares,
+                    )  # fmt: skip
+                done += n
         else:
             for i in range(count):
                 s, place = begin + i * advance, to + i * step
@@ -139,7 +148,8 @@ def _lines(
 def gather(x, y, tables, values, sizes, columns, squares, first, last):
     """Compute lines first..last-1 of all channels; see `boxes.side_by_side`.
 
-    columns: how many there are, how many are in a vector, which kind of vectors.
+    columns: how many there are, how many are in a vector, which kind of vectors, and how many
+    results of a line are computed before the next line's.
     squares: two arrays of zeros, one number for each column of y, to whose second one all
     squares are added; or two empty ones.
     """

@@ -27,6 +27,11 @@ _FASTER = 4
 _NARROW, _WIDE = 32, 64
 # Bytes of results that are gone from the caches before anybody reads them.
 _CACHED = 1 << 25
+# Bytes of the lines of columns that a line of results reads: more than a core's cache holds
+# beside others, so that lines are cut; and those that pieces of them read then.
+_READ, _KEPT = 1 << 19, 1 << 18
+# Results of such a piece, at least.
+_SHORTEST = 96
 # Bytes of columns from which steps are taken line by line, along with products.
 _SWEPT = 1 << 22
 
@@ -233,7 +238,8 @@ class Columns:
         shape = np.uint64(b), np.uint64(lanes)
         sizes = lines, group, plane_in * shape[0], plane_out * shape[0]
         tables = boxes.side_by_side(plan.geometry, plan.transposed, b)
-        rest = tables, values.ravel(), sizes, (*shape, np.uint64(kind))
+        width = np.uint64(_width(plan, values, b * size))
+        rest = tables, values.ravel(), sizes, (*shape, np.uint64(kind), width)
         gather = partial(_side_by_side.gather, columns.ravel(), place.ravel(), *rest)
         work = place.size * _taps_each(plan, values) // _FASTER
         self.edges = _edges(int(lines * channels), work)
@@ -254,6 +260,16 @@ class Columns:
         """Return <y, y> of `k` columns, when all tasks are done, if that was added up."""
         total = np.sum(self._squares, axis=0)[1]
         return total.reshape(k, -1).sum(axis=1) if total.size else None
+
+
+def _width(plan: boxes.Plan, values: np.ndarray, nbytes: int) -> int:
+    """Return how many results of a line are computed before the next line's.
+
+    `nbytes` are those of a result.
+    """
+    read = max(1, _taps_each(plan, values) // plan.geometry.axes[-1].k) * nbytes
+    line = plan.grid.lengths[-1]
+    return line if read * line <= _READ else max(_SHORTEST, _KEPT // read)
 
 
 def _kind(results: np.ndarray) -> boxes.Vector:
