@@ -85,9 +85,12 @@ class Loop(Step):
 
     def _patterns(self, weights: Any, columns: int) -> np.ndarray:
         """Return what the numbers of every line are multiplied by, in whole periods."""
-        each = np.broadcast_to(weights, columns).reshape(-1, self._columns)
-        periods = np.repeat(each, self._parts, axis=1).astype(self._lines[0][0].dtype)
-        return np.tile(periods, (1, self._length // periods.shape[1]))
+        lines, period = len(self._lines), self._columns * self._parts
+        shape = lines, self._length // period, self._columns, self._parts
+        found = np.empty(shape, self._lines[0][0].dtype)
+        each = (lines, 1, self._columns, 1) if np.size(weights) == columns else (1, 1, 1, 1)
+        found[...] = np.reshape(weights, each)
+        return found.reshape(lines, self._length)
 
     def _along(self, i: int, count: int) -> list[Callable[[int, int], Any]]:
         """Return loops along parts of a line, which add up on their own."""

@@ -30,8 +30,8 @@ _CACHED = 1 << 25
 # Bytes of the lines of columns that a line of results reads: more than a core's cache holds
 # beside others, so that lines are cut; and those that pieces of them read then.
 _READ, _KEPT = 1 << 19, 1 << 18
-# Results of such a piece, at least.
-_SHORTEST = 96
+# Results of such a piece, at least; and what they are a multiple of, as all blocks are whole.
+_SHORTEST, _BLOCK = 96, 12
 # Bytes of columns from which steps are taken line by line, along with products.
 _SWEPT = 1 << 22
 
@@ -238,7 +238,7 @@ class Columns:
         shape = np.uint64(b), np.uint64(lanes)
         sizes = lines, group, plane_in * shape[0], plane_out * shape[0]
         tables = boxes.side_by_side(plan.geometry, plan.transposed, b)
-        width = np.uint64(_width(plan, values, b * size))
+        width = np.uint64(_width(plan, b * size))
         rest = tables, values.ravel(), sizes, (*shape, np.uint64(kind), width)
         gather = partial(_side_by_side.gather, columns.ravel(), place.ravel(), *rest)
         work = place.size * _taps_each(plan, values) // _FASTER
@@ -262,14 +262,18 @@ class Columns:
         return total.reshape(k, -1).sum(axis=1) if total.size else None
 
 
-def _width(plan: boxes.Plan, values: np.ndarray, nbytes: int) -> int:
+def _width(plan: boxes.Plan, nbytes: int) -> int:
     """Return how many results of a line are computed before the next line's.
 
     `nbytes` are those of a result.
     """
-    read = max(1, _taps_each(plan, values) // plan.geometry.axes[-1].k) * nbytes
+    taps = int((plan.runs[:, 6] - plan.runs[:, 5]).max(initial=0))
+    read = max(1, taps // plan.geometry.axes[-1].k) * nbytes
     line = plan.grid.lengths[-1]
-    return line if read * line <= _READ else max(_SHORTEST, _KEPT // read)
+    if read * line <= _READ:
+        return line
+    width = max(_SHORTEST, _KEPT // read)
+    return width - width % _BLOCK
 
 
 def _kind(results: np.ndarray) -> boxes.Vector:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import functools
+import itertools
 import platform
 import statistics
 import time
@@ -96,8 +97,8 @@ def deblur(n: int, rounds: int) -> None:
     )
 
 
-def ours(A: Any, b: np.ndarray) -> Any:
-    return lstsq(A, b, damp=DAMP, tol=0, maxiter=ITERATIONS)
+def ours(A: Any, b: np.ndarray, damp: float = DAMP) -> Any:
+    return lstsq(A, b, damp=damp, tol=0, maxiter=ITERATIONS)
 
 
 def precondition(n: int) -> None:
@@ -125,22 +126,21 @@ def precondition(n: int) -> None:
 
 def eight(n: int, rounds: int) -> None:
     """Eight right-hand sides at once, in units of one."""
-    print("| image | method | one, s | eight, s | ratio |\n|---|---|---|---|---|")
-    stored = [(n // 8, "sparse"), (n // 4, "sparse"), (n // 2, "sparse")]
-    for size, method in [
-        *stored,
-        (64, "auto"),
-        (n // 4, "auto"),
-        (n // 2, "auto"),
-        (n, "auto"),
-    ]:
+    print("| image | method | damp | one, s | eight, s | ratio | by rounds |")
+    print("|---|---|---|---|---|---|---|")
+    stored = [(n // part, "sparse") for part in (8, 4, 2)]
+    others = [(size, "auto") for size in (64, n // 4, n // 2, n)]
+    for (size, method), damp in itertools.product(stored + others, (0, DAMP)):
         A, b = blurred(size, method=method)
         B = b[:, None] * np.linspace(1, 2, 8)
-        calls = {"1": functools.partial(ours, A, b), "8": functools.partial(ours, A, B)}
-        seconds = timed(calls, rounds)
-        one, all8 = (statistics.median(times) for times in seconds.values())
-        name = A.method if method == "auto" else method
-        print(f"| {size} x {size} | {name} | {one:.3f} | {all8:.3f} | {all8 / one:.2f} |")
+        calls = {str(x.ndim): functools.partial(ours, A, x, damp) for x in (b, B)}
+        ones, eights = timed(calls, rounds).values()
+        one, all8 = statistics.median(ones), statistics.median(eights)
+        ratios = [b / a for a, b in zip(ones, eights, strict=True)]
+        print(
+            f"| {size} x {size} | {A.method} | {damp:g} | {one:.3f} | {all8:.3f} | "
+            f"{all8 / one:.2f} | {min(ratios):.2f} to {max(ratios):.2f} |"
+        )
     print()
 
 
