@@ -19,6 +19,7 @@ from linconv._columns import (
     dots,
     fetch,
     follow,
+    host,
     like,
     move,
     norms,
@@ -51,28 +52,30 @@ class Run:
         self.steps: list[tuple[float, float]] = []  # alpha and beta of the first column
         self._recent: list[tuple[Any, Any, Any]] = []  # those that were not looked at yet
         residuals = squares.first_residuals()
-        s, _ = squares.pulled(residuals)
-        if squares.balance(s):
-            s, _ = squares.pulled(residuals)
+        s, square = squares.pulled(residuals)
+        if squares.balance(s, square):
+            s, square = squares.pulled(residuals)
         self._x = zeros_like(s)
-        self.reference = norms(s)
+        self.reference = np.sqrt(host(square))
         if squares.start is not None:
             self._x += squares.start
             residuals = squares.residuals(self._x)
-            s = squares.gradient(residuals, self._x)
-            self.reference = np.where(self.reference > 0, self.reference, norms(s))
+            s, square = squares.gradient(residuals, self._x)
+            here = np.sqrt(host(square))
+            self.reference = np.where(self.reference > 0, self.reference, here)
         self._course = Course(squares.xp, self.tol * self.reference)
         self._hidden = squares.xp.zeros((), bool)  # whether rounding hides the gradient
         self._next = 1  # iteration in which to look for that
-        self._begin(residuals, s)
+        self._begin(residuals, s, square)
 
-    def _begin(self, residuals: list[Any], s: Any) -> None:
-        """Start, or start again, from fresh residuals and their gradient."""
+    def _begin(self, residuals: list[Any], s: Any, square: Any) -> None:
+        """Start, or start again, from fresh residuals, their gradient s and <s, s>."""
         self.residuals = residuals
         self._course.begin()
-        z, _ = self._judge(s, dots(s, s))
+        z, _ = self._judge(s, square)
         self.p: Any = copy(z)
-        self._turn = Step(dots, self.p, self.p)
+        length = square if z is s else dots(z, z)
+        self._turn = Step(lambda: length)
         self._look()
 
     def advance(self, iterations: int) -> None:
@@ -102,7 +105,7 @@ class Run:
         step, shift = (self._x, alpha, self.p, moving), squares.shift
         after = partial(advance, *step, shift) if shift else None
         s, square = squares.pulled(self.residuals, steps, after)
-        z, beta = self._judge(s, dots(s, s) if square is None else square)
+        z, beta = self._judge(s, square)
         # What the gradient does not ask for waits until p changes, so that p is read once;
         # and that until the next product, which reads p.
         self._turn = follow(self.p, beta, z) if shift else move(*step, beta, z)
@@ -187,14 +190,14 @@ class Run:
         if self.trouble or not self.stopped or not self.iterations:
             return self.stopped
         residuals = self.squares.residuals(self.x)
-        s = self.squares.gradient(residuals, self.x)
-        if (norms(s) <= 2 * self.tol * self.reference).all():
+        s, square = self.squares.gradient(residuals, self.x)
+        if (np.sqrt(host(square)) <= 2 * self.tol * self.reference).all():
             return True
         if self.restarts == _RESTARTS:
             self.trouble = "rounding keeps the true gradient above tol"
             return True
         self.restarts += 1
-        self._begin(residuals, s)
+        self._begin(residuals, s, square)
         return bool(self.trouble)
 
     def message(self, residual: np.ndarray) -> str:

@@ -245,9 +245,8 @@ class Columns:
         self.edges = _edges(int(lines * channels), work)
         # Vectors that overlap do some columns twice; threads do not share a cache line.
         known = 0 if b % lanes or not squares else b
-        self._squares = [_memory.aligned((2, known), columns.dtype) for _ in self.edges[1:]]
-        for each in self._squares:
-            each.fill(0)
+        self._squares = _memory.aligned((len(self.edges) - 1, 2, known), columns.dtype)
+        self._squares.fill(0)
         self.gathers = [partial(gather, tuple(each)) for each in self._squares]
 
     @property
@@ -258,7 +257,7 @@ class Columns:
 
     def squares(self, k: int) -> np.ndarray | None:
         """Return <y, y> of `k` columns, when all tasks are done, if that was added up."""
-        total = np.sum(self._squares, axis=0)[1]
+        total = self._squares[:, 1].sum(axis=0)
         return total.reshape(k, -1).sum(axis=1) if total.size else None
 
 
