@@ -53,14 +53,17 @@ class Run:
         self._recent: list[tuple[Any, Any, Any]] = []  # those that were not looked at yet
         residuals = squares.first_residuals()
         s, square = squares.pulled(residuals)
-        if squares.balance(s, square):
+        if squares.balance(s):
             s, square = squares.pulled(residuals)
+        if square is None:  # not before the operators are scaled: squares could overflow
+            square = dots(s, s)
         self._x = zeros_like(s)
         self.reference = np.sqrt(host(square))
         if squares.start is not None:
             self._x += squares.start
             residuals = squares.residuals(self._x)
-            s, square = squares.gradient(residuals, self._x)
+            s = squares.gradient(residuals, self._x)
+            square = dots(s, s)
             here = np.sqrt(host(square))
             self.reference = np.where(self.reference > 0, self.reference, here)
         self._course = Course(squares.xp, self.tol * self.reference)
@@ -105,7 +108,7 @@ class Run:
         step, shift = (self._x, alpha, self.p, moving), squares.shift
         after = partial(advance, *step, shift) if shift else None
         s, square = squares.pulled(self.residuals, steps, after)
-        z, beta = self._judge(s, square)
+        z, beta = self._judge(s, dots(s, s) if square is None else square)
         # What the gradient does not ask for waits until p changes, so that p is read once;
         # and that until the next product, which reads p.
         self._turn = follow(self.p, beta, z) if shift else move(*step, beta, z)
@@ -190,7 +193,8 @@ class Run:
         if self.trouble or not self.stopped or not self.iterations:
             return self.stopped
         residuals = self.squares.residuals(self.x)
-        s, square = self.squares.gradient(residuals, self.x)
+        s = self.squares.gradient(residuals, self.x)
+        square = dots(s, s)
         if (np.sqrt(host(square)) <= 2 * self.tol * self.reference).all():
             return True
         if self.restarts == _RESTARTS:

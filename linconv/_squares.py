@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from linconv import _arrays, _gpu
-from linconv._columns import add, copy, difference, dots, host, multiply, peaks, scaled
+from linconv._columns import add, copy, difference, dots, multiply, peaks, scaled
 from linconv._lines import Step
 from linconv.linop import LinearOperator, aslinearoperator
 
@@ -138,17 +138,14 @@ class Squares:
             return t
         return scaled(t, self.dtype, self.scale)
 
-    def balance(self, s: Any, square: Any) -> bool:
+    def balance(self, s: Any) -> bool:
         """Scale the operators to about 1 if they are so large or small that squares are lost.
 
         `s` is the gradient at 0 for right-hand sides of about 1, its fourth power the
-        largest that is needed; `square` is <s, s>.  Tells whether anything was scaled; then
-        x is too.
+        largest that is needed.  Tells whether anything was scaled; then x is too.
         """
         finfo = np.finfo(self.dtype)
         most = 2.0 ** (finfo.maxexp // 8)
-        if math.sqrt(self.n) / most <= math.sqrt(float(host(square).max())) <= most:
-            return False  # no entry is larger, and one is not much smaller
         peak = float(peaks(s).max())
         if not 0 < peak < math.inf or 1 / most <= peak <= most:
             return False
@@ -192,18 +189,17 @@ class Squares:
             for t, (_, L) in zip(self.targets, self.operators, strict=True)
         ]
 
-    def gradient(self, residuals: list[Any], x: Any) -> tuple[Any, Any]:
-        """Return ``s = sum w L^H r - damp^2 x``, minus half the sum's gradient, and <s, s>."""
-        s, square = self.pulled(residuals)
+    def gradient(self, residuals: list[Any], x: Any) -> Any:
+        """Return ``sum w L^H r - damp^2 x``: minus half the gradient of the sum."""
+        total, _ = self.pulled(residuals)
         if self.shift:
-            add(s, -self.shift, x)
-            square = dots(s, s)
-        return s, square
+            add(total, -self.shift, x)
+        return total
 
     def pulled(
         self, residuals: list[Any], before: Sequence[Step] = (), after: Any = None
     ) -> tuple[Any, Any]:
-        """Return ``s = sum w L^H r``, and <s, s> of every column.
+        """Return ``s = sum w L^H r``, and <s, s> of every column if that is known.
 
         The steps `before` are taken on the residuals first.  The one that `after` returns,
         given s, is taken last; its total is known then.
@@ -216,7 +212,7 @@ class Squares:
         total = A.rmatmat(residuals[0])
         for (w, L), r in zip(others, residuals[1:], strict=True):
             add(total, w, L.rmatmat(r))
-        return total, after(total).total() if after else dots(total, total)
+        return total, after(total).total() if after else None
 
     def images_and_energy(self, p: Any, before: Step) -> tuple[list[Any], Any, Any]:
         """Return `images`, ``sum w |L p|^2 + damp^2 |p|^2`` and |p|^2.
@@ -226,6 +222,7 @@ class Squares:
         images, total, steps = [], None, (before,)
         for w, L in self.operators:
             image, square = _squared(L, p, *steps, adjoint=False)
+            square = dots(image, image) if square is None else square
             square = square if w == 1 else w * square
             total = square if total is None else total + square
             images.append(image)
@@ -246,21 +243,20 @@ class Squares:
 def _squared(
     L: Any, x: Any, before: Step | None = None, *, after: Any = None, adjoint: bool
 ) -> tuple[Any, Any]:
-    """Return y, L x or L^H x, and <y, y> of every column.
+    """Return L x, or L^H x, and the squared norms of its columns if the product knew them.
 
     `before` and `after` as in `Squares.pulled`.
     """
-    found, swept = None, before is not None and hasattr(L, "_swept")
-    if swept and (found := L._swept(x, before, after, adjoint=adjoint)):
-        after = None
     if before is not None:
-        before.total()  # done, or done already: now it holds no memory
-    if found is None and hasattr(L, "_squared"):
-        found = L._squared(x, adjoint=adjoint)
-    y, square = found or ((L.rmatmat if adjoint else L.matmat)(x), None)
-    if after:
-        return y, after(y).total()
-    return y, dots(y, y) if square is None else square
+        if hasattr(L, "_swept") and (found := L._swept(x, before, after, adjoint=adjoint)):
+            before.total()  # now it holds no memory
+            return found
+        before.total()
+    if hasattr(L, "_squared"):
+        y, squares = L._squared(x, adjoint=adjoint)
+    else:
+        y, squares = (L.rmatmat if adjoint else L.matmat)(x), None
+    return y, after(y).total() if after else squares
 
 
 class _Scaled:

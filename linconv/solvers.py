@@ -220,7 +220,7 @@ def factorized(
         task = Squares(operator, b, None, damp, penalties)
         if not task.finite:
             raise ValueError("b must be finite, got NaN or infinite values")
-        right, _ = task.gradient(task.first_residuals(), task.zeros(task.n))
+        right = task.gradient(task.first_residuals(), task.zeros(task.n))
         return task.shaped(inverse(right) * task.scale)
 
     return solve

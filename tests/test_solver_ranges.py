@@ -46,6 +46,26 @@ def test_operators_of_any_scale_are_solved(dtype):
                 np.testing.assert_allclose(solution.residual_norm, left, rtol=1e-4)
 
 
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("columns", [1, 8])
+@pytest.mark.parametrize("method", ["sparse", "direct"])
+def test_gradients_whose_squares_overflow_are_solved_without_a_warning(method, columns, dtype):
+    if method == "direct":
+        pytest.importorskip("numba")
+    scale = 1e25 if np.finfo(dtype).eps > 1e-10 else 1e200
+    kernel = random((2, 2), dtype, 305) + 4 * np.eye(2, dtype=dtype)
+    one = linconv.Conv(kernel, (5, 6), padding="full", method=method)
+    A, b = one.with_kernel((scale * kernel).astype(dtype)), random((42, columns), dtype, 306)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        solution = lstsq(A, b, tol=1e-5)
+        stacked = lstsq(A, b, tol=1e-5, penalties=[(0.25, A, b)])
+    expected = dense_solution(one.toarray(), b, 0, [])
+    for each in (solution, stacked):
+        assert each.converged, each.message
+        np.testing.assert_allclose(each.x * scale, expected, rtol=1e-3, atol=1e-4)
+
+
 def test_what_a_callback_sees_is_in_the_units_of_the_solution():
     seen = []
     A = 1e-100 * random((6, 4), seed=304)
