@@ -43,6 +43,10 @@ class Step:
         """
         return []
 
+    def places(self) -> list[int]:
+        """Return the addresses of the columns that `shares` go along."""
+        return []
+
     def total(self) -> Any:
         """Return the sums of all columns; do the step, if nobody did."""
         if self._todo is not None:
@@ -71,6 +75,9 @@ class Loop(Step):
     def shares(self, count: int) -> list[Callable[[int, int], Any]]:
         free = self._todo is not None and len(self._lines) == 1 and not self._sums
         return self._along(0, count) if free else []
+
+    def places(self) -> list[int]:
+        return [each.ctypes.data for line in self._lines for each in line]
 
     def _finish(self) -> np.ndarray | None:
         """Return the sums, of what was shared or of all that is done now."""

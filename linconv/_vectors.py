@@ -66,14 +66,6 @@ class Vectors:
             one = ir.Constant(ir.IntType(32), 1)
             written.set_metadata("nontemporal", self.builder.module.add_metadata([one]))
 
-    def prefetch(self, pointer: Any) -> None:
-        """Ask for what a pointer points to, which may be nothing, to be read soon."""
-        b, byte, number = self.builder, ir.IntType(8).as_pointer(), ir.IntType(32)
-        kind = ir.FunctionType(ir.VoidType(), [byte, number, number, number])
-        function = cgutils.get_or_insert_function(b.module, kind, "llvm.prefetch.p0")
-        read, second_cache, data = (ir.Constant(number, n) for n in (0, 2, 1))
-        b.call(function, [b.bitcast(pointer, byte), read, second_cache, data])
-
     def weights(self, pointer: Any, parts: int) -> tuple[Any, ...]:
         """Return what samples are multiplied by, and what they are once `turned`.
 
@@ -133,5 +125,25 @@ def _settled(typing: Any) -> Any:
     return types.void(), generate
 
 
+def ask_for(builder: Any, address: Any) -> None:
+    """Have what lies at an address, which may be nothing, read into the second cache."""
+    byte, number = ir.IntType(8).as_pointer(), ir.IntType(32)
+    kind = ir.FunctionType(ir.VoidType(), [byte, number, number, number])
+    function = cgutils.get_or_insert_function(builder.module, kind, "llvm.prefetch.p0")
+    read, second_cache, data = (ir.Constant(number, n) for n in (0, 2, 1))
+    builder.call(function, [builder.inttoptr(address, byte), read, second_cache, data])
+
+
+def _prefetched(typing: Any, address: Any) -> Any:
+    """Ask for what lies at an address, which may be nothing, to be read soon."""
+
+    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        ask_for(builder, args[0])
+        return context.get_dummy_value()
+
+    return types.void(types.uint64), generate
+
+
 widest: Any = intrinsic(_widest)
+prefetch: Any = intrinsic(_prefetched)
 settle: Any = intrinsic(_settled)

@@ -1,5 +1,7 @@
 """Sweeps: steps on what products read, taken line by line, change nothing but the time."""
 
+import itertools
+
 import numpy as np
 import pytest
 
@@ -132,6 +134,60 @@ def test_steps_before_and_after_in_the_memory_of_what_is_spent(
     np.testing.assert_allclose(squares, (abs(s) ** 2).sum(axis=0), rtol=999 * eps)
     assert step.total() is None
     assert step.spent is None
+
+
+def watched(step, calls):
+    """Note the parts that a step is taken along."""
+    shares = step.shares
+
+    def along(count):
+        return [
+            lambda *part, go=go: (calls.append(part[0]), go(*part)) for go in shares(count)
+        ]
+
+    step.shares = along
+    return step
+
+
+def test_each_line_asks_for_what_the_steps_after_it_read(eager, monkeypatch):
+    eager(1, 1)  # pieces of one line
+    asked, befores, afters = [], [], []
+    monkeypatch.setattr(sweep, "ahead", lambda *soon: asked.append(soon) or boxes.ahead(*soon))
+    A = linconv.Conv(np.ones((3, 3)), (90, 7), padding=1, method="direct")
+    R, Q, X, P = np.random.default_rng(0).standard_normal((4, A.shape[1], 8))
+    y, _ = A._swept(
+        R,
+        watched(_columns.subtract(R, 0.5, Q, True), befores),
+        lambda y: watched(_columns.advance(X, 0.5, P, True, 0.25, y), afters),
+        adjoint=False,
+    )
+    assert befores == [0, *range(112, 90 * 56, 56)]  # two lines first, then one at a time
+    assert afters == [*range(0, 90 * 56, 56)]
+    for line, (places, nbytes) in enumerate(asked):
+        begins = {
+            at: [*befores, R.size][min(line + 1, 89)] for at in (R.ctypes.data, Q.ctypes.data)
+        }
+        begins |= {each.ctypes.data: afters[line] for each in (X, P, y)}
+        assert sorted(places) == sorted(at + 8 * begin for at, begin in begins.items())
+        assert nbytes == 7 * 8 * 8
+
+
+def test_what_is_asked_for_need_not_exist():
+    A = linconv.Conv(np.ones((3, 3)), (90, 33), padding=1, method="direct")
+    X = np.random.default_rng(0).standard_normal((A.shape[1], 8))
+    plan = boxes.plan(A.geometry, False)
+    product = direct.Columns(plan, plan.values(np.ones((3, 3))), X)
+    soon = boxes.ahead([0, 8, 1 << 62, (1 << 63) + 24], 4 * boxes.AHEAD + 1)
+    assert soon.tolist() == [0, 16, 4, 0, 8, 1 << 62, (1 << 63) + 24]
+    for gather, lines in zip(product.gathers, itertools.pairwise(product.edges), strict=True):
+        gather(*map(np.uint64, lines), soon)
+    assert soon[:3].tolist() == [16, 16, 4]
+    np.testing.assert_allclose(product.results, A.tosparse() @ X, rtol=0, atol=1e-14)
+
+
+def test_nothing_is_asked_for_by_default():
+    assert boxes.ahead().tolist() == [0, 0, 1]
+    assert boxes.ahead([64], boxes.AHEAD - 1).tolist() == [0, 0, 1, 64]
 
 
 @pytest.mark.parametrize(("k", "n", "options"), UNSWEPT)

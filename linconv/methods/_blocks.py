@@ -6,6 +6,7 @@ added up by all taps before it is stored, which Numba cannot be told in Python.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -13,8 +14,8 @@ from llvmlite import ir
 from numba import types
 from numba.extending import intrinsic
 
-from linconv._vectors import COMPLEX, REAL, Vectors, ask_for_widest, pointers
-from linconv.methods.boxes import SHARING, Vector
+from linconv._vectors import COMPLEX, REAL, Vectors, ask_for, ask_for_widest, pointers
+from linconv.methods.boxes import AHEAD, SHARING, Vector
 
 # Bytes of a vector; where the processor's are shorter, LLVM cuts it up.
 WIDE, NARROW = 64, 32
@@ -37,6 +38,7 @@ class Taps(NamedTuple):
 
     `shared`, if any, says of a tap how many from it on read vectors that are each one
     further than the last one's: at most `SHARING`.  Complex values have two `parts`.
+    `ahead`, if any, is what to ask for meanwhile, as `boxes.ahead` lists it.
     """
 
     offsets: Any
@@ -46,6 +48,7 @@ class Taps(NamedTuple):
     stop: Any
     shared: Any = None
     parts: int = 1
+    ahead: Any = None
 
 
 class _Block(Vectors):
@@ -76,6 +79,8 @@ class _Block(Vectors):
             total.add_incoming(self.constant(0.0), before)
         b.cbranch(b.icmp_unsigned("<", tap, taps.stop), begin, end)
         b.position_at_end(begin)
+        if taps.ahead is not None:
+            begin = self._ask(taps.ahead)
         values = b.gep(taps.values, [b.add(taps.row, tap)])
         values = b.bitcast(values, self.number.as_pointer())
         read = b.gep(x, [b.load(b.gep(taps.offsets, [tap]))])
@@ -121,6 +126,18 @@ class _Block(Vectors):
         for v, each in enumerate(sums):
             halves[v % 2] = self.plus(halves[v % 2], (each,), (each,))
         self.store(self.builder.fadd(*halves), squares)
+
+    def _ask(self, ahead: Any) -> Any:
+        """Ask for the next lines of `ahead`, if any are left; return where to go on."""
+        b, word = self.builder, functools.partial(ir.Constant, self.word)
+        done, stop, count = (b.load(b.gep(ahead, [word(i)])) for i in range(3))
+        with b.if_then(b.icmp_unsigned("<", done, stop)):
+            b.store(b.add(done, word(1)), ahead)
+            start = b.load(b.gep(ahead, [b.add(b.urem(done, count), word(3))]))
+            start = b.add(start, b.mul(b.udiv(done, count), word(AHEAD)))
+            for place in range(0, AHEAD, WIDE):
+                ask_for(b, b.add(start, word(place)))
+        return b.block
 
     def _write(self, sums: list[Any], y: Any, step: Any, *, past: bool) -> None:
         for total in sums:
@@ -200,51 +217,41 @@ def _vectors_adder(many: int) -> Any:
 
     def add(
         typing: Any, x: Any, y: Any, offsets: Any, values: Any, shared: Any, s: Any, at: Any,
-        advance: Any, step: Any, row: Any, t: Any, stop: Any, kind: Any, squares: Any, c: Any,
-        counted: Any,
+        advance: Any, step: Any, row: Any, t: Any, stop: Any, kind: Any, squares: Any,
+        ahead: Any, c: Any, counted: Any,
     ) -> Any:  # fmt: skip
         """y[at + v step] = sum_t values[row + t] x[s + offsets[t] + v advance].
 
         x and y are real; for complex values they hold both parts in turn.  Vectors are of
         a `boxes.Vector` kind.  Squares of all but the first `counted` results are added to
-        squares[c].
+        squares[c].  `ahead` is what to ask for meanwhile.
         """
 
         def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
             ask_for_widest(builder)
             source, target, *tables = pointers(context, builder, signature, args, 5)
-            totals = context.make_array(squares)(context, builder, args[13]).data
+            totals, soon = (
+                context.make_array(each)(context, builder, args[i]).data
+                for i, each in ((13, squares), (14, ahead))
+            )
             number, size = context.get_data_type(y.dtype), y.dtype.bitwidth // 8
             places = builder.gep(source, [args[5]]), builder.gep(target, [args[6]])
             parts = 2 if values.dtype in COMPLEX else 1
-            taps = Taps(*tables[:2], *args[9:12], shared=tables[2], parts=parts)
+            taps = Taps(*tables[:2], *args[9:12], shared=tables[2], parts=parts, ahead=soon)
 
             def make(nbytes: int) -> _Block:
                 return _Block(builder, number, nbytes, size, many)
 
-            found = builder.gep(totals, [args[14]]), args[15]
+            found = builder.gep(totals, [args[15]]), args[16]
             _write_kind(builder, make, args[12], places, (args[7], args[8]), taps, found)
             return context.get_dummy_value()
 
         arrays, numbers = (x, y, offsets, values, shared), (s, at, advance, step, row, t, stop)
-        return types.void(*arrays, *numbers, kind, squares, c, counted), generate
+        return types.void(*arrays, *numbers, kind, squares, ahead, c, counted), generate
 
     return intrinsic(add)
 
 
-def _prefetched(typing: Any, x: Any, at: Any) -> Any:
-    """Ask for x[at], which need not exist, to be read soon."""
-
-    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        (source,) = pointers(context, builder, signature, args, 1)
-        number, size = context.get_data_type(x.dtype), x.dtype.bitwidth // 8
-        Vectors(builder, number, WIDE, size).prefetch(builder.gep(source, [args[1]]))
-        return context.get_dummy_value()
-
-    return types.void(x, at), generate
-
-
-prefetch: Any = intrinsic(_prefetched)
 block_size: Any = intrinsic(_block_size)
 add_block: Any = intrinsic(_add_block)
 add12, add4, add1 = (_vectors_adder(many) for many in (12, 4, 1))

@@ -13,9 +13,9 @@ from __future__ import annotations
 import numpy as np
 
 from linconv._compiled import compiled as _compile
-from linconv._vectors import settle
+from linconv._vectors import prefetch, settle
 from linconv._vectors import widest as _widest
-from linconv.methods._blocks import add1, add4, add12, prefetch
+from linconv.methods._blocks import add1, add4, add12
 from linconv.methods._loops import combo_at, line_at
 from linconv.methods.boxes import Vector
 
@@ -28,7 +28,7 @@ _PAST = np.uint64(Vector.PAST)
 @_compile
 def _vectors(
     x, y, offsets, values, shared, s, at, advance, step, row, t, stop, n, kind, below,
-    squares, c,
+    squares, ahead, c,
 ):  # fmt: skip
     """Compute `n` results of all columns of a vector; the last block does some again.
 
@@ -44,21 +44,22 @@ def _vectors(
         a, b, counted = s + advance * i, at + step * i, size if none else done - i
         if size == _12:
             if kind == _PAST and below > _0:
+                place, size_of = np.uint64(x.ctypes.data), np.uint64(x.itemsize)
                 for v in range(_12):
-                    prefetch(x, a + below + advance * v)
+                    prefetch(place + (a + below + advance * v) * size_of)
             add12(
                 x, y, offsets, values, shared, a, b, advance, step, row, t, stop,
-                kind, squares, c, counted,
+                kind, squares, ahead, c, counted,
             )  # fmt: skip
         elif size == _4:
             add4(
                 x, y, offsets, values, shared, a, b, advance, step, row, t, stop,
-                kind, squares, c, counted,
+                kind, squares, ahead, c, counted,
             )  # fmt: skip
         else:
             add1(
                 x, y, offsets, values, shared, a, b, advance, step, row, t, stop,
-                kind, squares, c, counted,
+                kind, squares, ahead, c, counted,
             )  # fmt: skip
         done += size
 
@@ -66,7 +67,7 @@ def _vectors(
 @_compile
 def _strip(
     x, y, offsets, values, shared, s, at, advance, step, row, t, stop, n, columns, below,
-    squares,
+    squares, ahead,
 ):  # fmt: skip
     """Compute `n` results of all columns; the last vector does some columns again.
 
@@ -80,7 +81,7 @@ def _strip(
         c = min(done, b - lanes)
         _vectors(
             x, y, offsets, values, shared,
-            s + c, at + c, advance, step, row, t, stop, n, kind, below, part, c,
+            s + c, at + c, advance, step, row, t, stop, n, kind, below, part, ahead, c,
         )  # fmt: skip
         done += lanes
     for i in range(len(part)):
@@ -90,8 +91,9 @@ def _strip(
 
 @_compile
 def _block(
-    x, start, y, at, combo, q, runs, offsets, values, shared, alone, row, columns, squares
-):
+    x, start, y, at, combo, q, runs, offsets, values, shared, alone, row, columns, squares,
+    ahead,
+):  # fmt: skip
     """Compute q neighbouring lines: long runs line by line, short ones across the lines.
 
     Very long runs are computed `width` results of every line at a time: the lines that these
@@ -114,6 +116,7 @@ def _block(
                     _strip(
                         x, y, offsets, values, shared,
                         s, place, advance, step, row, t, stop, n, columns, below, squares,
+                        ahead,
                     )  # fmt: skip
                 done += n
         else:
@@ -121,14 +124,14 @@ def _block(
                 s, place = begin + i * advance, to + i * step
                 _strip(
                     x, y, offsets, values, alone,
-                    s, place, pitch, spacing, row, t, stop, q, columns, _0, squares,
+                    s, place, pitch, spacing, row, t, stop, q, columns, _0, squares, ahead,
                 )  # fmt: skip
 
 
 @_compile
 def _lines(
     x, start, y, at, combo, first, last, runs, offsets, values, shared, alone, row, columns,
-    squares,
+    squares, ahead,
 ):  # fmt: skip
     """Compute lines first..last-1 of one combo of one channel, several at a time."""
     _widest()
@@ -139,19 +142,20 @@ def _lines(
         to += at
         _block(
             x, begin, y, to, combo, q, runs, offsets, values, shared, alone, row, columns,
-            squares,
+            squares, ahead,
         )  # fmt: skip
         first += q
 
 
 @_compile
-def gather(x, y, tables, values, sizes, columns, squares, first, last):
+def gather(x, y, tables, values, sizes, columns, squares, first, last, ahead):
     """Compute lines first..last-1 of all channels; see `boxes.side_by_side`.
 
     columns: how many there are, how many are in a vector, which kind of vectors, and how many
     results of a line are computed before the next line's.
     squares: two arrays of zeros, one number for each column of y, to whose second one all
     squares are added; or two empty ones.
+    ahead: what is read after this, see `boxes.ahead`; changed.
     """
     _widest()
     combos, runs, offsets, shared, alone = tables
@@ -176,6 +180,7 @@ def gather(x, y, tables, values, sizes, columns, squares, first, last):
             channel * np.uint64(len(offsets)),
             columns,
             squares,
+            ahead,
         )
         first += count
     settle()

@@ -11,7 +11,7 @@ import enum
 import functools
 import itertools
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -33,6 +33,8 @@ _TOGETHER = 1 << 11
 SHARING = 9
 # Results of a piece of a line.
 _PIECE = 1 << 13
+# Bytes that are asked for at a time, while others are multiplied.
+AHEAD = 256
 
 
 class Vector(enum.IntEnum):
@@ -43,6 +45,16 @@ class Vector(enum.IntEnum):
     """
 
     NARROW, WIDE, PAST = range(3)
+
+
+def ahead(places: Sequence[int] = (), nbytes: int = 0) -> np.ndarray:
+    """Return what is to be asked for meanwhile: so many bytes from each of some addresses on.
+
+    These numbers are how often that was done, how often it is to be done, how many addresses
+    there are, and the addresses, which take turns: each time `AHEAD` bytes are asked for.
+    """
+    turns = nbytes // AHEAD * len(places)
+    return np.array([0, turns, max(1, len(places)), *places], np.uint64)
 
 
 @dataclass(frozen=True)

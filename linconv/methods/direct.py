@@ -212,7 +212,8 @@ class Columns:
     edges : list of int
         First lines of the tasks, and the last one's last + 1.
     gathers : list of callable
-        Compute lines first to last - 1 each, and add up squares of its own.
+        Compute lines first to last - 1 each, and add up squares of its own; the third
+        argument is what to ask for meanwhile, `boxes.ahead`.
     """
 
     def __init__(
@@ -253,7 +254,7 @@ class Columns:
     def tasks(self) -> list[Callable[[], Any]]:
         """All lines, a task for each thread."""
         parts = zip(self.gathers, itertools.pairwise(map(np.uint64, self.edges)), strict=True)
-        return [partial(gather, *part) for gather, part in parts]
+        return [partial(gather, *part, boxes.ahead()) for gather, part in parts]
 
     def squares(self, k: int) -> np.ndarray | None:
         """Return <y, y> of `k` columns, when all tasks are done, if that was added up."""

@@ -16,7 +16,7 @@ import numpy as np
 
 from linconv import _arrays
 from linconv.geometry import Geometry
-from linconv.methods.boxes import Plan, plan
+from linconv.methods.boxes import Plan, ahead, plan
 
 # Bytes of results between two steps: with all that they come from, a core's cache holds them.
 _BYTES = 3 << 18
@@ -110,6 +110,7 @@ def run(lines: Reach, before: Any, after: Any, product: Any) -> bool:
     product : `direct.Columns`
     """
     parts, (_, numbers) = len(product.gathers), product.results.shape
+    row = numbers, numbers * product.results.itemsize
     seams = lines.seams(product.edges)
     starts = before.shares(parts + 1) if seams else []
     if not starts:
@@ -118,10 +119,11 @@ def run(lines: Reach, before: Any, after: Any, product: Any) -> bool:
     for first, stop in seams[1:-1]:
         between(first * numbers, stop * numbers)
     ends = (after.shares(parts) if after else []) or [None] * parts
-    count = max(1, _BYTES // (lines.results * numbers * product.results.itemsize))
+    places = before.places(), after.places() if after else []
+    count = max(1, _BYTES // (lines.results * row[1]))
     count -= count % _TOGETHER if count > _TOGETHER else 0
     tasks = [
-        partial(_sweep, lines, range(a, b, count), b, (low, high), numbers, *each)
+        partial(_sweep, lines, range(a, b, count), b, (low, high), row, places, *each)
         for (a, b), (_, low), (high, _), *each in zip(
             itertools.pairwise(product.edges),
             seams[:-1],
@@ -141,13 +143,18 @@ def _sweep(
     firsts: range,
     last: int,
     own: tuple[int, int],
-    numbers: int,
+    row: tuple[int, int],
+    places: Sequence[list[int]],
     before: Callable[[int, int], Any],
-    gather: Callable[[np.uint64, np.uint64], Any],
+    gather: Callable[[np.uint64, np.uint64, np.ndarray], Any],
     after: Callable[[int, int], Any] | None,
 ) -> None:
-    """Compute some lines; the step before them goes over samples `own`, to the end."""
-    done, end = own
+    """Compute some lines; the step before them goes over samples `own`, to the end.
+
+    A sample or a result is a row of so many numbers and bytes.  What the next step reads, of
+    columns at `places`, is asked for while lines are computed: memory is idle then.
+    """
+    (done, end), (numbers, nbytes) = own, row
     for first in firsts:
         stop = min(first + firsts.step, last)
         to = max(int(lines.stop[stop]), stop * lines.results if lines.in_place else 0)
@@ -155,6 +162,11 @@ def _sweep(
         if to > done:
             before(done * numbers, to * numbers)
             done = to
-        gather(np.uint64(first), np.uint64(stop))
+        start = first * lines.results
+        size = stop * lines.results - start
+        soon = [
+            a + n * nbytes for each, n in zip(places, (done, start), strict=True) for a in each
+        ]
+        gather(np.uint64(first), np.uint64(stop), ahead(soon, size * nbytes))
         if after:
-            after(first * lines.results * numbers, stop * lines.results * numbers)
+            after(start * numbers, (start + size) * numbers)
