@@ -32,6 +32,8 @@ _CACHED = 1 << 25
 _READ, _KEPT = 1 << 19, 1 << 18
 # Results of such a piece, at least; and what they are a multiple of, as all blocks are whole.
 _SHORTEST, _BLOCK = 96, 12
+# What products ask memory for that no step follows.
+_NOTHING = boxes.ahead()
 # Bytes of columns from which steps are taken line by line, along with products.
 _SWEPT = 1 << 22
 
@@ -254,7 +256,7 @@ class Columns:
     def tasks(self) -> list[Callable[[], Any]]:
         """All lines, a task for each thread."""
         parts = zip(self.gathers, itertools.pairwise(map(np.uint64, self.edges)), strict=True)
-        return [partial(gather, *part, boxes.ahead()) for gather, part in parts]
+        return [partial(gather, *part, _NOTHING) for gather, part in parts]
 
     def squares(self, k: int) -> np.ndarray | None:
         """Return <y, y> of `k` columns, when all tasks are done, if that was added up."""
