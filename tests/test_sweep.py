@@ -155,7 +155,7 @@ def test_each_line_asks_for_what_the_steps_after_it_read(eager, monkeypatch):
     monkeypatch.setattr(sweep, "ahead", lambda *soon: asked.append(soon) or boxes.ahead(*soon))
     A = linconv.Conv(np.ones((3, 3)), (90, 7), padding=1, method="direct")
     R, Q, X, P = np.random.default_rng(0).standard_normal((4, A.shape[1], 8))
-    y, _ = A._swept(
+    A._swept(
         R,
         watched(_columns.subtract(R, 0.5, Q, True), befores),
         lambda y: watched(_columns.advance(X, 0.5, P, True, 0.25, y), afters),
@@ -167,7 +167,7 @@ def test_each_line_asks_for_what_the_steps_after_it_read(eager, monkeypatch):
         begins = {
             at: [*befores, R.size][min(line + 1, 89)] for at in (R.ctypes.data, Q.ctypes.data)
         }
-        begins |= {each.ctypes.data: afters[line] for each in (X, P, y)}
+        begins |= {each.ctypes.data: afters[line] for each in (X, P)}
         assert sorted(places) == sorted(at + 8 * begin for at, begin in begins.items())
         assert nbytes == 7 * 8 * 8
 

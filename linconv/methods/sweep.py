@@ -119,7 +119,9 @@ def run(lines: Reach, before: Any, after: Any, product: Any) -> bool:
     for first, stop in seams[1:-1]:
         between(first * numbers, stop * numbers)
     ends = (after.shares(parts) if after else []) or [None] * parts
-    places = before.places(), after.places() if after else []
+    written = product.results.ctypes.data  # in a cache when `after` reads it
+    others = [place for place in after.places() if place != written] if after else []
+    places = before.places(), others
     count = max(1, _BYTES // (lines.results * row[1]))
     count -= count % _TOGETHER if count > _TOGETHER else 0
     tasks = [
