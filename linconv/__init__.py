@@ -21,12 +21,6 @@ if TYPE_CHECKING:
     from linconv import spectrum as spectrum
     from linconv import symbolic as symbolic
     from linconv import testing as testing
-    from linconv.blocks import Diagonal as Diagonal
-    from linconv.blocks import block as block
-    from linconv.blocks import block_diag as block_diag
-    from linconv.blocks import hstack as hstack
-    from linconv.blocks import kron as kron
-    from linconv.blocks import vstack as vstack
     from linconv.convolution import Conv as Conv
     from linconv.convolution import conv_matrix as conv_matrix
     from linconv.convolution import conv_transpose as conv_transpose
@@ -43,11 +37,17 @@ if TYPE_CHECKING:
     from linconv.imaging import pad as pad
     from linconv.imaging import resize as resize
     from linconv.imaging import upsample as upsample
-    from linconv.linop import Identity as Identity
-    from linconv.linop import LinearOperator as LinearOperator
-    from linconv.linop import Matrix as Matrix
-    from linconv.linop import Restriction as Restriction
-    from linconv.linop import aslinearoperator as aslinearoperator
+    from linconv.operators import Diagonal as Diagonal
+    from linconv.operators import Identity as Identity
+    from linconv.operators import LinearOperator as LinearOperator
+    from linconv.operators import Matrix as Matrix
+    from linconv.operators import Restriction as Restriction
+    from linconv.operators import aslinearoperator as aslinearoperator
+    from linconv.operators import block as block
+    from linconv.operators import block_diag as block_diag
+    from linconv.operators import hstack as hstack
+    from linconv.operators import kron as kron
+    from linconv.operators import vstack as vstack
     from linconv.patches import FilterConv as FilterConv
     from linconv.patches import Unfold as Unfold
     from linconv.patches import VaryingConv as VaryingConv
@@ -96,7 +96,6 @@ __all__ = [
 
 _MODULES = ("imaging", "solvers", "spectrum", "symbolic", "testing")
 _NAMES = {
-    "blocks": ("Diagonal", "block", "block_diag", "hstack", "kron", "vstack"),
     "convolution": ("Conv", "conv_matrix", "conv_transpose", "conv_transpose_matrix"),
     "geometry": ("Axis", "Boundary", "Geometry"),
     "imaging": (
@@ -110,7 +109,19 @@ _NAMES = {
         "resize",
         "upsample",
     ),
-    "linop": ("Identity", "LinearOperator", "Matrix", "Restriction", "aslinearoperator"),
+    "operators": (
+        "Diagonal",
+        "Identity",
+        "LinearOperator",
+        "Matrix",
+        "Restriction",
+        "aslinearoperator",
+        "block",
+        "block_diag",
+        "hstack",
+        "kron",
+        "vstack",
+    ),
     "patches": ("FilterConv", "Unfold", "VaryingConv", "unfold_matrix"),
 }
 _HOME = {name: module for module, names in _NAMES.items() for name in names}

@@ -5,9 +5,11 @@ Standard library only.  Every error says what was expected and what came.
 
 from __future__ import annotations
 
+import math
+import numbers
 import operator
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 
@@ -116,3 +118,73 @@ def named_padding(word: str, total: int, extent: int) -> tuple[int, int]:
     total = max(0, total)
     less, more = total // 2, total - total // 2
     return (less, more) if word == "same" else (more, less)
+
+
+def known(word: Any, words: Sequence[str], name: str) -> str:
+    """Return `word` if it is one of `words`."""
+    if word not in words:
+        raise ValueError(
+            f"unknown {name} {word!r}: it is one of {', '.join(map(repr, words))}"
+        )
+    return word
+
+
+def finite(value: Any, name: str) -> Any:
+    """Return `value` if it is a real, finite number."""
+    if not isinstance(value, numbers.Real):
+        raise TypeError(f"{name} must be a real number, got {value!r}")
+    if not math.isfinite(value):
+        raise ValueError(f"{name} must be finite, got {value!r}")
+    return value
+
+
+def positive(value: Any, name: str) -> Any:
+    """Return `value` if it is a real, finite number above 0."""
+    if finite(value, name) <= 0:
+        raise ValueError(f"{name} must be > 0, got {value!r}")
+    return value
+
+
+def listed(penalties: Any) -> tuple[Any, ...]:
+    """Return penalties, which may be gone through only once; refuse what has none."""
+    if not isinstance(penalties, Iterable):
+        raise TypeError(
+            "penalties must be a sequence of (weight, L) or (weight, L, target), () for none, "
+            f"got {type(penalties).__name__}"
+        )
+    return tuple(penalties)
+
+
+def weight_and_operator(penalty: Any) -> tuple[float, Any]:
+    """Return what a penalty begins with; a target may follow."""
+    if not isinstance(penalty, (tuple, list)) or len(penalty) not in (2, 3):
+        raise ValueError(
+            "a penalty must be (weight, L) or (weight, L, target), got "
+            + (f"{len(penalty)} entries" if hasattr(penalty, "__len__") else repr(penalty))
+        )
+    return weight(penalty[0], "the weight of a penalty"), penalty[1]
+
+
+def weight(value: Any, name: str) -> float:
+    """Return a weight as a float that is finite and not negative."""
+    if not _is_real(value):
+        raise TypeError(
+            f"{name} must be a number, got {type(value).__name__}; for a weight per row "
+            "use Diagonal(weights ** 0.5) @ L"
+        )
+    if not 0 <= value < math.inf:
+        raise ValueError(f"{name} must be finite and not negative, got {value}")
+    return float(value)
+
+
+def tolerance(value: Any) -> float:
+    """Return tol as a float of at least 0 and below 1."""
+    if not _is_real(value):
+        raise TypeError(f"tol must be a number, got {type(value).__name__}")
+    if not 0 <= value < 1:
+        raise ValueError(f"tol must be at least 0 and below 1, got {value}")
+    return float(value)
+
+
+def _is_real(value: Any) -> bool:
+    return isinstance(value, numbers.Real) and not isinstance(value, bool)

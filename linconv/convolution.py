@@ -13,9 +13,9 @@ from typing import Any
 import numpy as np
 from scipy.sparse import csr_array
 
-from linconv import _arrays, _gpu, _gpu_assembly, assembly, methods
+from linconv import _arrays, assembly, gpu, methods
 from linconv.geometry import Geometry
-from linconv.linop import LinearOperator
+from linconv.operators import LinearOperator
 
 
 def conv_matrix(
@@ -187,7 +187,7 @@ def conv_transpose_matrix(
 
 def _values(kernel: Any, dtype: Any) -> Any:
     """Return the taps where they lie, of the dtype that their matrix will have."""
-    module = _gpu if _arrays.on_device(kernel) else _arrays
+    module = gpu if _arrays.on_device(kernel) else _arrays
     return module.as_values(kernel, dtype, "kernel")
 
 
@@ -199,7 +199,7 @@ def _home(values: Any) -> str:
 def _matrix(geometry: Geometry, values: Any, **options: Any) -> Any:
     """Return a matrix where the taps lie."""
     if _arrays.on_device(values):
-        return _gpu_assembly.conv_matrix(geometry, values, **options)
+        return gpu.conv_matrix(geometry, values, **options)
     return _arrays.sparse_array(*assembly.conv_csr(geometry, values, **options))
 
 
@@ -371,7 +371,7 @@ class Conv(LinearOperator):
 
     def _moved(self, device: str) -> Conv:
         kernel: Any = self.kernel
-        kernel = _gpu.library().asarray(kernel) if device == "gpu" else kernel.get()
+        kernel = gpu.library().asarray(kernel) if device == "gpu" else kernel.get()
         method = self._choice.asked
         known = methods.why_not(method, self.geometry, self.dtype, device) == ""
         state = self.__getstate__() | {"kernel": _values(kernel, None)}

@@ -15,11 +15,11 @@ from typing import Any
 import numpy as np
 from scipy.sparse import csr_array
 
-from linconv import _arrays, _gpu, _gpu_assembly, assembly
+from linconv import _arrays, assembly, gpu
 from linconv._options import sizes, spread
 from linconv.geometry import Axis, Geometry
-from linconv.linop import LinearOperator, Stored
-from linconv.methods.padding import Padding
+from linconv.methods import padding
+from linconv.operators import LinearOperator, Stored
 
 
 def unfold_matrix(
@@ -143,8 +143,8 @@ class Unfold(Stored):
     def _moved(self, device: str) -> Unfold:
         moved = super()._moved(device) if device == "cpu" else copy.copy(self)
         if device == "gpu":
-            _gpu.library()
-            moved._csr = _gpu_assembly.unfold_matrix(self.geometry, self.dtype)
+            gpu.library()
+            moved._csr = gpu.unfold_matrix(self.geometry, self.dtype)
         return moved
 
 
@@ -188,7 +188,7 @@ class VaryingConv(Stored):
         dtype: Any = None,
     ) -> None:
         on_device = _arrays.on_device(kernels)
-        values = (_gpu if on_device else _arrays).as_values(kernels, dtype, "kernels")
+        values = (gpu if on_device else _arrays).as_values(kernels, dtype, "kernels")
         d = len(sizes(in_shape, "in_shape"))
         if values.ndim != 2 * d:
             raise ValueError(
@@ -210,7 +210,7 @@ class VaryingConv(Stored):
                 f"{(*geometry.out_shape, *geometry.kernel_shape)} = (o1..od, k1..kd)"
             )
         if on_device:
-            csr = _gpu_assembly.varying_matrix(geometry, values)
+            csr = gpu.varying_matrix(geometry, values)
         else:
             csr = _arrays.sparse_array(*assembly.varying_csr(geometry, values))
         super().__init__(csr, geometry.in_shape, geometry.out_shape)
@@ -265,7 +265,7 @@ class FilterConv(LinearOperator):
         dtype: Any = None,
     ) -> None:
         on_device = _arrays.on_device(x)
-        values = (_gpu if on_device else _arrays).as_values(x, dtype, "x")
+        values = (gpu if on_device else _arrays).as_values(x, dtype, "x")
         geometry = Geometry.conv(
             sizes(kernel_shape, "kernel_shape"),
             values.shape,
@@ -290,8 +290,8 @@ class FilterConv(LinearOperator):
     def _moved(self, device: str) -> FilterConv:
         moved = copy.copy(self)
         if device == "gpu":
-            _gpu.check_dtype(self.dtype, "x")
-            moved._patches = _gpu.library().asarray(self._patches)
+            gpu.check_dtype(self.dtype, "x")
+            moved._patches = gpu.library().asarray(self._patches)
         else:
             moved._patches = self._patches.get()
             moved._patches.setflags(write=False)
@@ -337,13 +337,13 @@ class FilterConv(LinearOperator):
         nnz, xp = c_out * positions * taps, _arrays.namespace(self._patches)
         index = _arrays.index_dtype(self.shape, nnz)
         if self.device == "gpu":
-            _gpu_assembly.check_size(self.shape, nnz, self.dtype)
+            gpu.check_size(self.shape, nnz, self.dtype)
         data = xp.empty((groups, c_out // groups, positions, taps), self.dtype)
         data[...] = self._patches.swapaxes(1, 2)[:, None]
         indices = xp.empty((c_out, positions, taps), index)
         indices[...] = xp.arange(c_out * taps, dtype=index).reshape(c_out, 1, taps)
         indptr = xp.arange(c_out * positions + 1, dtype=index) * taps
-        wrap = (_arrays if self.device == "cpu" else _gpu).sparse_array
+        wrap = (_arrays if self.device == "cpu" else gpu).sparse_array
         return wrap(data.ravel(), indices.ravel(), indptr, self.shape)
 
 
@@ -353,7 +353,7 @@ def _patches(geometry: Geometry, x: np.ndarray) -> np.ndarray:
     taps, positions = math.prod(a.k for a in axes), math.prod(a.out for a in axes)
     shape = (geometry.groups, geometry.c_in // geometry.groups * taps, positions)
     xp = _arrays.namespace(x)
-    (_arrays if xp is np else _gpu_assembly).require_memory(
+    (_arrays if xp is np else gpu).require_memory(
         math.prod(shape) * x.dtype.itemsize,
         f"the patches of shape {shape} that a kernel of {geometry.kernel_shape} sees",
         "use a smaller kernel or float32",
@@ -362,7 +362,7 @@ def _patches(geometry: Geometry, x: np.ndarray) -> np.ndarray:
         Axis(a.n, 1, padding=(a.padding[0], _reach(a)), boundary=a.boundary) for a in axes
     )
     x = x.reshape(geometry.c_in, *(a.n for a in axes))
-    padded = xp.ascontiguousarray(Padding(wide, x).pad(x))
+    padded = xp.ascontiguousarray(padding.Padding(wide, x).pad(x))
     steps = padded.strides[1:]
     windows = import_module(f"{xp.__name__}.lib.stride_tricks").as_strided(
         padded,

@@ -1,13 +1,7 @@
 """One profile for hypothesis, one `cupy`; other helpers are imported by name."""
 
-import sys
-from pathlib import Path
-
-from hypothesis import HealthCheck, settings
-
-sys.path.insert(0, str(Path(__file__).parent))
-
 from devices import cupy as cupy  # a fixture of all tests
+from hypothesis import HealthCheck, settings
 
 # How fast examples are drawn says how busy the machine is, not whether linconv is right.
 slow = [HealthCheck.too_slow]

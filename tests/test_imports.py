@@ -8,7 +8,7 @@ import pytest
 import linconv
 from linconv import testing
 
-NUMERIC = ["numpy", "scipy", "linconv.linop", "linconv.convolution"]
+NUMERIC = ["numpy", "scipy", "linconv.operators", "linconv.convolution"]
 OPTIONAL = [
     "cupy",
     "torch",

@@ -11,7 +11,8 @@ import zoo
 from scipy.sparse import csr_array
 
 import linconv
-from linconv import linop, testing
+from linconv import testing
+from linconv.operators import linear
 
 
 @pytest.fixture(params=zoo.DTYPES)
@@ -261,7 +262,7 @@ def test_law_11_every_operator_class_is_in_the_zoo():
             yield sub
             yield from subclasses(sub)
 
-    ours = {c for c in subclasses(linop.LinearOperator) if c.__module__.startswith("linconv")}
+    ours = {c for c in subclasses(linear.LinearOperator) if c.__module__.startswith("linconv")}
     ours = {c for c in ours if c.__module__ != "linconv.__main__"}  # the demo's own
     assert len(ours) >= 10
     assert ours <= seen, f"not in the zoo: {ours - seen}"

@@ -16,7 +16,7 @@ import scipy.sparse.linalg
 
 import linconv
 from linconv import spectrum
-from linconv.linop import LinearOperator
+from linconv.operators.linear import LinearOperator
 
 DTYPES = ("float32", "float64", "complex64", "complex128")
 

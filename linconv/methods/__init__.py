@@ -46,19 +46,19 @@ class Method(Protocol):
 
 # Where each method lives, its class, and whether "auto" may choose it.
 METHODS: dict[str, tuple[str, str, bool]] = {
-    "sparse": ("sparse", "Sparse", True),
-    "direct": ("direct", "Direct", True),
-    "fft": ("fft", "Fft", True),
-    "torch": ("torch", "Torch", False),
-    "sparse+adjoint": ("sparse", "WithAdjoint", False),
+    "sparse": ("methods.sparse", "Sparse", True),
+    "direct": ("methods.direct", "Direct", True),
+    "fft": ("methods.fft", "Fft", True),
+    "torch": ("methods.torch", "Torch", False),
+    "sparse+adjoint": ("methods.sparse", "WithAdjoint", False),
 }
 # Those for CuPy's arrays.
 GPU_METHODS: dict[str, tuple[str, str, bool]] = {
-    "sparse": ("gpu", "Sparse", True),
-    "direct": ("gpu", "Direct", True),
-    "fft": ("fft", "Fft", False),
-    "torch": ("torch", "Torch", False),
-    "sparse+adjoint": ("gpu", "WithAdjoint", False),
+    "sparse": ("gpu.products", "Sparse", True),
+    "direct": ("gpu.products", "Direct", True),
+    "fft": ("methods.fft", "Fft", False),
+    "torch": ("methods.torch", "Torch", False),
+    "sparse+adjoint": ("gpu.products", "WithAdjoint", False),
 }
 
 # Pairs of channels in a group up to which "auto" needs no matrix on a GPU.
@@ -152,4 +152,4 @@ def why_not(name: str, geometry: Geometry, dtype: np.dtype, device: str) -> str:
 
 
 def _module(name: str) -> Any:
-    return import_module(f"{__name__}.{name}")
+    return import_module(f"linconv.{name}")

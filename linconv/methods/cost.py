@@ -13,7 +13,7 @@ import numpy as np
 
 from linconv import _arrays
 from linconv.geometry import Axis, Boundary, Geometry
-from linconv.methods.boxes import FOUR
+from linconv.methods.direct.plans import FOUR
 
 # The matrix of fewer nonzeros costs microseconds per product.
 SMALL = 1 << 17

@@ -19,7 +19,7 @@ from linconv import _arrays
 from linconv.assembly import arranged
 from linconv.geometry import Axis, Boundary, Geometry
 from linconv.methods import padding
-from linconv.methods.columns import Rows
+from linconv.methods.rows import Rows
 
 # Samples of a transform that are worth a thread.
 _GRAIN = 1 << 15

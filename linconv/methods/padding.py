@@ -14,9 +14,8 @@ from typing import Any
 
 import numpy as np
 
-from linconv import _arrays
+from linconv import _arrays, gpu
 from linconv.geometry import Axis, Boundary, Geometry
-from linconv.methods import gpu
 
 
 class Padding:

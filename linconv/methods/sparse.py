@@ -9,8 +9,9 @@ import weakref
 
 import numpy as np
 
-from linconv import _arrays, _products, assembly
+from linconv import _arrays, assembly
 from linconv.geometry import Geometry
+from linconv.methods import csr_products
 
 # One of each geometry: it tells where the entries of its matrices lie.
 _known: weakref.WeakValueDictionary[Geometry, Sparse] = weakref.WeakValueDictionary()
@@ -34,7 +35,7 @@ class Sparse:
         if pattern is None and known is not None:
             pattern = _arrays_of(known._csr)
         arrays = assembly.conv_csr(geometry, kernel, pattern=pattern)
-        self._csr = _products.read_only(_arrays.sparse_array(*arrays))
+        self._csr = csr_products.read_only(_arrays.sparse_array(*arrays))
         self._turned = self._csr.T  # a view; to make it takes as long as a small product
         _known.setdefault(geometry, self)
 
@@ -48,11 +49,11 @@ class Sparse:
 
     def forward(self, x: np.ndarray) -> np.ndarray:
         """Return C x; (n, b) -> (m, b)."""
-        return _products.forward(self._csr, x)
+        return csr_products.forward(self._csr, x)
 
     def adjoint(self, y: np.ndarray) -> np.ndarray:
         """Return C^H y; (m, b) -> (n, b)."""
-        return _products.adjoint(self._csr, y, self._turned)
+        return csr_products.adjoint(self._csr, y, self._turned)
 
 
 class WithAdjoint(Sparse):
@@ -68,7 +69,7 @@ class WithAdjoint(Sparse):
         arrays = assembly.conv_csr(
             geometry, kernel.conj(), transposed=True, pattern=patterns[1]
         )
-        self._turned = _products.read_only(_arrays.sparse_array(*arrays))
+        self._turned = csr_products.read_only(_arrays.sparse_array(*arrays))
 
     def with_kernel(self, kernel: np.ndarray) -> WithAdjoint:
         """Return the products with another kernel; the indices are shared."""
@@ -77,7 +78,7 @@ class WithAdjoint(Sparse):
 
     def adjoint(self, y: np.ndarray) -> np.ndarray:
         """Return C^H y; (m, b) -> (n, b)."""
-        return _products.forward(self._turned, y)
+        return csr_products.forward(self._turned, y)
 
 
 def _arrays_of(csr: _arrays.CsrArray) -> assembly.Csr:

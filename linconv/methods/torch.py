@@ -17,7 +17,7 @@ from linconv import _arrays
 from linconv.assembly import arranged
 from linconv.geometry import Axis, Boundary, Geometry
 from linconv.methods import padding
-from linconv.methods.columns import Rows
+from linconv.methods.rows import Rows
 
 # What an array in the host's memory says of itself by DLPack.
 _HOST = 1

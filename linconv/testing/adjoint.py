@@ -14,8 +14,10 @@ from typing import Any
 import numpy as np
 
 from linconv._options import at_least
-from linconv.testing import contracts, exact, explain, identity, known, linearity
-from linconv.testing.opening import open_session, rebuilt
+from linconv.testing.checks import contracts, exact, identity, known, linearity
+from linconv.testing.checks.opening import open_session, rebuilt
+from linconv.testing.checks.session import Session, Stop
+from linconv.testing.diagnosis import explain
 from linconv.testing.report import (
     CHECKS,
     AdjointError,
@@ -24,7 +26,6 @@ from linconv.testing.report import (
     judge,
     not_applicable,
 )
-from linconv.testing.session import Session, Stop
 
 LEVELS = ("quick", "standard", "thorough")
 SEED = 20111

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from linconv.testing.diagnosis import Entry
+from linconv.testing.diagnosis.diagnosis import Entry
 
 # Code -> what the check asks.  The order is that of the report.
 CHECKS = {

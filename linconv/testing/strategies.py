@@ -18,7 +18,7 @@ from scipy.sparse import coo_array
 from linconv._options import at_least, sizes, spread
 from linconv.convolution import Conv, conv_transpose
 from linconv.geometry import Boundary, Geometry
-from linconv.linop import Identity, LinearOperator, Matrix
+from linconv.operators import Identity, LinearOperator, Matrix
 from linconv.patches import FilterConv, Unfold, VaryingConv
 
 __all__ = ["FAMILIES", "geometries", "kernels", "operators"]

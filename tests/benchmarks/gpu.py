@@ -30,17 +30,18 @@ import scipy
 
 sys.path.insert(0, str(Path(__file__).parents[2]))  # not installed where there is no network
 import linconv
-from linconv import _cgls, _gpu_assembly, assembly
+from linconv import assembly
 from linconv.geometry import Geometry
-from linconv.methods.gpu import Direct
+from linconv.gpu import matrices
+from linconv.gpu.products import Direct
 from linconv.methods.torch import full_precision
-from linconv.solvers import lstsq
+from linconv.solvers import cgls, lstsq
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 sys.path.insert(0, str(Path(__file__).parent))
 from assembly import WORKLOADS
+from helpers import random_geometry
 from solve import DAMP, ITERATIONS, blurred
-from test_methods import random_geometry
 
 DTYPES = ("float32", "float64", "complex64", "complex128")
 ROUNDS, WARM = 20, 3
@@ -117,9 +118,7 @@ def check_matrices(cupy: Any, count: int = 500) -> dict:
         geometry = Geometry.conv(kernel.shape, in_shape, **options)
         for transposed in (False, True):
             right = assembly.conv_csr(geometry, kernel, transposed=transposed)
-            got = _gpu_assembly.conv_matrix(
-                geometry, cupy.asarray(kernel), transposed=transposed
-            )
+            got = matrices.conv_matrix(geometry, cupy.asarray(kernel), transposed=transposed)
             for name in ("data", "indices", "indptr"):
                 np.testing.assert_array_equal(getattr(got, name).get(), getattr(right, name))
     return {"random geometries": count, "wrong": 0}
@@ -272,13 +271,13 @@ def check_steps(solve: Callable[[], object]) -> None:
     """Run a solver whose steps may not wait for the device; CuPy raises if one does."""
     import cupyx
 
-    step = _cgls.Run._step
+    step = cgls.Run._step
 
     def watched(run: Any) -> None:
         with cupyx.allow_synchronize(False):
             step(run)
 
-    with mock.patch.object(_cgls.Run, "_step", watched):
+    with mock.patch.object(cgls.Run, "_step", watched):
         solve()
 
 

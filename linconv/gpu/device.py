@@ -1,0 +1,166 @@
+"""Arrays and CSR matrices of CuPy: moved, checked and multiplied.
+
+Imports CuPy only where somebody asks for a GPU or brought an array from one.  Products
+neither copy anything to the host nor wait for the device.
+"""
+
+from __future__ import annotations
+
+import functools
+from importlib import import_module
+from typing import Any
+
+import numpy as np
+
+from linconv import _arrays
+
+_DTYPES = "fdFD"
+
+
+def library() -> Any:
+    """Return CuPy, or say why there is no GPU to use.
+
+    Raises
+    ------
+    RuntimeError
+        If CuPy is not installed, or finds no driver or no device.
+    """
+    try:
+        cupy = import_module("cupy")
+    except ImportError as error:
+        raise RuntimeError(
+            f"the GPU needs CuPy: pip install linconv[cuda12] or linconv[cuda13] ({error})"
+        ) from None
+    try:
+        count = cupy.cuda.runtime.getDeviceCount()
+    except cupy.cuda.runtime.CUDARuntimeError as error:
+        raise RuntimeError(f"CuPy finds no GPU that it can use: {error}") from None
+    if not count:
+        raise RuntimeError("CuPy finds no GPU that it can use: it sees no device")
+    return cupy
+
+
+@functools.cache
+def raw_module(source: str, real: str) -> Any:
+    """Return the compiled kernels of a source for a real dtype, by its character."""
+    code = with_real(source, real)
+    return import_module("cupy").RawModule(code=code, options=("-std=c++17",))
+
+
+def with_real(source: str, real: str) -> str:
+    """Return CUDA C++ in which REAL is a dtype, given by its character."""
+    return f"#define REAL {'float' if real == 'f' else 'double'}\n{source}"
+
+
+def as_values(value: Any, dtype: Any, name: str) -> Any:
+    """Return a fresh CuPy array of a dtype that a CuPy matrix can have."""
+    wanted = np.dtype(value.dtype if dtype is None else dtype).newbyteorder("=")
+    check_dtype(wanted, name)
+    if value.dtype.kind == "c" and wanted.kind != "c":
+        raise TypeError(
+            f"{name} of dtype {value.dtype} would lose its imaginary part as dtype {wanted}"
+        )
+    return value.astype(wanted)
+
+
+def check_dtype(dtype: np.dtype, name: str) -> None:
+    """Raise TypeError for a dtype that no matrix of CuPy's can have."""
+    if dtype.char not in _DTYPES:
+        raise TypeError(
+            f"{name} has dtype {dtype}, but CuPy's sparse matrices hold float32, float64, "
+            "complex64 and complex128 only: pass dtype=, or the kernel with astype(...)"
+        )
+
+
+def is_matrix(value: Any) -> bool:
+    """Whether `value` is one of CuPy's sparse matrices."""
+    return type(value).__module__.startswith("cupyx.scipy.sparse") and hasattr(value, "tocsr")
+
+
+def owns(value: Any) -> bool:
+    """Whether `value` is one of CuPy's sparse matrices or arrays."""
+    return is_matrix(value) or _arrays.on_device(value)
+
+
+def sparse_array(data: Any, indices: Any, indptr: Any, shape: tuple[int, int]) -> Any:
+    """Wrap sorted, duplicate-free CSR arrays on the device without copying them."""
+    kind = import_module("cupyx.scipy.sparse").csr_array
+    matrix = kind((data, indices, indptr), shape=shape)
+    # Else the first product looks for duplicates, which takes a kernel and a wait.
+    matrix.has_canonical_format = True
+    return matrix
+
+
+def to_device(csr: Any) -> Any:
+    """Return a host's CSR array on the device."""
+    cupy = library()
+    values = as_values(cupy.asarray(csr.data), None, "the matrix")
+    return sparse_array(values, cupy.asarray(csr.indices), cupy.asarray(csr.indptr), csr.shape)
+
+
+def to_host(csr: Any) -> tuple[np.ndarray, np.ndarray, np.ndarray, tuple[int, int]]:
+    """Return the arrays of a device's CSR array on the host, and its shape."""
+    return csr.data.get(), csr.indices.get(), csr.indptr.get(), csr.shape
+
+
+def canonical(matrix: Any) -> Any:
+    """Return a canonical CSR copy of a device's sparse matrix or 2-d array."""
+    if not is_matrix(matrix):
+        if matrix.ndim != 2:
+            raise ValueError(f"a matrix must be 2-d, got shape {matrix.shape}")
+        values = as_values(matrix, None, "matrix")
+        matrix = import_module("cupyx.scipy.sparse").csr_array(values)
+    csr = matrix.tocsr().copy()
+    csr.sum_duplicates()
+    values = as_values(csr.data, None, "matrix")
+    return sparse_array(values, csr.indices, csr.indptr, csr.shape)
+
+
+def block_matrix(
+    grid: list[list[Any]], rows: list[int], columns: list[int], dtype: np.dtype
+) -> Any:
+    """Return one CSR array of a grid of them, of these sizes; None stands for zeros."""
+    sparse = import_module("cupyx.scipy.sparse")
+    blocks = [
+        [
+            sparse.csr_array((m, n), dtype=dtype) if block is None else block
+            for block, n in zip(line, columns, strict=True)
+        ]
+        for line, m in zip(grid, rows, strict=True)
+    ]
+    return canonical(sparse.bmat(blocks, format="csr", dtype=dtype))
+
+
+def copied(csr: Any) -> Any:
+    """Return a copy that shares nothing."""
+    return sparse_array(csr.data.copy(), csr.indices.copy(), csr.indptr.copy(), csr.shape)
+
+
+def scaled(scalar: Any, csr: Any) -> Any:
+    """Return a multiple, of NumPy's dtype: CuPy takes Python's numbers, which have none."""
+    return sparse_array(scalar * csr.data, csr.indices, csr.indptr, csr.shape)
+
+
+def forward(matrix: Any, x: Any) -> Any:
+    """Return matrix @ x; x: (n, b) -> (m, b)."""
+    return _product(matrix, x, matrix.dtype)
+
+
+def adjoint(matrix: Any, y: Any) -> Any:
+    """Return matrix^H @ y; y: (m, b) -> (n, b).  The matrix is neither turned nor copied."""
+    if matrix.dtype.kind != "c":
+        return _product(matrix.T, y, matrix.dtype)
+    return _product(matrix.T, y.conj(), matrix.dtype).conj()
+
+
+def _product(matrix: Any, x: Any, dtype: np.dtype) -> Any:
+    """Multiply columns; where the dtypes differ CuPy would cast the whole matrix."""
+    if x.dtype.kind == "c" and dtype.kind != "c":
+        real = _product(matrix, x.real, dtype)
+        return real + 1j * _product(matrix, x.imag, dtype)
+    x = x.astype(np.result_type(dtype, x.dtype), copy=False)
+    if x.shape[1] == 0:  # cuSPARSE would get no pointers
+        return import_module("cupy").empty((matrix.shape[0], 0), x.dtype)
+    if x.shape[1] == 1:
+        return (matrix @ x[:, 0]).reshape(-1, 1)
+    return matrix @ x

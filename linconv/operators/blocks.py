@@ -1,0 +1,434 @@
+"""Operators put together: above, beside and across one another; Kronecker products.
+
+Blocks keep their operands, so that views stay exact and `tosparse` gives one matrix.
+"""
+
+from __future__ import annotations
+
+import functools
+import itertools
+import math
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import numpy as np
+import scipy.sparse
+
+from linconv import _arrays, gpu
+from linconv._arrays import CsrArray, is_operator
+from linconv.operators.linear import Composite, LinearOperator, aslinearoperator
+from linconv.operators.shaped import canonical, common_device
+
+# Nonzeros of a Kronecker product made at a time.
+_PIECE = 1 << 16
+
+
+def vstack(operators: Sequence[Any]) -> LinearOperator:
+    """Return ``[A; B; ...]``: operators of one input, their outputs above one another.
+
+    Parameters
+    ----------
+    operators : sequence of LinearOperator, sparse or dense matrices
+        With as many columns each.
+
+    Returns
+    -------
+    LinearOperator
+        Its `out_shape` is ``(k, *out_shape)`` for k operators of the same one, as
+        `numpy.stack` gives it, else flat.
+
+    Raises
+    ------
+    ValueError
+        If the numbers of columns differ, or there is no operator.
+    TypeError
+        If `operators` is one operator, whose rows are not to be stacked one by one.
+
+    Examples
+    --------
+    >>> import linconv
+    >>> vstack([linconv.Conv([1, -1], 3), linconv.Identity(3, int)]).toarray()
+    array([[ 1, -1,  0],
+           [ 0,  1, -1],
+           [ 1,  0,  0],
+           [ 0,  1,  0],
+           [ 0,  0,  1]])
+    """
+    return Block([[A] for A in _listed(operators, "vstack([A, B])")])
+
+
+def hstack(operators: Sequence[Any]) -> LinearOperator:
+    """Return ``[A, B, ...]``: operators of one output, whose inputs lie side by side.
+
+    Parameters
+    ----------
+    operators : sequence of LinearOperator, sparse or dense matrices
+        With as many rows each.
+
+    Returns
+    -------
+    LinearOperator
+        Its `in_shape` is ``(k, *in_shape)`` for k operators of the same one, else flat.
+
+    Raises
+    ------
+    ValueError
+        If the numbers of rows differ, or there is no operator.
+    TypeError
+        If `operators` is one operator.
+
+    Examples
+    --------
+    >>> hstack([[[1, 2]], [[3]]]).toarray()
+    array([[1, 2, 3]])
+    """
+    return Block([_listed(operators, "hstack([A, B])")])
+
+
+def block(rows: Sequence[Sequence[Any]]) -> LinearOperator:
+    """Return the operator of a grid of operators, None where there is nothing.
+
+    Parameters
+    ----------
+    rows : nested sequence of LinearOperator, matrices or None
+        One list per row of blocks, as in `numpy.block`.
+
+    Returns
+    -------
+    LinearOperator
+        See `vstack` and `hstack` for its shapes.
+
+    Raises
+    ------
+    ValueError
+        If the grid has gaps, a whole row or column of None, or sizes that do not fit.
+    TypeError
+        If `rows`, or one of them, is one operator.
+
+    Examples
+    --------
+    >>> block([[[[1, 2]], None], [None, [[3]]]]).toarray()
+    array([[1, 2, 0],
+           [0, 0, 3]])
+    """
+    form = "block([[A, B], [C, None]])"
+    return Block([_listed(row, form) for row in _listed(rows, form)])
+
+
+def block_diag(operators: Sequence[Any]) -> LinearOperator:
+    """Return the operator with `operators` along its diagonal, zero elsewhere.
+
+    Raises
+    ------
+    ValueError
+        If there is no operator.
+    TypeError
+        If `operators` is one operator.
+
+    Examples
+    --------
+    >>> block_diag([[[1, 2]], [[3]]]).toarray()
+    array([[1, 2, 0],
+           [0, 0, 3]])
+    """
+    parts = _listed(operators, "block_diag([A, B])")
+    return Block(
+        [[A if i == j else None for j in range(len(parts))] for i, A in enumerate(parts)]
+    )
+
+
+def kron(*operators: Any) -> LinearOperator:
+    """Return the Kronecker product: each operator along its own axes of an array.
+
+    Parameters
+    ----------
+    *operators : LinearOperator, sparse or dense matrices
+        The first acts along the first axes.
+
+    Returns
+    -------
+    LinearOperator
+        From ``(*A.in_shape, *B.in_shape)`` to ``(*A.out_shape, *B.out_shape)``.
+
+    Raises
+    ------
+    ValueError
+        If there is no operator.
+
+    Examples
+    --------
+    >>> import linconv
+    >>> kron(linconv.Identity(2, int), [[1, -1]]).toarray()
+    array([[ 1, -1,  0,  0],
+           [ 0,  0,  1, -1]])
+    """
+    return Kron(*map(aslinearoperator, operators))
+
+
+class Diagonal(LinearOperator):
+    """Multiply every sample by its own factor.
+
+    Parameters
+    ----------
+    diagonal : array_like, ``in_shape``
+        The factors; copied.
+    dtype : dtype, optional
+        Of the matrix, instead of that of the factors.
+
+    Attributes
+    ----------
+    diagonal : ndarray, ``in_shape``
+        The factors, read-only.
+
+    Raises
+    ------
+    TypeError
+        If `diagonal` holds no numbers.
+
+    Examples
+    --------
+    >>> Diagonal([1, 2, 3]).toarray()
+    array([[1, 0, 0],
+           [0, 2, 0],
+           [0, 0, 3]])
+    """
+
+    def __init__(self, diagonal: Any, *, dtype: Any = None) -> None:
+        on_device = _arrays.on_device(diagonal)
+        values = (gpu if on_device else _arrays).as_values(diagonal, dtype, "diagonal")
+        super().__init__(values.dtype, values.shape or 1, values.shape or 1)
+        if not on_device:
+            values.setflags(write=False)
+        self.diagonal = values
+
+    @property
+    def device(self) -> str:
+        """Where the factors lie."""
+        return "gpu" if _arrays.on_device(self.diagonal) else "cpu"
+
+    def _moved(self, device: str) -> Diagonal:
+        values: Any = self.diagonal
+        return Diagonal(gpu.library().asarray(values) if device == "gpu" else values.get())
+
+    @property
+    def hermitian(self) -> bool:
+        """Whether ``A.H`` is ``A``: for a real dtype."""
+        return self.dtype.kind != "c"
+
+    def _matmat(self, X: np.ndarray) -> np.ndarray:
+        return self.diagonal.reshape(-1, 1) * X
+
+    def _rmatmat(self, X: np.ndarray) -> np.ndarray:
+        return self.diagonal.conj().reshape(-1, 1) * X
+
+    def _nnz(self) -> int:
+        return self.shape[0]
+
+    def _tosparse(self) -> CsrArray:
+        n, xp = self.shape[0], _arrays.namespace(self.diagonal)
+        places = xp.arange(n + 1, dtype=_arrays.index_dtype(self.shape, n))
+        wrap = gpu.sparse_array if self.device == "gpu" else _arrays.sparse_array
+        return wrap(self.diagonal.flatten(), places[:-1].copy(), places, self.shape)
+
+
+class Block(Composite):
+    """A grid of operators; None stands for zeros."""
+
+    def __init__(self, rows: Sequence[Sequence[Any]]) -> None:
+        grid = [[None if A is None else aslinearoperator(A) for A in row] for row in rows]
+        if not grid or not grid[0] or len({len(row) for row in grid}) != 1:
+            lengths = [len(row) for row in grid]
+            raise ValueError(
+                f"blocks must form a grid, rows of one length, at least 1: got {lengths}"
+            )
+        self.grid = tuple(map(tuple, grid))
+        self.operands = tuple(A for row in grid for A in row if A is not None)
+        common_device(self.operands)
+        columns = list(zip(*grid, strict=True))
+        out = [_common(row, 0, f"row {i}") for i, row in enumerate(grid)]
+        into = [_common(column, 1, f"column {j}") for j, column in enumerate(columns)]
+        dtype = np.result_type(*(part.dtype for part in self.operands))
+        super().__init__(dtype, _stacked(into), _stacked(out))
+        self._row_cuts, self._column_cuts = _cuts(out), _cuts(into)
+
+    def _moved(self, device: str) -> Block:
+        grid = [[None if A is None else A.to(device) for A in row] for row in self.grid]
+        return Block(grid)
+
+    @property
+    def hermitian(self) -> bool:
+        """Whether ``A.H`` is ``A``: each block the adjoint of its mirror image."""
+        k = len(self.grid)
+        return k == len(self.grid[0]) and all(
+            A is B is None or (A is not None and B is not None and A.H is B)
+            for i in range(k)
+            for A, B in ((self.grid[i][j], self.grid[j][i]) for j in range(i + 1))
+        )
+
+    def _matmat(self, X: np.ndarray) -> np.ndarray:
+        return self._product(X, self.grid, self._column_cuts, self._row_cuts, "_matmat")
+
+    def _rmatmat(self, X: np.ndarray) -> np.ndarray:
+        grid = tuple(zip(*self.grid, strict=True))
+        return self._product(X, grid, self._row_cuts, self._column_cuts, "_rmatmat")
+
+    def _product(
+        self, X: np.ndarray, grid: Any, cuts: list[slice], places: list[slice], hook: str
+    ) -> np.ndarray:
+        """Add up the products of every row of blocks where it belongs."""
+        dtype = np.result_type(self.dtype, X.dtype)
+        Y = _arrays.namespace(X).empty((places[-1].stop, X.shape[1]), dtype)
+        for row, place in zip(grid, places, strict=True):
+            parts = (
+                getattr(A, hook)(X[cut])
+                for A, cut in zip(row, cuts, strict=True)
+                if A is not None
+            )
+            Y[place] = next(parts)
+            for part in parts:
+                Y[place] += part
+        return Y
+
+    def _tosparse(self) -> CsrArray:
+        if self.device == "gpu":
+            m = [cut.stop - cut.start for cut in self._row_cuts]
+            n = [cut.stop - cut.start for cut in self._column_cuts]
+            matrices = iter(self._matrices())
+            grid = [[None if A is None else next(matrices) for A in row] for row in self.grid]
+            return gpu.block_matrix(grid, m, n, self.dtype)
+        rows = []
+        for row, place in zip(self.grid, self._row_cuts, strict=True):
+            blocks = [
+                scipy.sparse.csr_array(
+                    (place.stop - place.start, cut.stop - cut.start), dtype=self.dtype
+                )
+                if A is None
+                else A._tosparse()
+                for A, cut in zip(row, self._column_cuts, strict=True)
+            ]
+            rows.append(blocks[0] if len(blocks) == 1 else scipy.sparse.hstack(blocks, "csr"))
+            del blocks
+        return _retyped(scipy.sparse.vstack(rows, "csr"), self.dtype)
+
+
+class Kron(Composite):
+    """The Kronecker product of operators, each along its own axes."""
+
+    def __init__(self, *operands: LinearOperator) -> None:
+        if not operands:
+            raise ValueError("a Kronecker product needs at least one operator, got none")
+        flat = (part.operands if isinstance(part, Kron) else (part,) for part in operands)
+        self.operands = tuple(part for parts in flat for part in parts)
+        common_device(self.operands)
+        super().__init__(
+            np.result_type(*(part.dtype for part in self.operands)),
+            [n for part in self.operands for n in part.in_shape],
+            [m for part in self.operands for m in part.out_shape],
+        )
+
+    @property
+    def hermitian(self) -> bool:
+        """Whether ``A.H`` is ``A``: a product of such operators."""
+        return all(part.hermitian for part in self.operands)
+
+    def _nnz(self) -> int | None:
+        counts = [part._nnz() for part in self.operands]
+        known = [count for count in counts if count is not None]
+        return math.prod(known) if len(known) == len(counts) else None
+
+    def _matmat(self, X: np.ndarray) -> np.ndarray:
+        return self._product(X, "_matmat", 1)
+
+    def _rmatmat(self, X: np.ndarray) -> np.ndarray:
+        return self._product(X, "_rmatmat", 0)
+
+    def _product(self, X: np.ndarray, hook: str, side: int) -> np.ndarray:
+        """Apply each operand along its axis, those first that leave least to do."""
+        lengths = [part.shape[side] for part in self.operands]
+        Y = X.reshape(*lengths, X.shape[1])
+        order = sorted(
+            range(len(lengths)),
+            key=lambda a: self.operands[a].shape[1 - side] / self.operands[a].shape[side],
+        )
+        for a in order:
+            part, moved = self.operands[a], np.moveaxis(Y, a, 0)
+            flat = moved.reshape(moved.shape[0], math.prod(moved.shape[1:]))
+            flat = getattr(part, hook)(flat)
+            Y = np.moveaxis(flat.reshape(part.shape[1 - side], *moved.shape[1:]), 0, a)
+        return Y.reshape(self.shape[1 - side], X.shape[1])
+
+    def _tosparse(self) -> CsrArray:
+        if self.device == "gpu":
+            raise NotImplementedError(
+                "a Kronecker product has no matrix on the GPU: use A.to('cpu').tosparse()"
+            )
+        return functools.reduce(_kron, (part._tosparse() for part in self.operands))
+
+
+def _listed(operators: Any, form: str) -> list[Any]:
+    """Return several operators as a list; one alone would be taken apart into rows."""
+    array = isinstance(operators, np.ndarray) and operators.dtype != object
+    matrix = array and operators.ndim < 3
+    if matrix or is_operator(operators) or not isinstance(operators, Iterable):
+        raise TypeError(
+            f"expected a list of operators, as in {form}, got {type(operators).__name__}"
+        )
+    return list(operators)
+
+
+def _common(blocks: Sequence[Any], side: int, where: str) -> tuple[int, ...]:
+    """Return the shape that the blocks of a row or column share on one side."""
+    known = [A for A in blocks if A is not None]
+    if not known:
+        raise ValueError(f"{where} of blocks holds no operator, so its size is not known")
+    shapes = [A.in_shape if side else A.out_shape for A in known]
+    counts = [A.shape[side] for A in known]
+    if len(set(counts)) != 1:
+        what = "columns" if side else "rows"
+        raise ValueError(
+            f"operators in {where} of blocks must have as many {what}: got {counts}"
+        )
+    return next((shape for shape in shapes if len(shape) > 1), shapes[0])
+
+
+def _stacked(shapes: list[tuple[int, ...]]) -> tuple[int, ...]:
+    """Return the shape of arrays of `shapes` one after the other."""
+    if len(shapes) == 1:
+        return shapes[0]
+    if len(set(shapes)) == 1:
+        return (len(shapes), *shapes[0])
+    return (sum(math.prod(shape) for shape in shapes),)
+
+
+def _cuts(shapes: list[tuple[int, ...]]) -> list[slice]:
+    ends = np.cumsum([0, *(math.prod(shape) for shape in shapes)]).tolist()
+    return [slice(*pair) for pair in itertools.pairwise(ends)]
+
+
+def _retyped(matrix: Any, dtype: np.dtype) -> CsrArray:
+    """Return a canonical matrix of the dtype and of the narrowest indices."""
+    index = _arrays.index_dtype(matrix.shape, matrix.nnz)
+    arrays = (
+        matrix.data.astype(dtype, copy=False),
+        matrix.indices.astype(index, copy=False),
+        matrix.indptr.astype(index, copy=False),
+    )
+    return canonical(scipy.sparse.csr_array(arrays, shape=matrix.shape))
+
+
+def _kron(A: CsrArray, B: CsrArray) -> CsrArray:
+    """Return the Kronecker product, made from a few rows of A at a time."""
+    shape = (A.shape[0] * B.shape[0], A.shape[1] * B.shape[1])
+    nnz = A.nnz * B.nnz
+    dtype, index = np.result_type(A, B), _arrays.index_dtype(shape, nnz)
+    data, indices = np.empty(nnz, dtype), np.empty(nnz, index)
+    counts = np.multiply.outer(np.diff(A.indptr).astype(index), np.diff(B.indptr))
+    indptr = np.concatenate([np.zeros(1, index), np.cumsum(counts, dtype=index)])
+    rows = max(1, _PIECE // max(1, nnz // max(1, A.shape[0])))
+    for first in range(0, A.shape[0], rows):
+        last = min(first + rows, A.shape[0])
+        piece: Any = scipy.sparse.kron(A[first:last], B, "csr")
+        piece.sum_duplicates()
+        place = slice(indptr[first * B.shape[0]], indptr[last * B.shape[0]])
+        data[place], indices[place] = piece.data, piece.indices
+    return _arrays.sparse_array(data, indices, indptr, shape)

@@ -1,0 +1,367 @@
+"""ShapedMap: products of a map between two shaped spaces, its matrix and its views.
+
+``A @ v`` takes flat vectors ``(n,)`` or columns ``(n, b)``; ``A(x)`` takes shaped
+arrays ``(*batch, *in_shape)``.  Public methods check shapes once; hooks get NumPy
+arrays of the right size and trust them.  The algebra, and ``_view``, are in linop.
+"""
+
+from __future__ import annotations
+
+import math
+import weakref
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import scipy.sparse
+import scipy.sparse.linalg
+
+from linconv import _arrays, gpu
+from linconv._arrays import CsrArray
+from linconv._options import at_least, sizes
+
+Base: Any = scipy.sparse.linalg.LinearOperator  # Any: SciPy has no annotations
+# Columns of the identity pushed through an operator whose matrix is not known.
+_COLUMNS = 64
+# The formats of sparse arrays.
+_FORMATS = ("bsr", "coo", "csc", "csr", "dia", "dok", "lil")
+
+
+class ShapedMap(Base):
+    """A linear map from arrays of `in_shape` to arrays of `out_shape`; see LinearOperator."""
+
+    dtype: np.dtype[Any]
+    shape: tuple[int, int]
+    explicit = False  # PyLops and pyproximal read this, dims and dimsd
+
+    def __init__(
+        self, dtype: Any, in_shape: Sequence[int] | int, out_shape: Sequence[int] | int
+    ) -> None:
+        self.in_shape = sizes(in_shape, "in_shape")
+        self.out_shape = sizes(out_shape, "out_shape")
+        shape = (math.prod(self.out_shape), math.prod(self.in_shape))
+        super().__init__(_arrays.native(dtype), shape)
+        self.dims, self.dimsd = self.in_shape, self.out_shape
+        self._views = weakref.WeakValueDictionary()
+
+    def _matmat(self, X: np.ndarray) -> np.ndarray:
+        """Return A X; (n, b) -> (m, b)."""
+        raise NotImplementedError(f"{type(self).__name__} must implement _matmat(X)")
+
+    def _rmatmat(self, X: np.ndarray) -> np.ndarray:
+        """Return A^H X; (m, b) -> (n, b)."""
+        raise NotImplementedError(
+            f"{type(self).__name__} must implement _rmatmat(X) for its adjoint"
+        )
+
+    def _tmatmat(self, Y: np.ndarray) -> np.ndarray:
+        """Return A^T Y; (m, b) -> (n, b)."""
+        if self.dtype.kind != "c":
+            return self._rmatmat(Y)
+        return self._rmatmat(Y.conj()).conj()
+
+    def _matvec(self, x: np.ndarray) -> np.ndarray:
+        """Return A x; SciPy's composites call this."""
+        return self._matmat(x.reshape(-1, 1))[:, 0]
+
+    def _rmatvec(self, x: np.ndarray) -> np.ndarray:
+        """Return A^H x; SciPy's composites call this."""
+        return self._rmatmat(x.reshape(-1, 1))[:, 0]
+
+    def _tosparse(self) -> CsrArray:
+        """Return a fresh CSR array; by default from products with the identity."""
+        if self.device == "gpu":
+            raise NotImplementedError(
+                f"{type(self).__name__} has no matrix on the GPU: use A.to('cpu').tosparse()"
+            )
+        blocks = []
+        for start in range(0, self.shape[1], _COLUMNS):
+            columns = np.arange(start, min(start + _COLUMNS, self.shape[1]))
+            X = np.zeros((self.shape[1], len(columns)), self.dtype)
+            X[columns, np.arange(len(columns))] = 1
+            blocks.append(scipy.sparse.csc_array(self._matmat(X)))
+        return canonical(scipy.sparse.hstack(blocks, format="csr"))
+
+    def _tosparse_transposed(self) -> CsrArray:
+        return canonical(self._tosparse().T.tocsr())
+
+    def __call__(self, x: Any) -> np.ndarray:
+        """Return A(x) for shaped arrays: (*batch, *in_shape) -> (*batch, *out_shape).
+
+        What is not shaped so, but flat, ``(n,)`` or ``(n, b)``, gives ``A @ x``: SciPy's
+        protocol, which `scipy.sparse.linalg.lobpcg` keeps to.
+        """
+        x = self._taken(x, "x")
+        d = len(self.in_shape)
+        if x.shape[max(0, x.ndim - d) :] != self.in_shape:
+            if x.ndim in (1, 2) and x.shape[0] == self.shape[1]:
+                return self.matvec(x) if x.ndim == 1 else self.matmat(x)
+            raise ValueError(
+                f"A(x) expects shape (*batch, {str(self.in_shape)[1:-1].rstrip(',')}), "
+                f"got {x.shape}"
+            )
+        batch = x.shape[: x.ndim - d]
+        X = x.reshape(math.prod(batch), self.shape[1]).T
+        return self._apply(self._matmat, X).T.reshape(*batch, *self.out_shape)
+
+    def matvec(self, x: Any) -> np.ndarray:
+        """Return A x for x of shape (n,) or (n, 1)."""
+        return self._vector("matvec", self._matmat, x, self.shape[1], self.shape[0])
+
+    def rmatvec(self, x: Any) -> np.ndarray:
+        """Return A^H x, the adjoint's product, for x of shape (m,) or (m, 1)."""
+        return self._vector("rmatvec", self._rmatmat, x, self.shape[0], self.shape[1])
+
+    def matmat(self, X: Any) -> np.ndarray:
+        """Return A X for X of shape (n, b)."""
+        return self._columns("matmat", self._matmat, X, self.shape[1], self.shape[0])
+
+    def rmatmat(self, X: Any) -> np.ndarray:
+        """Return A^H X for X of shape (m, b)."""
+        return self._columns("rmatmat", self._rmatmat, X, self.shape[0], self.shape[1])
+
+    def _vector(self, name: str, hook: Any, x: Any, n: int, other: int) -> np.ndarray:
+        x = self._taken(x, "x")
+        if x.shape not in ((n,), (n, 1)):
+            raise ValueError(
+                f"{name} expects shape ({n},) or ({n}, 1), got {x.shape}"
+                + self._hint(x.shape, n, other)
+            )
+        y = self._apply(hook, x.reshape(n, 1))
+        return y[:, 0] if x.ndim == 1 else y
+
+    def _columns(self, name: str, hook: Any, X: Any, n: int, other: int) -> np.ndarray:
+        X = self._taken(X, "X")
+        if X.ndim != 2 or X.shape[0] != n:
+            raise ValueError(
+                f"{name} expects shape ({n}, b), got {X.shape}" + self._hint(X.shape, n, other)
+            )
+        return self._apply(hook, X)
+
+    def _hint(self, shape: tuple[int, ...], n: int, other: int) -> str:
+        if shape in (self.in_shape, self.out_shape) and len(shape) > 1:
+            return "; for shaped arrays write A(x)"
+        if shape and shape[0] == other != n:
+            return f"; {other} is the size of the other side: is A.T or A.H meant?"
+        return ""
+
+    def _apply(self, hook: Any, X: np.ndarray) -> np.ndarray:
+        """Run a hook on columns of a native dtype and fix the dtype of the result."""
+        dtype = np.result_type(self.dtype, X.dtype)
+        if _arrays.on_device(X):
+            return hook(X).astype(dtype, copy=False)
+        if not X.dtype.isnative:
+            X = X.astype(X.dtype.newbyteorder("="))
+        return np.asarray(hook(X)).astype(dtype, copy=False)
+
+    def _taken(self, x: Any, name: str) -> Any:
+        """Return `x` as an array that lies where this operator does."""
+        if self.device == "gpu":
+            return _arrays.as_device_array(x, name)
+        if self.device is None and _arrays.on_device(x):
+            return x
+        return _arrays.as_array(x, name)
+
+    @property
+    def device(self) -> str | None:
+        """Where its arrays lie: "cpu", NumPy's; "gpu", CuPy's; None where it takes both."""
+        return "cpu"
+
+    def to(self, device: str) -> Any:
+        """Return the operator for arrays on the "cpu" (NumPy) or the "gpu" (CuPy).
+
+        Parameters
+        ----------
+        device : str
+            "cpu" or "gpu".  An operator that is there already is returned itself.
+
+        Raises
+        ------
+        ValueError
+            If there is no such device.
+        RuntimeError
+            If there is no GPU, or no CuPy that can use it.
+        TypeError
+            If CuPy's matrices cannot hold its dtype, or it cannot be moved.
+        """
+        if device not in ("cpu", "gpu"):
+            raise ValueError(f'device must be "cpu" or "gpu", got {device!r}')
+        if self.device in (device, None):
+            return self
+        # Weakly known, so that A.H @ A is moved to B.H @ B with one and the same B.
+        moved = self._views.get(device)
+        if moved is None:
+            moved = self._views[device] = self._moved(device)
+        return moved
+
+    def _moved(self, device: str) -> Any:
+        """Return the operator on the other device."""
+        raise TypeError(
+            f"{type(self).__name__} cannot be moved: it lies on the {self.device} and does "
+            "not say how"
+        )
+
+    @property
+    def T(self) -> Any:
+        """The transpose, without conjugation; ``A.T.T is A``."""
+        return self._view(True, False)
+
+    @property
+    def H(self) -> Any:
+        """The adjoint: the conjugate transpose; ``A.H.H is A``."""
+        return self._view(True, True)
+
+    def conj(self) -> Any:
+        """Return the operator with conjugated entries, A itself if it is real."""
+        return self._view(False, True)
+
+    def transpose(self) -> Any:
+        """Return ``A.T``."""
+        return self.T
+
+    def adjoint(self) -> Any:
+        """Return ``A.H``."""
+        return self.H
+
+    conjugate = conj
+
+    @property
+    def hermitian(self) -> bool:
+        """Whether ``A.H`` is ``A`` by its structure, as in ``A.H @ A``; then ``A.H is A``."""
+        return False
+
+    def tosparse(self, format: str = "csr") -> Any:
+        """Return the matrix of ``A`` as a fresh, canonical sparse array.
+
+        Parameters
+        ----------
+        format : str
+            One of SciPy's formats: "csr", "csc", "coo", ...
+
+        Returns
+        -------
+        sparse array, ``(prod(out_shape), prod(in_shape))``
+
+        Raises
+        ------
+        ValueError, TypeError
+            If there is no such format.
+        """
+        if format not in _FORMATS:
+            kind = ValueError if isinstance(format, str) else TypeError
+            raise kind(f"format must be one of {', '.join(_FORMATS)}, got {format!r}")
+        return self._tosparse().asformat(format)
+
+    def toarray(self) -> np.ndarray:
+        """Return the matrix of ``A`` as a dense array; for small operators."""
+        nbytes = math.prod(self.shape) * self.dtype.itemsize
+        what = f"the dense matrix of shape {self.shape}"
+        _arrays.require_memory(nbytes, what, "use tosparse()")
+        return self._tosparse().toarray()
+
+    def eigs(
+        self,
+        neigs: int = 1,
+        symmetric: bool = False,
+        niter: int | None = None,
+        **options: Any,
+    ) -> np.ndarray:
+        """Return the eigenvalues of largest magnitude, by SciPy; PyLops' solvers call this.
+
+        Parameters
+        ----------
+        neigs : int
+            How many, below the number of rows minus 1.
+        symmetric : bool
+            Whether the operator is Hermitian.
+        niter : int, optional
+            Most iterations.
+        **options
+            Of `scipy.sparse.linalg.eigsh` or `eigs`.
+
+        Returns
+        -------
+        ndarray, (neigs,)
+            The largest magnitude first.
+
+        Raises
+        ------
+        TypeError
+            If the operator lies on a GPU, where SciPy cannot multiply.
+        """
+        if self.device == "gpu":
+            raise TypeError(
+                "eigs is SciPy's and needs an operator on the host: A.to('cpu').eigs(); "
+                "spectrum.norm(A) and singular_values(A, k) take it where it lies"
+            )
+        neigs = at_least(1, neigs, "neigs")
+        solve = scipy.sparse.linalg.eigsh if symmetric else scipy.sparse.linalg.eigs
+        options = {"return_eigenvectors": False, "maxiter": niter} | options
+        values = solve(self, k=neigs, **options)
+        return values[np.argsort(-np.abs(values))]
+
+    def _nnz(self) -> int | None:
+        """Return how many entries `tosparse` will store, None where only it can tell."""
+        return None
+
+    def _signature(self) -> str:
+        return f"{self.dtype.name}, {self.in_shape} -> {self.out_shape}"
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self._signature()})"
+
+    def __getstate__(self) -> dict[str, Any]:
+        # SciPy >= 1.18 keeps a module in _xp; views are made again when asked for.
+        return {k: v for k, v in self.__dict__.items() if k not in ("_xp", "_views")}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        Base.__init__(self, state["dtype"], state["shape"])
+        self.__dict__.update(state)
+        self._views = weakref.WeakValueDictionary()
+
+
+def foreign_adjoint(theirs: Any, Y: np.ndarray) -> np.ndarray:
+    """Return A^H Y of somebody else's operator; say so where it has no adjoint.
+
+    SciPy has no attribute that tells, and some of its ways to fail tell nothing.
+    """
+    try:
+        return np.asarray(theirs.rmatmat(Y))
+    except (TypeError, NotImplementedError) as error:
+        if _has_rmatvec(theirs):
+            raise
+        raise TypeError(
+            f"{theirs!r} has no rmatvec, which a product with its adjoint needs: make it with "
+            "one, as scipy.sparse.linalg.LinearOperator(shape, matvec, rmatvec=...) or as a "
+            "method"
+        ) from error
+
+
+def _has_rmatvec(theirs: Any) -> bool:
+    """Whether a product with the adjoint is implemented, be it a wrong one."""
+    try:
+        theirs.rmatvec(np.zeros(theirs.shape[0]))
+    except NotImplementedError:
+        return False
+    except Exception:
+        return True
+    return True
+
+
+def common_device(operands: Sequence[ShapedMap]) -> str | None:
+    """Return where all operands lie, None for anywhere; refuse what lies apart."""
+    found = {part.device for part in operands if part.device}
+    if len(found) > 1:
+        raise TypeError(
+            "operators that are composed must lie on one device, got some on the cpu and some "
+            "on the gpu: move them with .to('cpu') or .to('gpu')"
+        )
+    return found.pop() if found else None
+
+
+def canonical(matrix: Any) -> CsrArray:
+    """Return a fresh matrix, sorted, its duplicates summed; in place on the host."""
+    if gpu.is_matrix(matrix):
+        return gpu.canonical(matrix)
+    matrix.sum_duplicates()  # nothing to do for a canonical one
+    return matrix

@@ -1,0 +1,432 @@
+"""Operators that are matrices per frequency: their symbols on circles, and Circulant.
+
+What is no circulant is approximated by one: see `spectrum.circulant_preconditioner`.
+Symbols have shape ``(groups, o, i, f1..fd)``; a number stands for a multiple of I.
+"""
+
+from __future__ import annotations
+
+import copy
+import functools
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
+from importlib import import_module
+from typing import Any
+
+import numpy as np
+import scipy.fft
+import scipy.linalg
+import scipy.sparse
+import scipy.sparse.linalg
+
+from linconv import _arrays, assembly, gpu
+from linconv._arrays import host
+from linconv.convolution import Conv
+from linconv.geometry import Axis, Boundary
+from linconv.operators import (
+    Block,
+    Diagonal,
+    Identity,
+    LinearOperator,
+    Product,
+    Restriction,
+    Scaled,
+    Sum,
+    View,
+    canonical,
+)
+
+# Eigenvalues below this part of the largest are raised to it before they are inverted.
+_FLOOR = 1e-10
+# Samples of a transform that are worth a thread.
+_GRAIN = 1 << 15
+
+
+class Circulant(LinearOperator):
+    """``P F^-1 S F P^T``: a filter given by its spectrum, on a circle of its own length.
+
+    Parameters
+    ----------
+    spectrum : ndarray, ``(groups, c, c, f1..fd)``
+        S, a small matrix per frequency; of the half spectrum of `scipy.fft.rfftn`
+        where `dtype` is real, of `scipy.fft.fftn` where it is complex.  A CuPy array
+        makes an operator on its GPU.
+    in_shape : tuple of int
+        Shape of the arrays, ``(n1..nd)`` or ``(groups * c, n1..nd)``.
+    lengths : tuple of int, ``(m1..md)``
+        Of the transforms.
+    spread : sequence of (sparse array ``(n, m)`` or None), optional
+        P along each axis; None puts the samples first and zeros behind them.
+    dtype : dtype
+        Of the operator.
+
+    Examples
+    --------
+    >>> Circulant(np.reshape([3.0, 1.0], (1, 1, 1, 2)), 2, (2,)).toarray()
+    array([[2., 1.],
+           [1., 2.]])
+    """
+
+    def __init__(
+        self,
+        spectrum: np.ndarray,
+        in_shape: Sequence[int] | int,
+        lengths: tuple[int, ...],
+        *,
+        spread: Sequence[Any] | None = None,
+        dtype: Any = float,
+    ) -> None:
+        super().__init__(dtype, in_shape, in_shape)
+        if not _arrays.on_device(spectrum):
+            spectrum.setflags(write=False)
+        self.spectrum, self.lengths = spectrum, lengths
+        self._spread = (None,) * len(lengths) if spread is None else tuple(spread)
+        self._spatial = self.in_shape[-len(lengths) :]
+        self._channels = self.shape[0] // math.prod(self._spatial)
+        adjoint = spectrum.swapaxes(1, 2).conj()
+        self._hermitian = bool((adjoint == spectrum).all())
+
+    @property
+    def device(self) -> str:
+        """Where the spectrum lies."""
+        return "gpu" if _arrays.on_device(self.spectrum) else "cpu"
+
+    def _moved(self, device: str) -> Circulant:
+        moved: Any = copy.copy(self)
+        if device == "gpu":
+            gpu.check_dtype(self.dtype, "the operator")
+            moved.spectrum = gpu.library().asarray(self.spectrum)
+        else:
+            moved.spectrum = host(self.spectrum)
+            moved.spectrum.setflags(write=False)
+        moved._spread = tuple(None if P is None else self._carried(P) for P in self._spread)
+        return moved
+
+    def _carried(self, P: Any) -> Any:
+        """Return P on the other device; CuPy would cast it at every product."""
+        if gpu.is_matrix(P):
+            return _arrays.sparse_array(*gpu.to_host(P))
+        return gpu.to_device(canonical(P.astype(np.finfo(self.dtype).dtype)))
+
+    @property
+    def hermitian(self) -> bool:
+        """Whether ``A.H`` is ``A``: the spectrum is real, or its matrices Hermitian."""
+        return self._hermitian
+
+    def _matmat(self, X: np.ndarray) -> np.ndarray:
+        return self._product(X, self.spectrum)
+
+    def _rmatmat(self, X: np.ndarray) -> np.ndarray:
+        return self._product(X, self.spectrum.swapaxes(1, 2).conj())
+
+    def _product(self, X: np.ndarray, spectrum: np.ndarray) -> np.ndarray:
+        """Spread out, transform, multiply, and back: (n, b) -> (n, b)."""
+        if not X.shape[1]:
+            return X.copy()  # cuFFT takes no empty batch
+        real = self.dtype.kind != "c"
+        if real and X.dtype.kind == "c":
+            parts = (self._product(part, spectrum) for part in (np.real(X), np.imag(X)))
+            return next(parts) + 1j * next(parts)
+        x = X.T.astype(np.result_type(X.dtype, self.dtype))
+        x = x.reshape(X.shape[1], self._channels, *self._spatial)
+        x = self._along(x, True)
+        # Where P is None the transform puts zeros behind, and the crop takes them off.
+        ahead, back = _transforms(x, real)
+        axes = tuple(range(-len(self.lengths), 0))
+        z = ahead(x, self.lengths, axes)
+        if spectrum.shape[1] == 1:
+            z *= spectrum[:, 0, 0]
+        else:
+            parts = z.reshape(len(z), *spectrum.shape[:2], *z.shape[2:])
+            xp = _arrays.namespace(z)
+            z = xp.einsum("goi...,bgi...->bgo...", spectrum, parts).reshape(z.shape)
+        y = back(z, self.lengths, axes)
+        y = self._along(y[(..., *map(slice, x.shape[2:]))], False)
+        return y.reshape(X.shape[1], self.shape[0]).T
+
+    def _along(self, x: np.ndarray, transposed: bool) -> np.ndarray:
+        """Multiply by P, or by its transpose, along every axis that has one."""
+        for a, P in enumerate(self._spread, x.ndim - len(self._spread)):
+            if P is None:
+                continue
+            moved = np.moveaxis(x, a, 0)
+            columns = moved.reshape(moved.shape[0], math.prod(moved.shape[1:]))
+            if self.device == "gpu":
+                flat = (gpu.adjoint if transposed else gpu.forward)(P, columns)
+            else:
+                P = P.astype(np.finfo(x.dtype).dtype)
+                flat = (P.T if transposed else P) @ columns
+            x = np.moveaxis(flat.reshape(flat.shape[0], *moved.shape[1:]), 0, a)
+        return x
+
+
+def _transforms(x: Any, real: bool) -> tuple[Any, Any]:
+    """Return the transforms of the library that `x` belongs to, ahead and back."""
+    device = _arrays.on_device(x)
+    fft: Any = import_module("cupyx.scipy.fft") if device else scipy.fft
+    ahead, back = (fft.rfftn, fft.irfftn) if real else (fft.fftn, fft.ifftn)
+    options = {} if device else {"workers": _arrays.workers(x.size, _GRAIN)}
+    return partial(ahead, **options), partial(back, overwrite_x=True, **options)
+
+
+@dataclass(frozen=True)
+class Grid:
+    """The circles on which operators become matrices per frequency."""
+
+    channels: int
+    lengths: tuple[int, ...]
+    spread: tuple[Any, ...]
+    real: bool
+    optimal: bool
+
+
+def grid_of(operators: list[LinearOperator], optimal: bool) -> Grid:
+    """Return circles long enough that what one end reads does not meet the other."""
+    spaces = {space for L in operators if (space := _space(L)) is not None}
+    sizes = {L.shape[1] for L in operators}
+    spaces = spaces or {(1, operators[0].in_shape)}
+    channels, spatial = next(iter(spaces))
+    if len(spaces) != 1 or sizes != {channels * math.prod(spatial)}:
+        raise ValueError(
+            "A and the penalties must act on the same input, (channels, spatial shape): got "
+            f"{sorted(spaces)} and {sorted(sizes)} columns"
+        )
+    every = [conv for L in operators for conv, _ in _convs(L)]
+    leading = list(_convs(operators[0])) or [(conv, False) for conv in every]
+    front = next((c for c, transposed in _convs(operators[0]) if not transposed), None)
+    lengths, spread = [], []
+    for a, n in enumerate(spatial):
+        m, P = n, None
+        if not optimal and not all(_turns(c.geometry.axes[a], n) for c, _ in leading):
+            reach = max(c.geometry.axes[a].extent - 1 for c in every)
+            pads = _copied(front.geometry.axes[a]) if front else ()
+            least: Any = scipy.fft.next_fast_len(n + len(pads) + 3 * reach, real=True)
+            m = least
+            P = _averaging(front.geometry.axes[a], pads, m) if front and pads else None
+        lengths.append(m)
+        spread.append(P)
+    real = all(L.dtype.kind != "c" for L in operators)
+    return Grid(channels, tuple(lengths), tuple(spread), real, optimal)
+
+
+def _convs(A: LinearOperator, transposed: bool = False) -> Iterator[tuple[Conv, bool]]:
+    """Yield the convolutions of an expression, the first applied first."""
+    if isinstance(A, Conv):
+        yield A, transposed
+    elif isinstance(A, View):
+        yield from _convs(A.base, transposed ^ A._transposes)
+    else:
+        operands = getattr(A, "operands", ())
+        for part in operands if transposed else reversed(operands):
+            yield from _convs(part, transposed)
+
+
+def _space(A: LinearOperator) -> tuple[int, tuple[int, ...]] | None:
+    """Return the channels and spatial shape that the first convolution takes."""
+    for conv, transposed in _convs(A):
+        g = conv.geometry
+        if transposed:
+            return g.c_out, tuple(axis.out for axis in g.axes)
+        return g.c_in, tuple(axis.n for axis in g.axes)
+    return None
+
+
+def _turns(axis: Axis, n: int) -> bool:
+    """Whether an axis of n samples is a circle to this convolution."""
+    whole = axis.n == n and axis.out == -(-n // axis.stride)
+    return whole and axis.boundary == (Boundary.CIRCULAR, Boundary.CIRCULAR)
+
+
+def _copied(axis: Axis) -> list[int]:
+    """Return the positions outside the input at which its samples are read again."""
+    low, high = (min(max(0, p), axis.extent - 1) for p in axis.padding)
+    return [j for j in (*range(-low, 0), *range(axis.n, axis.n + high)) if axis.source(j)]
+
+
+def _averaging(axis: Axis, places: list[int], m: int) -> Any:
+    """Return P = (E^T E)^-1 E^T, (n, m), of the padding E: x and its copies on a circle."""
+    entries = [(at, *pair) for at, j in enumerate(places) for pair in axis.source(j)]
+    rows, samples, weights = np.array(entries).T
+    touched, column = np.unique(samples, return_inverse=True)
+    copies = np.zeros((len(places), len(touched)))
+    copies[rows, column] = weights
+    E = scipy.sparse.lil_array((m, axis.n))
+    E.setdiag(1)
+    E[np.ix_(np.array(places) % m, touched)] = copies
+    inverse = scipy.sparse.lil_array((axis.n, axis.n))
+    inverse.setdiag(1)
+    inverse[np.ix_(touched, touched)] = np.linalg.inv(np.eye(len(touched)) + copies.T @ copies)
+    return inverse.tocsr() @ E.tocsr().T.tocsr()
+
+
+def _table(axis: Axis, m: int, optimal: bool) -> Any:
+    """Return what each tap adds to the first column of the circulant: sparse (k, m)."""
+    n, lo = axis.n, axis.padding[0]
+    shifts = [lo - axis.dilation * t for t in range(axis.k)]
+    if not optimal:
+        weights = np.full(axis.k, axis.stride**-0.5)  # a stride keeps 1 / s of |C x|^2
+        entries = (weights, (np.arange(axis.k), np.mod(shifts, m)))
+        return scipy.sparse.csr_array(scipy.sparse.coo_array(entries, shape=(axis.k, m)))
+    sums: list[tuple[int, int, float]] = []
+    for t, shift in enumerate(shifts):
+        inside = range(max(0, min(n, shift)), max(0, min(n, n + shift)))
+        sums.append((t, shift % n, len(inside) / n))
+        for p in (*range(inside.start), *range(inside.stop, n)):
+            sums += [(t, (p - q) % n, w / n) for q, w in axis.source(p - shift)]
+    taps, places, means = zip(*sums, strict=True)
+    return scipy.sparse.csr_array(
+        scipy.sparse.coo_array((means, (taps, places)), shape=(axis.k, m))
+    )
+
+
+def transformed(
+    conv: Conv, lengths: tuple[int, ...], *, real: bool, optimal: bool
+) -> np.ndarray:
+    """Return the matrices of a convolution per frequency: (groups, o, i, f1..fd)."""
+    g = conv.geometry
+    if optimal and any(axis.stride != 1 or axis.out != axis.n for axis in g.axes):
+        raise ValueError(
+            "the optimal circulant needs stride 1 and as many outputs as inputs (padding "
+            f"'same'), got {g.in_shape} -> {g.out_shape}: use kind='embedded'"
+        )
+    values = double(assembly.arranged(g, host(conv.kernel), False))
+    size = values.shape[0] * values.shape[1] * math.prod(lengths)
+    _arrays.require_memory(48 * size, "the transform of the kernel", "use fewer channels")
+    for axis, m in zip(g.axes, lengths, strict=True):
+        taps = np.moveaxis(values, 2, -1)
+        flat = taps.reshape(-1, axis.k) @ _table(axis, m, optimal)
+        values = flat.reshape(*taps.shape[:-1], m)
+    transform: Any = scipy.fft.rfftn if real else scipy.fft.fftn
+    symbol = transform(values, axes=tuple(range(2, values.ndim)))
+    return symbol.reshape(g.groups, -1, *symbol.shape[1:])
+
+
+def _symbol(A: LinearOperator, grid: Grid) -> Any:
+    """Return the matrices of A per frequency, or a number for a multiple of I."""
+    if isinstance(A, Conv):
+        return transformed(A, grid.lengths, real=grid.real, optimal=grid.optimal)
+    if isinstance(A, Identity):
+        return 1.0
+    if isinstance(A, Diagonal):
+        return host(A.diagonal.mean())[()]
+    if isinstance(A, Scaled):
+        return A.scalar * _symbol(A.operands[0], grid)
+    if isinstance(A, Sum):
+        return functools.reduce(added, (_symbol(part, grid) for part in A.operands))
+    if isinstance(A, Product):
+        return functools.reduce(_times, (_symbol(part, grid) for part in A.operands))
+    if isinstance(A, View):
+        return _viewed(A, _symbol(A.base, grid))
+    if isinstance(A, Block) and len(A.grid[0]) == 1:
+        raise TypeError(
+            "a preconditioner understands a vstack only as a whole A or L, or behind a "
+            "Restriction or Diagonal, got one inside a view, a sum or another product: for "
+            "|L x|^2 pass (w, L), which stands for w * L.H @ L already, or multiply out, "
+            "vstack([D, E]).H @ vstack([D, E]) is D.H @ D + E.H @ E"
+        )
+    got = type(A).__name__
+    if isinstance(A, Block):
+        got = f"a grid of {len(A.grid)} x {len(A.grid[0])} operators"
+    raise TypeError(
+        "a preconditioner understands Conv, Identity, Diagonal and their views, multiples, "
+        "sums and products, a vstack of these, and a Restriction or Diagonal applied last, "
+        f"got {got}: approximate it by one of these"
+    )
+
+
+def _viewed(A: View, S: Any) -> Any:
+    """Return the symbol of a view of the operator whose symbol is S."""
+    if np.ndim(S) == 0:
+        return np.conj(S) if A._conjugates else S
+    if A._transposes:
+        if any(axis.stride > 1 for conv, _ in _convs(A) for axis in conv.geometry.axes):
+            raise ValueError(
+                "the transpose of a strided convolution mixes frequencies, expected stride 1 "
+                f"in {A!r}: precondition the problem of its base"
+            )
+        S = S.swapaxes(1, 2).conj()
+    if A.dtype.kind == "c" and A._transposes != A._conjugates:
+        axes = tuple(range(3, S.ndim))
+        S = np.roll(np.flip(S, axes), 1, axes).conj()  # of the conjugate: that of -f
+    return S
+
+
+def gram(A: LinearOperator, grid: Grid) -> Any:
+    """Return the symbol of A^H A, in which a mask is its mean."""
+    if isinstance(A, Scaled):
+        return float(abs(A.scalar)) ** 2 * gram(A.operands[0], grid)
+    if isinstance(A, Diagonal):
+        return float((np.abs(A.diagonal) ** 2).mean())
+    if isinstance(A, Restriction):
+        return A.shape[0] / A.shape[1]
+    if isinstance(A, Block) and len(A.grid[0]) == 1:
+        return functools.reduce(added, (gram(part, grid) for part in A.operands))
+    if isinstance(A, Product) and isinstance(A.operands[0], (Diagonal, Restriction)):
+        rest = A.operands[1:]
+        inner = Product(*rest) if len(rest) > 1 else rest[0]
+        return gram(A.operands[0], grid) * gram(inner, grid)
+    S = _symbol(A, grid)
+    return abs(S) ** 2 if np.ndim(S) == 0 else _times(S.swapaxes(1, 2).conj(), S)
+
+
+def added(S: Any, T: Any) -> Any:
+    """Return S + T."""
+    if np.ndim(S) == 0 == np.ndim(T):
+        return S + T
+    if np.ndim(S) == 0:
+        S, T = T, S
+    if np.ndim(T) == 0:
+        return S + T * np.eye(S.shape[1]).reshape(1, *S.shape[1:3], *(1,) * (S.ndim - 3))
+    groups = math.gcd(len(S), len(T))
+    return _merged(S, groups) + _merged(T, groups)
+
+
+def _times(S: Any, T: Any) -> Any:
+    """Return S T."""
+    if np.ndim(S) == 0 or np.ndim(T) == 0:
+        return S * T
+    groups = math.gcd(len(S), len(T))
+    return np.einsum("goi...,gij...->goj...", _merged(S, groups), _merged(T, groups))
+
+
+def _merged(S: np.ndarray, groups: int) -> np.ndarray:
+    """Return the same matrices in fewer, larger blocks: (groups, o, i, f1..fd)."""
+    every, o, i = S.shape[:3]
+    r = every // groups
+    if r == 1:
+        return S
+    merged = np.zeros((groups, r, o, r, i, *S.shape[3:]), S.dtype)
+    for j in range(r):
+        merged[:, j, :, j] = S[j::r]
+    return merged.reshape(groups, r * o, r * i, *S.shape[3:])
+
+
+def inverse_of(S: np.ndarray) -> np.ndarray:
+    """Return the inverses of Hermitian matrices whose eigenvalues are cut off below."""
+    if S.shape[1] == 1:
+        values = np.real(S)
+        return 1 / np.maximum(values, _floor(values))
+    matrices = np.moveaxis(S, (1, 2), (-2, -1))
+    values, vectors = np.linalg.eigh(matrices)
+    inverse = (vectors / np.maximum(values, _floor(values))[..., None, :]) @ (
+        vectors.conj().swapaxes(-2, -1)
+    )
+    inverse = (inverse + inverse.conj().swapaxes(-2, -1)) / 2
+    return np.moveaxis(inverse, (-2, -1), (1, 2))
+
+
+def _floor(values: np.ndarray) -> float:
+    top = float(values.max())
+    if not 0 < top < math.inf:
+        raise ValueError(
+            f"the normal equations must be finite and not zero, got {top} as the largest "
+            "eigenvalue: pass damp > 0, or finite kernels"
+        )
+    return _FLOOR * top
+
+
+def double(values: np.ndarray) -> np.ndarray:
+    """Return values in the precision of LAPACK."""
+    return values.astype(complex if values.dtype.kind == "c" else float)

@@ -1,0 +1,1 @@
+"""What is asked of an operator, and the probes to ask it with."""

@@ -1,0 +1,278 @@
+"""One test of one operator: its two directions, watched at every product.
+
+A `Side` is one direction, matvec or rmatvec.  Each product goes to the operator as a
+fresh array; its result is copied at once, so that no fault of one check spoils another.
+What must hold at every product - shape, dtype, finiteness, inputs unchanged, results
+that stay - is looked at during all of them and judged at the end.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from linconv.testing.checks import probes
+from linconv.testing.subjects.adapters import Subject
+
+# Noise above this many u is a fault to report, never a tolerance to use.
+MOST_NOISE = 256
+# How far a single number may lie from what it should be, in measured standard deviations.
+FAR = 14
+
+
+class Stop(Exception):  # noqa: N818 - it ends a test, which goes on to report
+    """A product failed so that nothing else can be tried; `code` is the check to blame."""
+
+    def __init__(self, code: str, message: str) -> None:
+        super().__init__(message)
+        self.code, self.message = code, message
+
+
+class Product(NamedTuple):
+    """One product: the native arrays, a copy of the result, and which one it was."""
+
+    given: Any
+    result: Any
+    raw: np.ndarray
+    number: int
+
+
+@dataclass
+class Side:
+    """One direction of a subject.
+
+    `apply` is the subject's own function; `pre` and `post` are the weights of its
+    inner products, which make its adjoint the plain conjugate transpose.
+    """
+
+    subject: Subject
+    name: str
+    apply: Callable[[Any], Any]
+    columns: Callable[[Any], Any] | None  # matmat or rmatmat
+    columns_name: str
+    in_shape: tuple[int, ...]
+    out_shape: tuple[int, ...]
+    call_in: tuple[int, ...]
+    call_out: tuple[int, ...]
+    dtype: np.dtype  # of the probes
+    expected: np.dtype | None  # of the results; None where the subject promises none
+    pre: Any = None
+    post: Any = None
+    probes: list[np.ndarray] = field(default_factory=list)
+    images: list[np.ndarray] = field(default_factory=list)
+    residual: float = 0.0  # relative, of additivity, as measured
+    trials: int = 0  # splits behind it
+    rms: float = 0.0  # of a sample of the images, divided by the session's scale
+    noise: float = 0.0  # relative, to be expected: at least u, at most 256 u
+    products: int = 0
+    copied: int = 0  # products of a copy with another kernel
+    watched: dict[str, str] = field(default_factory=dict)  # code -> the first fault seen
+    reused: bool = False  # whether arrays were reused and results written into
+    layouts: bool = False  # whether inputs of other layouts were found to be right
+    block: tuple[Any, np.ndarray] | None = None  # the last result of matmat, as it was
+    last: Product | None = None  # the last one that went through `__call__`
+
+    @property
+    def n(self) -> int:
+        """Size of a probe."""
+        return int(np.prod(self.in_shape))
+
+    @property
+    def m(self) -> int:
+        """Size of an image."""
+        return int(np.prod(self.out_shape))
+
+    @property
+    def result_dtype(self) -> np.dtype:
+        """The dtype that counts for rounding: the coarser of promised and returned."""
+        known = [self.expected or self.dtype, *(image.dtype for image in self.images[:1])]
+        return max(known, key=probes.unit)
+
+    @property
+    def u(self) -> float:
+        """The rounding unit of the results."""
+        return probes.unit(self.result_dtype)
+
+    @property
+    def overwritten(self) -> str:
+        """What is said when an earlier result has changed."""
+        return f"{self.name} returns a buffer that it overwrites: an earlier result changed"
+
+    def native(self, x: np.ndarray, layout: str = "contiguous") -> Any:
+        """Return the flat probe x as a fresh array of the subject's own library."""
+        return self.subject.arrays.make(self.unweighted(x), layout)
+
+    def unweighted(self, x: np.ndarray) -> np.ndarray:
+        """Return a flat probe as the subject's own inner product takes it, in its shape."""
+        if self.pre is not None:
+            x = (x / self.pre).astype(x.dtype)
+        return x.reshape(self.call_in)
+
+    def __call__(
+        self, x: np.ndarray, layout: str = "contiguous", *, frozen: bool = False
+    ) -> np.ndarray:
+        """Return the image of the flat probe x, flat, and note what happened on the way."""
+        arrays = self.subject.arrays
+        before = self.unweighted(x)
+        given = arrays.make(before, layout)
+        if frozen and isinstance(given, np.ndarray):
+            given.setflags(write=False)
+        result = self.call(given)
+        raw = self.read(result)
+        if not same(before, arrays.host(given)):
+            self.note("C03", f"{self.name} changes its input")
+        if arrays.shares_memory(result, given):
+            self.note("C05", f"{self.name}'s result shares memory with its input")
+        last, self.last = self.last, Product(given, result, raw, self.products)
+        if last is not None and not same(last.raw, arrays.host(last.result)):
+            self.note("C05", self.overwritten)
+        return self.image(raw)
+
+    def call(self, given: Any) -> Any:
+        """Run one product on a native array."""
+        self.products += 1
+        try:
+            result = self.apply(given)
+        except Exception as error:
+            raise Stop("C01", f"{self.name} raised {describe(error)}") from error
+        if not self.subject.arrays.is_array(result):
+            kind = type(result).__name__
+            raise Stop("C01", f"{self.name} returned a {kind}, expected an array")
+        return result
+
+    def read(self, result: Any) -> np.ndarray:
+        """Return a copy of a result on the host."""
+        try:
+            return self.subject.arrays.read(result)
+        except TypeError as error:
+            raise Stop("C02", f"{self.name} returns what cannot be read: {error}") from error
+
+    def image(self, raw: np.ndarray) -> np.ndarray:
+        """Return a result that was read as a flat image; note shape, dtype and values."""
+        if raw.shape != self.call_out:
+            message = f"{self.name} returns shape {raw.shape}, expected {self.call_out}"
+            self.note("C01", message)
+            if raw.size != self.m:
+                raise Stop("C01", message)
+        image = raw.reshape(-1)
+        if self.expected is not None and image.dtype != self.expected:
+            self.note(
+                "C02", f"{self.name} returns dtype {image.dtype}, expected {self.expected}"
+            )
+        if image.dtype.kind not in "fc":
+            image = image.astype(self.expected or self.dtype)
+        if not finite(image):
+            self.note("C06", f"{self.name} returns NaN or infinity for a finite input")
+        return self.weighted(image)
+
+    def weighted(self, image: np.ndarray) -> np.ndarray:
+        """Return a flat image as the plain conjugate transpose would give it."""
+        return image if self.post is None else (image * self.post).astype(image.dtype)
+
+    def quietly(self, x: np.ndarray) -> np.ndarray | None:
+        """Return the image of an input that the operator may refuse; None if it does."""
+        before = dict(self.watched)
+        expected, self.expected = self.expected, None
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                return self(x)
+        except Exception:  # whatever it raises, it refuses
+            return None
+        finally:
+            self.watched, self.expected = before, expected
+
+    def note(self, code: str, message: str) -> None:
+        """Remember the first fault of each kind."""
+        self.watched.setdefault(code, message)
+
+    def start(self, rng: np.random.Generator, block: int) -> None:
+        """Make the block of random probes and their images."""
+        for _ in range(block):
+            self.probes.append(probes.gaussian(rng, self.n, self.dtype))
+            self.images.append(self(self.probes[-1]))
+
+    def distance(self, got: np.ndarray, expected: np.ndarray) -> float:
+        """Return the largest difference of two images, relative to a sample and the mean."""
+        if got.shape != expected.shape:
+            return np.inf
+        if np.array_equal(got, expected):
+            return 0.0
+        wide = np.result_type(got, expected, np.float64)
+        gap = np.abs(got.astype(wide) - expected.astype(wide))
+        if not np.isfinite(gap).all():
+            return np.inf
+        peak = float(np.max(np.abs(expected), initial=0)) or 1.0
+        scale = probes.power(expected.astype(wide) / peak)
+        return float(np.max(gap / peak / np.sqrt(scale + (np.mean(scale) or 1.0))))
+
+    def allowed(self, units: float) -> float:
+        """Return a tolerance for `distance`: so many u, or what the measured noise asks."""
+        return max(units * self.u, FAR * self.noise)
+
+
+@dataclass
+class Session:
+    """A subject under test: both sides, the random generator and the options."""
+
+    subject: Subject
+    forward: Side
+    adjoint: Side
+    rng: np.random.Generator
+    level: str
+    deterministic: bool
+    real_linear: bool
+    block: Any = None  # the adjoint identity of the random probes, once it was computed
+    base: Any = None  # the random probes of both sides with their images, likewise
+    scale: float = 1.0  # power of two by which images are divided
+    matrices: tuple[np.ndarray, np.ndarray] | None = None  # C and A^H, once they were
+    matrix: Any = None  # the known matrix
+    reference: Any = None  # the independent forward
+    entries: list[Any] = field(default_factory=list)  # wrong ones that were found
+    taps: int = 0  # of a kernel made for exact mode
+    miss: float | None = None  # probability, of exact mode
+    stopped: bool = False  # a product failed
+
+    @property
+    def sides(self) -> tuple[Side, Side]:
+        """Both directions."""
+        return self.forward, self.adjoint
+
+    @property
+    def quick(self) -> bool:
+        """Whether products are to be saved."""
+        return self.level == "quick"
+
+    @property
+    def weighted(self) -> bool:
+        """Whether the inner products have weights."""
+        return self.adjoint.pre is not None
+
+    @property
+    def complex(self) -> bool:
+        """Whether the operator is a complex one."""
+        return self.forward.dtype.kind == "c"
+
+
+def same(a: np.ndarray, b: np.ndarray) -> bool:
+    """Whether two arrays hold the same values; NaN equals NaN, 0 equals -0."""
+    if a.shape == b.shape and bool((a == b).all()):
+        return True
+    return np.array_equal(a, b, equal_nan=True)
+
+
+def finite(x: np.ndarray) -> bool:
+    """Whether there is neither NaN nor infinity in an array."""
+    if x.dtype.char in "dD" and np.isfinite(np.vdot(x, x)):  # several times as fast
+        return True
+    return bool(np.isfinite(x).all())
+
+
+def describe(error: BaseException) -> str:
+    """Return an exception as one line."""
+    text = " ".join(str(error).split())
+    return f"{type(error).__name__}: {text[:200]}" if text else type(error).__name__

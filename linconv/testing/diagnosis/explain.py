@@ -1,0 +1,173 @@
+"""From failed checks to causes, in words.
+
+A contract that is broken explains itself.  What is not linear has no adjoint to speak
+of.  Only where forward and adjoint are linear and differ are hypotheses tried: on the
+whole matrix where it is small, else on the random block and by bisection.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from linconv.testing.checks import identity
+from linconv.testing.checks.session import MOST_NOISE, Session, Stop, same
+from linconv.testing.diagnosis import locate
+from linconv.testing.diagnosis.diagnosis import Entry, diagnose
+from linconv.testing.report import CheckResult, judge
+
+_LINEAR = ("L00", "L02", "L01", "L03")
+_ADJOINT = ("A01", "A02", "A03", "E02", "R01")
+_UNAIDED = ("A01", "A02", "A03")  # need no matrix
+_CONTRACTS = ("C03", "C05", "C07", "C08", "C09", "C10", "C02", "E01", "R02")
+_REPEATED = {"C07", "C08", "C09", "C10", "R02"}  # compare with an earlier product
+
+
+def causes(session: Session, results: dict[str, CheckResult]) -> tuple[list[str], list[Entry]]:
+    """Return what is wrong, the gravest first, and wrong entries of the matrix."""
+    failed = {code for code, result in results.items() if not result.passed}
+    if not failed:
+        return [], []
+    found = [results[code].message for code in ("C01", "C06") if code in failed]
+    if session.stopped or "C06" in failed:  # NaN equals nothing: what else fails follows
+        return found or [_messages(results, failed)], []
+    if not found and failed & {*_LINEAR, *_ADJOINT} and "C04" not in failed:
+        _look_for_state(session, results, failed)
+    if "C04" in failed:
+        found.append(results["C04"].message)
+    entries: list[Entry] = []
+    if not found and failed & set(_LINEAR):
+        found.append(_linear(session, results, failed))
+    elif not found and failed & set(_ADJOINT) == {"E02"}:
+        found.append(f"exact mode: {results['E02'].message}")
+    elif not found and failed & set(_ADJOINT):
+        cause, entries = _mismatch(session, results)
+        found.append(cause)
+    if "C04" in failed:
+        failed -= _REPEATED
+    found += [results[code].message for code in _CONTRACTS if code in failed]
+    return list(dict.fromkeys(found)), entries
+
+
+def _messages(results: dict[str, CheckResult], failed: set[str]) -> str:
+    return "; ".join(results[code].message for code in sorted(failed))
+
+
+def _linear(session: Session, results: dict[str, CheckResult], failed: set[str]) -> str:
+    """Return the cause of the first failure that explains the others."""
+    if "L00" in failed:
+        return results["L00"].message
+    inside = "L02" in failed and "inside a" in results["L02"].message
+    if "L01" in failed and not inside:
+        return results["L01"].message
+    if "L02" in failed and not inside:
+        return _weak_precision(session) or results["L02"].message
+    return results["L02" if inside else "L03"].message
+
+
+def _weak_precision(session: Session) -> str:
+    """Say single precision where only the size of the error, and homogeneity, speak for it."""
+    for side in session.sides:
+        if side.u < 2.0**-40 and MOST_NOISE * side.u < side.residual < 2.0**-19:
+            return f"float32 inside a {side.result_dtype.name} operator: {side.name}"
+    return ""
+
+
+def _look_for_state(
+    session: Session, results: dict[str, CheckResult], failed: set[str]
+) -> None:
+    """Repeat the random products: hidden state looks like any fault until then.
+
+    Two more of them find a call in two or three that differs, wherever it was before.
+    """
+    for side in session.sides:
+        order = [*reversed(range(len(side.probes))), 1, 0]
+        try:
+            pairs = [(side(side.probes[i]), side.images[i]) for i in order]
+        except Stop:
+            continue
+        if session.deterministic:
+            right = all(same(a, b) for a, b in pairs)
+        else:
+            gaps = [side.distance(a, b) for a, b in pairs]
+            right = max(gaps) <= side.allowed(MOST_NOISE)
+        if not right:
+            message = f"{side.name} gives different results for the same input"
+            results["C04"] = judge("C04", [message], trials=len(order))
+            failed.add("C04")
+
+
+def _mismatch(session: Session, results: dict[str, CheckResult]) -> tuple[str, list[Entry]]:
+    """Say why forward and adjoint differ."""
+    if session.real_linear:
+        return "unknown", []
+    try:
+        if identity.small(session):
+            return _of_matrices(session)
+        seen = any(not results[code].passed for code in _UNAIDED if code in results)
+        if session.entries or not seen:
+            return results["R01"].message, list(session.entries)
+        cause, entries = locate.explain(session)
+        return _listed(cause, entries), entries
+    except Stop as stop:
+        return stop.message, []
+
+
+def _of_matrices(session: Session) -> tuple[str, list[Entry]]:
+    """Diagnose the whole matrices, against the known one if there is one."""
+    C, B = identity.dense(session)
+    if session.weighted:
+        ignored = _weights_ignored(session, C, B)
+        if ignored:
+            return ignored, []
+    pairs = [("adjoint", C, B)]
+    if session.matrix is not None:
+        M = session.matrix.toarray().astype(np.result_type(C, B))
+        pairs = [("forward", M, C), ("adjoint", M, B)]
+    words, entries = [], []
+    for what, right, got in pairs:
+        found = diagnose(
+            right,
+            got,
+            session.forward.in_shape,
+            session.forward.out_shape,
+            tolerance=identity.dense_tolerance(session, right, got),
+            dtype=session.forward.result_dtype,
+            what=what,
+            geometry=_geometry(session),
+        )
+        if found.cause:
+            words.append(_listed(found.cause, found.entries))
+            entries += list(found.entries)
+    return "; ".join(words) or "unknown", entries[:8]
+
+
+def _weights_ignored(session: Session, C: np.ndarray, B: np.ndarray) -> str:
+    """Say so if the adjoint is that of the unweighted inner product.
+
+    Its matrix is C^H; here the weights of the domain (post) and range (pre) change it.
+    """
+    rows, columns = np.asarray(session.adjoint.pre), np.asarray(session.adjoint.post)
+    factors = np.atleast_1d(columns) / np.atleast_1d(rows)[:, None]
+    ignored = C * factors
+    right = np.abs(B - ignored) <= identity.dense_tolerance(session, ignored, B)
+    if not right.all() or np.array_equal(ignored, C):
+        return ""
+    words = "the weights of the inner product are ignored"
+    if factors.size > 1:
+        return words
+    return f"adjoint = {float(factors.item()):.6g} x the true adjoint: {words}"
+
+
+def _listed(cause: str, entries: Sequence[Entry]) -> str:
+    """Add the entries where they are what is wrong."""
+    if not cause.endswith(("wrong entry", "wrong entries")):
+        return cause
+    return f"{cause}: " + ", ".join(str(entry) for entry in entries)
+
+
+def _geometry(session: Session) -> Any:
+    subject = session.subject
+    return None if subject.geometry_transposed else subject.geometry

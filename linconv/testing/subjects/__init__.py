@@ -1,0 +1,1 @@
+"""Whose operator is tested: the adapters to its protocol and its arrays."""

@@ -1,0 +1,98 @@
+"""A pair of functions as a `Subject`, and the library whose arrays they take."""
+
+from __future__ import annotations
+
+import contextlib
+from typing import Any
+
+import numpy as np
+
+from linconv._options import sizes
+from linconv.testing.subjects.arrays import Arrays, arrays_for, as_dtype, owners
+from linconv.testing.subjects.subject import Shape, Subject, function_name, shaped
+
+
+def pair(
+    forward: Any, adjoint: Any, in_shape: Any, out_shape: Any, dtype: Any, xp: Any
+) -> Subject:
+    """Return the Subject of two functions, whose library is found by calling the first."""
+    for what, function in (("forward", forward), ("adjoint", adjoint)):
+        if not callable(function):
+            raise TypeError(f"{what} must be a function, got {type(function).__name__}")
+    if in_shape is None:
+        raise TypeError("a pair of functions needs in_shape, the shape that forward takes")
+    shape = sizes(in_shape, "in_shape")
+    wanted = None if dtype is None else as_dtype(dtype)
+    arrays = _named_library(dtype, xp)
+    if arrays is None or wanted is None or out_shape is None:
+        arrays, found, result = _first_accepted(forward, shape, wanted, arrays)
+        if wanted is None and found != np.float64:
+            wanted = found
+        out_shape = _shape_of(arrays, result) if out_shape is None else out_shape
+    name = f"the pair {function_name(forward)}, {function_name(adjoint)}"
+    products = {"forward": forward, "adjoint": adjoint}
+    return shaped(name, shape, out_shape, arrays, "adjoint", dtype=wanted, **products)
+
+
+def _named_library(dtype: Any, xp: Any) -> Arrays | None:
+    """Return the library that `xp` names, or that alone has such a `dtype`."""
+    if xp is not None:
+        return arrays_for(xp)
+    arrays = None if dtype is None else arrays_for(dtype)
+    return None if arrays is None or arrays.name == "numpy" else arrays
+
+
+def _first_accepted(
+    forward: Any, shape: Shape, dtype: np.dtype | None, named: Arrays | None
+) -> tuple[Arrays, np.dtype, Any]:
+    """Return library, dtype and result of the first zeros that `forward` accepts."""
+    libraries = _loaded_libraries() if named is None else [named]
+    dtypes = [np.dtype(np.float64), np.dtype(np.float32)] if dtype is None else [dtype]
+    refusals = []
+    for arrays in libraries:
+        for number in dtypes:
+            if named is not None and dtype is not None:
+                arrays.make(np.zeros(1, dtype))  # what the caller asked for must exist
+            try:
+                result = forward(arrays.make(np.zeros(shape, number)))
+            except Exception as error:
+                text = str(error).partition("\n")[0]
+                refusals.append(f"{arrays.name} {number}: {type(error).__name__}: {text}")
+                continue
+            home = _home(result)
+            if named is None and home is not None and home.name != arrays.name:
+                with contextlib.suppress(TypeError):  # it may take one kind, return another
+                    return _first_accepted(forward, shape, dtype, home)
+            return arrays, number, result
+    raise TypeError(
+        f"forward accepts no zeros of shape {shape}; xp= and dtype= must be the library and "
+        "dtype of the arrays it takes.  It refused\n  " + "\n  ".join(refusals)
+    )
+
+
+def _loaded_libraries() -> list[Arrays]:
+    """Return NumPy and whatever else somebody has imported."""
+    found = [arrays_for("numpy")]
+    for name in ("torch", "jax", "cupy"):
+        try:
+            found.append(arrays_for(name))
+        except ValueError:  # nobody has
+            continue
+    return found
+
+
+def _home(result: Any) -> Arrays | None:
+    """Return the library of an array, None for what is no array."""
+    if not {"numpy", "torch", "jax", "jaxlib", "cupy"}.intersection(owners(result)):
+        return None
+    arrays = arrays_for(result)
+    return arrays if arrays.is_array(result) else None
+
+
+def _shape_of(arrays: Arrays, result: Any) -> Shape:
+    if not arrays.is_array(result):
+        raise TypeError(
+            f"forward returned a {type(result).__name__}, expected an array of "
+            f"{arrays.name}; give out_shape= to have it tested nevertheless"
+        )
+    return arrays.shape(result)

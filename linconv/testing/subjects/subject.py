@@ -1,0 +1,128 @@
+"""What is under test: one shape for everybody's operator, and its name in reports."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import numpy as np
+
+from linconv._options import sizes
+from linconv.geometry import Geometry
+from linconv.operators import View
+from linconv.testing.subjects.arrays import Arrays, owners
+
+Shape = tuple[int, ...]
+
+_NAME_LENGTH = 100
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Subject:
+    """An operator under test.
+
+    Attributes
+    ----------
+    name : str
+        For reports.
+    in_shape, out_shape : tuple of int
+        Axes of the input and output, for placing probes and wording diagnoses.
+    call_in_shape, call_out_shape : tuple of int
+        Shapes of the arrays that `forward` takes and returns; `adjoint` the reverse.
+    dtype : numpy.dtype or None
+        As declared, None if the operator declares none.
+    in_dtype, out_dtype : numpy.dtype or None
+        Of input and output where they may differ (SCICO, ODL), else None.
+    real_linear : bool
+        Whether it claims ``A(i x) = i A(x)`` for no more than real scalars.
+    arrays : Arrays
+        The library of its arrays.
+    forward, adjoint : callable
+        The two products.
+    forward_name, adjoint_name : str
+        What their authors call them.
+    matmat, rmatmat : callable or None
+        Products with columns, ``(n, k) -> (m, k)`` and back.
+    matrix : callable or None
+        Returns the matrix as a sparse array where it is known without products.
+    weights : (float or numpy.ndarray, float or numpy.ndarray) or None
+        Of the inner products of input and output, ``<u, v> = sum w conj(u) v``; None
+        where both are 1.
+    geometry : Geometry or None
+        Of a convolution; `geometry_transposed` where the operator maps its output to
+        its input.
+    portable : object or None
+        What to pickle; None for a pair of functions.
+    rewrap : callable or None
+        Makes a Subject of the unpickled object.
+    """
+
+    name: str
+    in_shape: Shape
+    out_shape: Shape
+    call_in_shape: Shape
+    call_out_shape: Shape
+    arrays: Arrays
+    forward: Callable[[Any], Any]
+    adjoint: Callable[[Any], Any]
+    forward_name: str = "matvec"
+    adjoint_name: str = "rmatvec"
+    dtype: np.dtype | None = None
+    in_dtype: np.dtype | None = None
+    out_dtype: np.dtype | None = None
+    real_linear: bool = False
+    matmat: Callable[[Any], Any] | None = None
+    rmatmat: Callable[[Any], Any] | None = None
+    matrix: Callable[[], Any] | None = None
+    weights: tuple[np.ndarray | float, np.ndarray | float] | None = None
+    geometry: Geometry | None = None
+    geometry_transposed: bool = False
+    portable: Any = None
+    rewrap: Callable[[Any], Subject] | None = None
+
+
+def title(A: Any) -> str:
+    """Return the first line of an operator's repr, or its class and shape."""
+    if isinstance(A, View):
+        return title(A.base) + repr(A).removeprefix(repr(A.base))
+    try:
+        lines = repr(A).splitlines()
+    except Exception:
+        lines = []
+    if not lines or " object at 0x" in lines[0]:
+        return f"{type(A).__name__} of shape {getattr(A, 'shape', None)}"
+    text = lines[0] if len(lines) == 1 else lines[0].rstrip(", (") + ", ...)"
+    return text if len(text) <= _NAME_LENGTH else text[: _NAME_LENGTH - 3] + "..."
+
+
+def peer_name(A: Any, package: str, library: str) -> str:
+    """Return an operator's class and the library it is of, or built on."""
+    own = owners(A)[0] in (package, library.lower())
+    return f"{type(A).__name__} " + (f"of {library}" if own else f"({library})")
+
+
+def function_name(function: Any) -> str:
+    """Return what a function is called."""
+    if isinstance(function, partial):
+        return function_name(function.func)
+    return getattr(function, "__name__", type(function).__name__)
+
+
+def shaped(
+    name: str, in_shape: Any, out_shape: Any, arrays: Arrays, adjoint_name: str, **more: Any
+) -> Subject:
+    """Return the Subject of functions that take and return shaped arrays."""
+    in_shape, out_shape = sizes(in_shape, "in_shape"), sizes(out_shape, "out_shape")
+    return Subject(
+        name=name,
+        in_shape=in_shape,
+        out_shape=out_shape,
+        call_in_shape=in_shape,
+        call_out_shape=out_shape,
+        arrays=arrays,
+        forward_name="forward",
+        adjoint_name=adjoint_name,
+        **more,
+    )

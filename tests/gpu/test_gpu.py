@@ -1,0 +1,548 @@
+"""Matrices, products and operators of CuPy arrays: the host's are the truth.
+
+Where there is no GPU, a strict stand-in for CuPy runs them and the kernels' source is
+compiled for the host; with one, the same tests run on it, marked `gpu`.
+"""
+
+import importlib.util
+import pickle
+
+import devices
+import numpy as np
+import nvrtc
+import pytest
+import standin
+from devices import DTYPES, GPU, needs
+from helpers import random_geometry, values
+
+import linconv
+from linconv import assembly
+from linconv.geometry import Geometry
+from linconv.gpu import device, matrices
+from linconv.solvers import lstsq
+
+METHODS = ("sparse", "sparse+adjoint", "direct", "fft", "torch")
+
+
+def whole(kernel, dtype):
+    """Whole numbers: sums of taps are exact in any order."""
+    kernel = np.round(4 * kernel)
+    return (kernel if np.dtype(dtype).kind == "c" else kernel.real).astype(dtype)
+
+
+def assert_same(matrix, csr):
+    """Assert that a matrix on the device has the arrays of one on the host."""
+    for name in ("data", "indices", "indptr"):
+        got, right = getattr(matrix, name).get(), getattr(csr, name)
+        assert got.dtype == right.dtype
+        np.testing.assert_array_equal(got, right)
+    assert matrix.shape == csr.shape
+    assert matrix.has_canonical_format
+
+
+@pytest.mark.parametrize("seeds", [range(i, i + 50) for i in range(0, 500, 50)], ids=str)
+def test_matrices_on_the_device_are_those_of_the_host(seeds, cupy):
+    for seed in seeds:
+        kernel, in_shape, options = random_geometry(seed)
+        kernel = whole(kernel, DTYPES[seed % 4])
+        geometry = Geometry.conv(kernel.shape, in_shape, **options)
+        device = cupy.asarray(kernel)
+        rng = np.random.default_rng(seed)
+        for transposed in (False, True):
+            length = (geometry.in_shape if transposed else geometry.out_shape)[0]
+            start = int(rng.integers(0, length))
+            for rows in (None, (start, int(rng.integers(start + 1, length + 1)))):
+                asked = {"transposed": transposed, "rows": rows}
+                got = matrices.conv_matrix(geometry, device, **asked)
+                assert_same(got, assembly.conv_csr(geometry, kernel, **asked))
+        got = matrices.unfold_matrix(geometry, kernel.dtype)
+        assert_same(got, assembly.unfold_csr(geometry, kernel.dtype))
+        length = geometry.c_in * int(np.prod([axis.k for axis in geometry.axes]))
+        start = int(rng.integers(0, length))
+        rows = start, int(rng.integers(start + 1, length + 1))
+        got = matrices.unfold_matrix(geometry, kernel.dtype, rows)
+        assert_same(got, assembly.unfold_csr(geometry, kernel.dtype, rows))
+
+
+@pytest.mark.parametrize("seeds", [range(i, i + 30) for i in range(0, 120, 30)], ids=str)
+@pytest.mark.parametrize("method", METHODS)
+def test_products_of_every_method_are_those_of_the_matrix(method, seeds, cupy):
+    needs(method)
+    for seed in seeds:
+        kernel, in_shape, options = random_geometry(seed)
+        A = linconv.Conv(cupy.asarray(kernel), in_shape, method=method, **options)
+        assert A.method == method
+        C = linconv.conv_matrix(kernel, in_shape, **options)
+        rng = np.random.default_rng(seed)
+        for dtype in DTYPES:
+            for B, matrix in ((A, C), (A.H, C.conj().T.tocsr()), (A.T, C.T.tocsr())):
+                X = values(rng, (B.shape[1], 3), dtype)
+                eps = max(np.finfo(dtype).eps, np.finfo(kernel.dtype).eps)
+                bound = 4000 * eps * max(1, np.abs(kernel).sum())  # antireflect weighs by 5
+                for x in (X, X[:, 0], X[:, :1], X[:, :0], X.T.copy().T):
+                    got, right = (B @ cupy.asarray(x)).get(), matrix @ x
+                    assert (got.shape, got.dtype) == (right.shape, right.dtype)
+                    assert np.abs(got - right).max(initial=0) <= bound
+
+
+@pytest.mark.parametrize("n", [1, 31, 127, 128, 129, 512, 513, 1100])
+@pytest.mark.parametrize("boundary", ["zeros", "reflect"])
+def test_threads_share_taps_on_lines_of_any_length(n, boundary, cupy):
+    kernel = np.arange(1.0, 16).reshape(3, 5)
+    options = {"padding": "same", "boundary": boundary}
+    A = linconv.Conv(cupy.asarray(kernel), (3, n), method="direct", **options)
+    C = linconv.conv_matrix(kernel, (3, n), **options)
+    x = np.arange(3.0 * n) % 7
+    np.testing.assert_array_equal((A @ cupy.asarray(x)).get(), C @ x)
+    np.testing.assert_array_equal((A.T @ cupy.asarray(x)).get(), C.T @ x)
+    empty = cupy.asarray(np.empty((3 * n, 0)))
+    assert (A @ empty).shape == (3 * n, 0)
+
+
+def test_more_blocks_than_a_device_has_are_refused():
+    # CuPy would cut their number to 32 bits, and the results to what those compute.
+    with pytest.raises(ValueError, match=r"at most 2,147,483,647 blocks .* fewer columns"):
+        matrices.launch("multiply", np.dtype("i4"), 128 << 31, 128, (), ())
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_transposed_convolutions_are_their_matrices(dtype, method, cupy):
+    needs(method)
+    rng = np.random.default_rng(14)
+    for in_shape, shape, options in (
+        ((4, 5), (3, 2), {"stride": (3, 2), "output_padding": (2, 1), "padding": [(1, 0), 1]}),
+        ((4, 6), (4, 3, 5), {"stride": 2, "output_padding": 1, "groups": 2, "dilation": 2}),
+        ((7,), (4,), {"stride": 2, "padding": "same", "boundary": "reflect"}),
+        ((6,), (5,), {"padding": "same", "boundary": "circular", "flip": True}),
+    ):
+        kernel = whole(values(rng, shape, "complex128"), dtype)
+        A = linconv.conv_transpose(cupy.asarray(kernel), in_shape, method=method, **options)
+        right = linconv.conv_transpose_matrix(kernel, in_shape, **options)
+        assert (A.method, A.shape) == (method, right.shape)
+        for B, matrix in ((A, right), (A.H, right.conj().T.tocsr())):
+            X = whole(values(rng, (B.shape[1], 2), "complex128"), dtype)
+            bound = 100 * np.finfo(dtype).eps * np.abs(kernel).sum() * np.abs(X).max()
+            assert np.abs((B @ cupy.asarray(X)).get() - matrix @ X).max() <= bound
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_the_adjoint_can_be_stored_as_well(dtype, cupy):
+    rng = np.random.default_rng(9)
+    for in_shape, shape, options in (
+        ((6, 7), (3, 3), {"padding": 2, "boundary": "antireflect"}),
+        ((4, 9), (6, 2, 3), {"stride": 2, "groups": 2, "flip": True}),
+    ):
+        kernel = whole(values(rng, shape, "complex128"), dtype)
+        options |= {"method": "sparse+adjoint"}
+        A = linconv.Conv(cupy.asarray(kernel), in_shape, **options)
+        other = linconv.Conv(kernel, in_shape, **options)
+        right = other.tosparse().conj().T.tocsr()
+        right.sort_indices()
+        right.has_canonical_format = True
+        assert_same(A._engine._turned, right)
+        assert_same(A.with_kernel(cupy.asarray(kernel))._engine._turned, right)
+        assert_same(other.to("gpu")._engine._turned, right)
+        stored = other._engine._turned
+        assert (stored != right).nnz == 0
+        assert stored.nnz == right.nnz
+
+
+def test_the_device_chooses_its_own_methods(cupy):
+    kernel = cupy.asarray(np.ones((3, 3)))
+    assert linconv.Conv(kernel, (30, 30), padding=1).method == "direct"
+    assert linconv.Conv(kernel, (4, 4), padding=2).method == "sparse"  # edges, most of it
+    layer = cupy.asarray(np.ones((8, 8, 3, 3)))
+    assert linconv.Conv(layer, (8, 30, 30)).method == "sparse"
+    host = linconv.Conv(np.ones((3, 3)), (30, 30), method="direct")
+    assert host.to("gpu").method == "direct"
+    assert host.to("gpu").with_kernel(kernel).method == "direct"
+
+
+def test_the_public_builders_follow_the_kernel(cupy):
+    kernel = np.arange(1.0, 7).reshape(2, 3)
+    device = cupy.asarray(kernel)
+    assert_same(linconv.conv_matrix(device, (4, 5)), linconv.conv_matrix(kernel, (4, 5)))
+    options = {"stride": 2, "output_padding": 1, "dtype": "float32"}
+    right = linconv.conv_transpose_matrix(kernel, (4, 5), **options)
+    assert_same(linconv.conv_transpose_matrix(device, (4, 5), **options), right)
+    right = linconv.conv_matrix(kernel, (4, 5), rows=(1, 3))
+    assert_same(linconv.conv_matrix(device, (4, 5), rows=(1, 3)), right)
+
+
+@pytest.mark.parametrize(
+    ("shape", "in_shape", "options"),
+    [
+        ((1,), (3000,), {}),  # more rows than a block writes
+        ((5,), (2049,), {"padding": 2, "boundary": "reflect"}),
+        ((600,), (2000,), {"padding": [(0, 599)]}),  # a few rows, the last ones cut
+        ((5000,), (5003,), {}),  # more entries in a row than a block is meant for
+        ((3, 40, 3, 3), (40, 5, 70), {"padding": 1, "boundary": "circular"}),
+        ((2, 2), (3, 2500), {"stride": (1, 2), "dilation": (1, 7)}),
+        ((3,), (10,), {"padding": [(40, 40)]}),  # rows without entries
+    ],
+)
+def test_long_lines_are_written_in_pieces(shape, in_shape, options, cupy):
+    kernel = np.arange(1.0, 1 + np.prod(shape)).reshape(shape)
+    geometry = Geometry.conv(shape, in_shape, **options)
+    for transposed in (False, True):
+        got = matrices.conv_matrix(geometry, cupy.asarray(kernel), transposed=transposed)
+        assert_same(got, assembly.conv_csr(geometry, kernel, transposed=transposed))
+
+
+def test_a_matrix_is_built_without_a_copy_to_the_host(cupy):
+    devices.skip_unless_counted(cupy)
+    kernel = cupy.asarray(np.ones((3, 3)))
+    before = standin.transfers.to_host
+    linconv.conv_matrix(kernel, (30, 40), padding="same", boundary="reflect")
+    A = linconv.Conv(kernel, (30, 40))
+    A.H @ (A @ cupy.asarray(np.ones(1200)))
+    assert standin.transfers.to_host == before
+
+
+AWKWARD = [
+    ((3, 3), (6, 7), {"padding": "same", "boundary": "reflect"}),
+    ((3, 3), (6, 7), {"padding": 2, "boundary": "antireflect", "stride": 2}),
+    ((5,), (3,), {"padding": 9, "boundary": "circular", "stride": 2}),
+    ((4, 2, 3), (4, 11), {"stride": 2, "padding": [(2, -1)], "groups": 2}),
+    ((2, 3, 2, 2), (3, 5, 4), {"padding": 1, "dilation": 2, "flip": True}),
+]
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize(("shape", "in_shape", "options"), AWKWARD)
+def test_products_stay_on_the_device(method, shape, in_shape, options, cupy):
+    needs(method)
+    if not isinstance(cupy.asarray(0.0), standin.ndarray):
+        pytest.skip("the stand-in counts what CuPy does not")
+    for dtype in DTYPES:
+        A = linconv.Conv(
+            cupy.asarray(np.ones(shape, dtype)), in_shape, method=method, **options
+        )
+        columns = [cupy.asarray(np.ones((A.shape[1], b), "c16")) for b in (0, 1, 3)]
+        for X in columns:
+            A.H @ (A @ X)  # the first product places taps and tables
+        before = standin.transfers.to_host, standin.transfers.to_device
+        for X in columns:
+            A.T @ (A @ X), A.H @ (A @ X.real)
+        assert (standin.transfers.to_host, standin.transfers.to_device) == before
+
+
+def test_a_folded_nan_goes_where_it_belongs(cupy):
+    kernel = np.array([1.0, np.nan, 3.0])
+    for boundary in ("zeros", "antireflect", "circular"):
+        options = {"padding": 3, "boundary": boundary}
+        got = linconv.conv_matrix(cupy.asarray(kernel), 4, **options).data.get()
+        np.testing.assert_array_equal(got, linconv.conv_matrix(kernel, 4, **options).data)
+
+
+def operators(dtype):
+    """Yield operators of every kind, on the host, that can be moved."""
+    rng = np.random.default_rng(3)
+    kernel = rng.standard_normal((3, 3)).astype(dtype)
+    if kernel.dtype.kind == "c":
+        kernel = kernel + 1j * rng.standard_normal((3, 3)).astype(kernel.real.dtype)
+    A = linconv.Conv(kernel, (6, 7), padding=1, boundary="reflect")
+    G = linconv.gradient((6, 7), dtype=kernel.real.dtype)
+    yield A
+    yield 2 * A + linconv.Identity(42, dtype)
+    yield A.H @ A + 0.1 * linconv.Identity(42, dtype)
+    yield linconv.Unfold((6, 7), 2, dtype=dtype)
+    yield linconv.vstack([A, G])
+    yield linconv.block([[A, None], [None, A.conj()]])
+    yield linconv.Diagonal(kernel) @ linconv.Restriction(
+        (slice(3), slice(3)), (6, 7), dtype=dtype
+    )
+    yield linconv.Matrix(kernel[:, :2])
+    yield linconv.kron(linconv.Matrix(kernel[:2]), linconv.Matrix(kernel))
+    yield linconv.vstack([A, A]).real
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_operators_move_and_compute_the_same(dtype, cupy):
+    rng = np.random.default_rng(5)
+    for A in operators(dtype):
+        moved = A.to("gpu")
+        assert moved.device == "gpu"
+        assert A.to("cpu") is A
+        for P, Q in ((A, moved), (A.T, moved.T), (A.H, moved.H), (A.conj(), moved.conj())):
+            for kind in ("float32", "float64", "complex128"):
+                X = rng.standard_normal((P.shape[1], 3)).astype(kind)
+                tolerance = 200 * np.finfo(np.result_type(dtype, kind)).eps * 20
+                tolerance = max(tolerance, 4000 * np.finfo(dtype).eps)
+                for x in (X, X[:, 0]):
+                    right, got = P @ x, Q @ cupy.asarray(x)
+                    assert got.dtype == right.dtype
+                    np.testing.assert_allclose(got.get(), right, rtol=0, atol=tolerance)
+            shaped = rng.standard_normal((2, *P.in_shape))
+            got = Q(cupy.asarray(shaped)).get()
+            np.testing.assert_allclose(got, P(shaped), rtol=0, atol=4000 * np.finfo(dtype).eps)
+        np.testing.assert_array_equal(moved.to("cpu").toarray(), A.toarray())
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_expressions_become_one_matrix_on_the_device(dtype, cupy):
+    for A in operators(dtype):
+        moved = A.to("gpu")
+        if "Product" in repr(A) or "Kron" in repr(A):
+            continue  # those have none, see below
+        matrix = moved.tosparse()
+        np.testing.assert_allclose(matrix.toarray().get(), A.toarray(), rtol=1e-6)
+        turned = moved.H.tosparse().toarray().get()
+        np.testing.assert_allclose(turned, A.H.toarray(), rtol=1e-6)
+
+
+def test_a_multiple_has_the_dtype_of_its_number_as_well(cupy):
+    A = linconv.Conv(np.arange(1, 4, dtype="f4"), 7)
+    for scalar in (2, 2j, np.float32(2), np.float64(2), np.complex64(2j), np.complex128(1)):
+        right = (scalar * A).tosparse()
+        assert right.dtype == (scalar * A).dtype
+        assert_same((scalar * A.to("gpu")).tosparse(), right)
+
+
+def test_products_of_operators_have_no_matrix_on_the_device(cupy):
+    A = linconv.Conv(cupy.asarray(np.ones(3)), 7, padding=1)
+    with pytest.raises(NotImplementedError, match="a product has no matrix on the GPU"):
+        (A @ A).tosparse()
+    with pytest.raises(NotImplementedError, match="a Kronecker product has no matrix on the"):
+        linconv.kron(A, A).tosparse()
+    right = np.linalg.matrix_power(A.to("cpu").toarray(), 2)
+    np.testing.assert_allclose((A @ A).to("cpu").toarray(), right)
+
+
+def test_arrays_are_never_moved_unasked(cupy):
+    kernel, x = np.ones(3), np.ones(7)
+    A = linconv.Conv(kernel, 7)
+    B = linconv.Conv(cupy.asarray(kernel), 7)
+    with pytest.raises(
+        TypeError, match=r"x must be a CuPy array.*cupy\.asarray\(x\).*to\('cpu'\)"
+    ):
+        B @ x
+    with pytest.raises(
+        TypeError, match=r"must be a CuPy array, as the operator lies on the GPU"
+    ):
+        B(x)
+    with pytest.raises(TypeError, match=r"must be a NumPy array, got a cupy.*A\.to\('gpu'\)"):
+        A @ cupy.asarray(x)
+    with pytest.raises(
+        TypeError, match="must lie on one device, got some on the cpu and some"
+    ):
+        A + B
+    with pytest.raises(TypeError, match="must lie on one device"):
+        linconv.vstack([A, B])
+    with pytest.raises(
+        TypeError, match="the kernel must lie where the operator does, on the gpu"
+    ):
+        B.with_kernel(kernel)
+    C = B.with_kernel(cupy.asarray(2 * kernel))
+    np.testing.assert_array_equal((C @ cupy.asarray(x)).get(), np.full(5, 6.0))
+
+
+def test_what_a_device_cannot_hold_is_said(cupy, monkeypatch):
+    with pytest.raises(
+        TypeError, match="kernel has dtype int64, but CuPy's sparse matrices hold"
+    ):
+        linconv.conv_matrix(cupy.asarray(np.arange(3)), 7)
+    with pytest.raises(TypeError, match="kernel has dtype float16, but CuPy's"):
+        linconv.Conv(cupy.asarray(np.ones(3, "f2")), 7)
+    with pytest.raises(TypeError, match="would lose its imaginary part as dtype float32"):
+        linconv.conv_matrix(cupy.asarray(np.ones(3, "c8")), 7, dtype="f4")
+    with pytest.raises(TypeError, match="the matrix has dtype int64, but CuPy's"):
+        linconv.Unfold(5, 2, dtype=int).to("gpu")
+    with pytest.raises(TypeError, match="has dtype int64, but CuPy's"):
+        linconv.Matrix([[1, 2]]).to("gpu")
+    with pytest.raises(ValueError, match="has at most 16 axes, got 17"):
+        linconv.conv_matrix(cupy.asarray(np.ones((1,) * 17)), (1,) * 17)
+    kernel = cupy.asarray(np.ones((9, 9)))
+    with pytest.raises(MemoryError, match=r"fewer than 2\^31: build it in blocks"):
+        linconv.conv_matrix(kernel, (6000, 6000))
+    monkeypatch.setattr(matrices, "_free", lambda: 10_000)
+    with pytest.raises(
+        MemoryError, match="bytes, and the device has 10,000 left: build it in"
+    ):
+        linconv.conv_matrix(kernel, (60, 60))
+
+
+def test_a_method_is_kept_where_the_device_has_it(cupy):
+    kernel = cupy.asarray(np.ones((3, 3)))
+    A = linconv.Conv(kernel, (8, 8), method="sparse")
+    assert repr(A).endswith("method='sparse')")
+    assert "on the GPU" in A.explain()
+    host = linconv.Conv(np.ones((3, 3)), (8, 8), method="fft")
+    assert host.to("gpu").method == host.to("gpu").to("cpu").method == "fft"
+    again = pickle.loads(pickle.dumps(host)).to("gpu")
+    assert again.device == "gpu"
+
+
+def test_devices_have_names(cupy):
+    A = linconv.Conv(cupy.asarray(np.ones(3)), 7)
+    assert A.device == A.T.device == (2 * A).device == "gpu"
+    assert A.to("gpu") is A
+    eye = linconv.Identity(5)
+    assert eye.device is None
+    assert eye.to("gpu") is eye
+    x = np.arange(5.0)
+    np.testing.assert_array_equal((eye @ cupy.asarray(x)).get(), eye @ x)
+    with pytest.raises(ValueError, match='device must be "cpu" or "gpu", got \'tpu\''):
+        A.to("tpu")
+
+
+def test_a_cupy_matrix_becomes_an_operator(cupy):
+    matrix = linconv.conv_matrix(cupy.asarray(np.arange(1.0, 4)), 5)
+    A = linconv.aslinearoperator(matrix)
+    assert A.device == "gpu"
+    right = linconv.conv_matrix(np.arange(1.0, 4), 5)
+    np.testing.assert_array_equal(A.to("cpu").toarray(), right.toarray())
+    x = cupy.asarray(np.ones(3))
+    np.testing.assert_array_equal((A @ (A.H @ x)).get(), right @ (right.T @ np.ones(3)))
+
+
+@pytest.mark.parametrize("columns", [1, 3])
+def test_least_squares_stay_on_the_device(columns, cupy):
+    rng = np.random.default_rng(8)
+    kernel, shape = rng.standard_normal((3, 3)), (9, 8)
+    A = linconv.Conv(kernel, shape, padding=1)
+    G = linconv.gradient(shape)
+    b = rng.standard_normal((72, columns))
+    options = {"damp": 0.1, "tol": 1e-10}
+    right = lstsq(A, b, penalties=[(0.5, G)], **options)
+    got = lstsq(A.to("gpu"), cupy.asarray(b), penalties=[(0.5, G.to("gpu"))], **options)
+    assert got.converged
+    np.testing.assert_allclose(got.x.get(), right.x, atol=1e-7)
+
+
+def test_without_a_gpu_asking_for_one_says_so(monkeypatch):
+    if GPU:
+        pytest.skip("the stand-in is for machines without a CUDA device")
+    A = linconv.Conv(np.ones(3), 7)
+    if importlib.util.find_spec("cupy") is None:
+        with pytest.raises(
+            RuntimeError, match=r"the GPU needs CuPy: pip install linconv\[cuda12\]"
+        ):
+            A.to("gpu")
+    with standin.installed() as cupy:
+
+        class CUDARuntimeError(RuntimeError):
+            pass
+
+        def none():
+            raise CUDARuntimeError("cudaErrorNoDevice: no CUDA-capable device is detected")
+
+        monkeypatch.setattr(
+            cupy.cuda.runtime, "CUDARuntimeError", CUDARuntimeError, raising=False
+        )
+        monkeypatch.setattr(cupy.cuda.runtime, "getDeviceCount", none)
+        with pytest.raises(
+            RuntimeError, match="CuPy finds no GPU that it can use: cudaErrorNoD"
+        ):
+            A.to("gpu")
+        monkeypatch.setattr(cupy.cuda.runtime, "getDeviceCount", lambda: 0)
+        with pytest.raises(RuntimeError, match="it sees no device"):
+            A.to("gpu")
+
+
+def test_rows_and_columns_are_taken_where_the_operator_lies(cupy):
+    A = linconv.Conv(np.arange(1.0, 10).reshape(3, 3), (6, 7), padding=1)
+    seen = np.arange(42).reshape(6, 7) % 3 > 0
+    for key in (slice(3, 30, 2), ([4, 2], seen), (seen, slice(5)), 7):
+        got, right = A.to("gpu")[key], A[key]
+        assert got.device == "gpu"
+        x = np.arange(right.shape[1]) % 5 - 2.0
+        np.testing.assert_array_equal((got @ cupy.asarray(x)).get(), right @ x)
+        y = np.arange(right.shape[0]) % 3 - 1.0
+        np.testing.assert_array_equal((got.H @ cupy.asarray(y)).get(), right.T @ y)
+
+
+def test_numbers_masks_and_indices_are_the_hosts(cupy):
+    A = linconv.Conv(cupy.asarray(np.ones(3)), 6, padding=1)
+    two, indices = cupy.asarray(np.array(2.0)), cupy.asarray(np.array([0, 2]))
+    for work in (lambda: two * A, lambda: A * two, lambda: A / two, lambda: A @ two):
+        with pytest.raises(TypeError, match=r"multiplied by a number, .* write a\.item\(\)"):
+            work()
+    mask = cupy.asarray(np.array([True, False] * 3))
+    where = r"a mask or indices must be NumPy arrays.* got a CuPy array: pass where\.get\(\)"
+    for key in (indices, mask, (slice(None), mask), (indices, indices)):
+        with pytest.raises(TypeError, match=where):
+            A[key]
+    for key in (mask, (indices, slice(None))):
+        with pytest.raises(TypeError, match=where):
+            linconv.Restriction(key, (6, 2))
+
+
+def test_arrays_and_matrices_of_cupy_are_operands(cupy):
+    A = linconv.Conv(np.arange(1.0, 4), 5, padding=1)
+    B, dense = A.to("gpu"), np.arange(25.0).reshape(5, 5) % 7
+    D, M = cupy.asarray(dense), linconv.Matrix(cupy.asarray(dense))
+    assert_same(M.tosparse(), linconv.Matrix(dense).tosparse())
+    np.testing.assert_array_equal((D @ B).get(), dense @ A.toarray())
+    np.testing.assert_array_equal((B @ D).get(), A.toarray() @ dense)
+    x = np.arange(5.0)
+    for there, here in (
+        (M.tosparse() @ B, dense @ A.toarray()),
+        (B @ M.tosparse(), A.toarray() @ dense),
+        (M.tosparse() + B, dense + A.toarray()),
+        (B + D, dense + A.toarray()),
+        (D + B, dense + A.toarray()),
+        (D - B, dense - A.toarray()),
+    ):
+        assert isinstance(there, linconv.LinearOperator)
+        np.testing.assert_array_equal((there @ cupy.asarray(x)).get(), here @ x)
+
+
+def test_an_operator_that_does_not_say_how_cannot_be_moved(cupy):
+    class Own(linconv.LinearOperator):
+        pass
+
+    with pytest.raises(TypeError, match="Own cannot be moved: it lies on the cpu"):
+        Own(float, 5, 4).to("gpu")
+
+
+def compiled_for_a_device(dtype, index):
+    """Return all kernels as NVIDIA's compiler translates them."""
+    if nvrtc.library() is None:
+        pytest.skip("could not import 'nvidia': NVRTC's wheel is not installed")
+    source = matrices.source(np.dtype(dtype).char, np.dtype(index).char)
+    return nvrtc.compile_ptx(source, "sm_90")
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("index", ["int32", "int64"])
+def test_nvidias_compiler_takes_every_kernel(dtype, index):
+    ptx = compiled_for_a_device(dtype, index)
+    assert ptx.count(".visible .entry") == 5
+
+
+def test_a_typo_in_a_kernel_is_found():
+    if nvrtc.library() is None:
+        pytest.skip("could not import 'nvidia': NVRTC's wheel is not installed")
+    source = matrices.source("d", "i").replace("shift += at[1];", "shift += att[1];")
+    with pytest.raises(AssertionError, match='identifier "att" is undefined'):
+        nvrtc.compile_ptx(source, "sm_90")
+
+
+@pytest.mark.parametrize(
+    ("length", "width", "rows", "pieces", "threads"),
+    [
+        (1024, 9, 342, 3, 256),
+        (5000, 0.5, 1000, 5, 256),
+        (7, 1e5, 1, 7, 256),
+        (40, 2, 40, 1, 96),
+        (2049, 0, 683, 3, 256),
+        (1, 0, 1, 1, 32),
+    ],
+)
+def test_blocks_write_equal_pieces_of_lines(length, width, rows, pieces, threads):
+    assert matrices._pieces(length, width) == (rows, pieces, threads)
+    assert rows * width <= matrices._ENTRIES or rows == 1
+
+
+@pytest.mark.parametrize(
+    ("width", "lanes"), [(1, 1), (3, 4), (9, 4), (25, 32), (81, 32), (5.5, 2)]
+)
+def test_rows_are_shared_by_threads_that_have_work(width, lanes):
+    assert matrices._lanes(width) == lanes
+
+
+def test_a_matrix_of_another_library_is_none_of_cupys():
+    assert not device.is_matrix(linconv.conv_matrix([1.0], 3))
+    assert not device.is_matrix(np.ones(3))

@@ -1,0 +1,679 @@
+"""Methods compute the products of the matrix: every method, geometry, dtype and batch."""
+
+import gc
+import importlib.util
+import itertools
+import math
+import os
+import pickle
+import subprocess
+import sys
+import threading
+import tracemalloc
+
+import numpy as np
+import pytest
+import scipy.signal
+from helpers import DTYPES, random_geometry, values
+
+import linconv
+from linconv import _arrays, methods
+from linconv.geometry import Axis, Geometry
+from linconv.methods import cost, memory, padding
+from linconv.methods.direct import direct, plans
+from linconv.methods.rows import Rows
+from linconv.testing import assert_adjoint
+
+METHODS = ("direct", "fft", "torch", "sparse+adjoint")
+
+
+def needs(method):
+    if method == "torch":
+        pytest.importorskip("torch")
+
+
+def assert_close(got, right, weight, dtypes):
+    """Whether results agree up to the rounding of the coarsest dtype."""
+    assert got.shape == right.shape
+    assert got.dtype == right.dtype
+    eps = max(np.finfo(dtype).eps for dtype in (*dtypes, got.dtype))
+    assert np.max(np.abs(got - right), initial=0) <= 200 * eps * weight
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("seed", range(120))
+def test_products_are_those_of_the_matrix(seed, method):
+    needs(method)
+    kernel, in_shape, options = random_geometry(seed)
+    A = linconv.Conv(kernel, in_shape, method=method, **options)
+    matrix = linconv.conv_matrix(kernel, in_shape, **options)
+    adjoint = matrix.conj().T.tocsr()
+    assert A.method == method
+    assert (A.tosparse() != matrix).nnz == 0
+    rng = np.random.default_rng(seed)
+    weight = 20 * float(np.abs(kernel).sum())  # antireflect takes up to five times a tap
+    for dtype in DTYPES:
+        x, y = values(rng, A.shape[1], dtype), values(rng, A.shape[0], dtype)
+        dtypes = kernel.dtype, dtype
+        assert_close(A @ x, matrix @ x, weight * np.abs(x).max(), dtypes)
+        assert_close(A.rmatvec(y), adjoint @ y, weight * np.abs(y).max(), dtypes)
+        assert_close(A.T @ y, matrix.T @ y, weight * np.abs(y).max(), dtypes)
+    X, Y = values(rng, (3, *A.in_shape), "f8"), values(rng, (3, *A.out_shape), "f8")
+    right = (matrix @ X.reshape(3, -1).T).T.reshape(Y.shape)
+    assert_close(A(X), right, weight * np.abs(X).max(), (kernel.dtype,))
+    right = (adjoint @ Y.reshape(3, -1).T).T.reshape(X.shape)
+    assert_close(A.H(Y), right, weight * np.abs(Y).max(), (kernel.dtype,))
+    assert A(X[:0]).shape == Y[:0].shape
+    assert A.H(Y[:0]).shape == X[:0].shape
+    for dtype in ("float32", "complex128"):  # columns side by side, as SciPy has them
+        X, Y = values(rng, (A.shape[1], 9), dtype), values(rng, (A.shape[0], 9), dtype)
+        dtypes = kernel.dtype, dtype
+        assert_close(A @ X, matrix @ X, weight * np.abs(X).max(), dtypes)
+        assert_close(A.rmatmat(Y), adjoint @ Y, weight * np.abs(Y).max(), dtypes)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("n", [47, 48, 49, 95, 96, 97, 144, 500])
+@pytest.mark.parametrize("boundary", ["zeros", "reflect"])
+def test_lines_of_any_length_are_computed_in_blocks(n, boundary, dtype):
+    rng = np.random.default_rng(n)
+    kernel = values(rng, (3, 9), dtype)
+    options = {"padding": "same", "boundary": boundary}
+    A = linconv.Conv(kernel, (4, n), method="direct", **options)
+    matrix = linconv.conv_matrix(kernel, (4, n), **options)
+    weight = 20 * float(np.abs(kernel).sum())
+    for columns in (1, 2, 8):
+        X = values(rng, (4 * n, columns), dtype)
+        assert_close(A @ X, matrix @ X, weight * np.abs(X).max(), (dtype,))
+        assert_close(A.rmatmat(X), matrix.conj().T @ X, weight * np.abs(X).max(), (dtype,))
+
+
+def test_taps_share_what_they_load_only_where_they_read_the_next_results_samples():
+    def shared(k, n, b=8, transposed=False, **options):
+        geometry = Geometry.conv((k,), (n,), **options)
+        return plans.side_by_side(geometry, transposed, b)[3].tolist()
+
+    assert shared(9, 40) == [9] + [1] * 8
+    assert shared(6, 40, b=3) == [6] + [1] * 5
+    assert shared(20, 40) == [6, *[1] * 5, 7, *[1] * 6, 7, *[1] * 6]
+    assert shared(6, 40, dilation=2) == [1] * 6
+    assert shared(6, 40, stride=2) == [1] * 6
+    # Away from the edges, even samples read five neighbouring results, and so do odd ones.
+    assert shared(10, 60, stride=2, transposed=True)[25:35] == [5, 1, 1, 1, 1] * 2
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("columns", [2, 4, 7, 8, 9, 16, 21])
+@pytest.mark.parametrize("n", [1, 3, 4, 11, 12, 13, 60])
+def test_columns_side_by_side_have_the_bits_of_each_alone(n, columns, dtype):
+    """Whole numbers, so that sums in any order are the same."""
+    rng = np.random.default_rng(n + columns)
+    kernel = np.round(3 * values(rng, (5, 3), dtype))
+    A = linconv.Conv(kernel, (n, 17), padding="same", boundary="symmetric", method="direct")
+    X = np.round(3 * values(rng, (A.shape[1], columns), dtype))
+    alone = np.stack([A @ x for x in X.T], axis=1)
+    np.testing.assert_array_equal(A @ X, alone)
+    alone = np.stack([A.rmatvec(x) for x in X.T], axis=1)
+    np.testing.assert_array_equal(A.rmatmat(X), alone)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64", "complex64", "complex128"])
+@pytest.mark.parametrize("columns", [8, 16, 24])
+@pytest.mark.parametrize(
+    ("k", "n", "options"),
+    [
+        ((5, 3), (1, 17), {"padding": "same", "boundary": "symmetric"}),
+        ((5, 3), (13, 61), {"padding": "same", "boundary": "symmetric"}),
+        ((3, 2, 4, 3), (2, 9, 40), {"padding": 1, "stride": 2}),
+        ((2, 9), (5, 70), {"padding": (0, -3), "dilation": (1, 2)}),
+        ((9,), (300,), {"padding": "full"}),
+    ],
+)
+def test_results_that_no_cache_holds_are_the_same(k, n, options, columns, dtype, monkeypatch):
+    """They are written past the caches; here all are, as if caches held nothing."""
+    monkeypatch.setattr(direct, "_CACHED", 0)
+    monkeypatch.setattr(memory, "_LARGE", 0)
+    monkeypatch.setattr(_arrays, "workers", lambda work, grain: 2)
+    rng = np.random.default_rng(columns)
+    A = linconv.Conv(np.round(3 * values(rng, k, dtype)), n, method="direct", **options)
+    matrix = A.toarray()
+    X = np.round(3 * values(rng, (A.shape[1], columns), dtype))
+    Y = np.round(3 * values(rng, (A.shape[0], columns), dtype))
+    kinds = []
+    kind = direct._kind
+    monkeypatch.setattr(direct, "_kind", lambda y: kinds.append(kind(y)) or kinds[-1])
+    np.testing.assert_array_equal(A @ X, matrix @ X)
+    np.testing.assert_array_equal(A.rmatmat(Y), matrix.conj().T @ Y)
+    row = columns * np.dtype(dtype).itemsize
+    right = plans.Vector.NARROW if row < 64 else plans.Vector.PAST
+    assert kinds == [plans.Vector.WIDE if row % 64 and row > 64 else right] * 2
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64", "complex64", "complex128"])
+@pytest.mark.parametrize("columns", [1, 4, 8, 11, 16])
+@pytest.mark.parametrize("threads", [1, 3])
+@pytest.mark.parametrize(
+    ("k", "n", "options"),
+    [
+        ((5, 3), (13, 61), {"padding": "same", "boundary": "symmetric"}),
+        ((3, 2, 4, 3), (2, 9, 40), {"padding": 1, "stride": 2}),
+        ((2, 3, 2), (5, 9, 6), {"padding": (0, -2, 1), "dilation": (1, 2, 1)}),
+        ((9,), (300,), {"padding": "full"}),
+        ((2,), (2,), {}),
+    ],
+)
+def test_a_product_knows_the_squares_of_its_results(
+    k, n, options, threads, columns, dtype, monkeypatch
+):
+    monkeypatch.setattr(_arrays, "workers", lambda work, grain: threads)
+    rng = np.random.default_rng(columns)
+    A = linconv.Conv(values(rng, k, dtype), n, method="direct", **options)
+    matrix = A.toarray()
+    for adjoint, M in ((False, matrix), (True, matrix.conj().T)):
+        X = values(rng, (M.shape[1], columns), dtype)
+        y, squares = A._squared(X, adjoint=adjoint)
+        np.testing.assert_array_equal(y, A.rmatmat(X) if adjoint else A @ X)
+        row = np.dtype(dtype).itemsize * columns
+        assert (squares is not None) == (row >= 32 and row % (64 if row >= 64 else 32) == 0)
+        if squares is not None:
+            right = (abs(y.astype(complex)) ** 2).sum(axis=0)
+            rtol = (4 + len(y)) * np.finfo(dtype).eps
+            np.testing.assert_allclose(squares, right, rtol=rtol)
+
+
+@pytest.mark.parametrize("shortest", [12, 13, 30])
+@pytest.mark.parametrize("columns", [4, 8, 9])
+@pytest.mark.parametrize("dtype", ["float64", "complex64"])
+@pytest.mark.parametrize(
+    ("k", "n", "options"),
+    [
+        ((5, 3), (13, 61), {"padding": "same", "boundary": "symmetric"}),
+        ((3, 2, 4, 3), (2, 9, 90), {"padding": 1, "stride": 2}),
+        ((3, 2, 2), (4, 5, 37), {"padding": "full"}),
+        ((9,), (300,), {"padding": "full"}),
+    ],
+)
+def test_lines_that_are_cut_give_the_same_bits(
+    k, n, options, dtype, columns, shortest, monkeypatch
+):
+    rng = np.random.default_rng(shortest)
+    A = linconv.Conv(values(rng, k, dtype), n, method="direct", **options)
+    X, Y = (values(rng, (size, columns), dtype) for size in reversed(A.shape))
+    whole = A._squared(X, adjoint=False), A._squared(Y, adjoint=True)
+    widths = []
+
+    def cut(plan, nbytes):
+        widths.append(shortest)
+        return shortest
+
+    monkeypatch.setattr(direct, "_width", cut)
+    parts = A._squared(X, adjoint=False), A._squared(Y, adjoint=True)
+    assert len(widths) == (2 if columns * np.dtype(dtype).itemsize >= 32 else 0)
+    for (y, squares), (right, others) in zip(parts, whole, strict=True):
+        np.testing.assert_array_equal(y, right)
+        if squares is not None:
+            np.testing.assert_allclose(squares, others, rtol=1e-5)
+    M = A.toarray()
+    np.testing.assert_allclose(parts[0][0], M @ X, rtol=0, atol=1e3 * np.finfo(dtype).eps)
+    np.testing.assert_allclose(
+        parts[1][0], M.conj().T @ Y, rtol=0, atol=1e3 * np.finfo(dtype).eps
+    )
+
+
+def test_lines_are_cut_where_a_cache_does_not_hold_what_many_read():
+    widths = {}
+    for k, n in ((9, 1024), (9, 512), (3, 4096), (3, 65536)):
+        A = linconv.Conv(np.ones((k, k)), (99, n), padding=k // 2, method="direct")
+        widths[k, n] = direct._width(plans.plan(A.geometry, False), 64)
+    assert widths == {(9, 1024): 444, (9, 512): 512, (3, 4096): 1356, (3, 65536): 1356}
+
+
+def test_squares_of_many_results_are_added_up_in_parts():
+    """Half a million squares of about 1, one by one, would lose hundreds of roundings."""
+    A = linconv.Conv(np.ones((1, 1), np.float32), (700, 750), method="direct")
+    X = np.random.default_rng(0).random((A.shape[1], 8), np.float32)
+    _, squares = A._squared(X, adjoint=False)
+    right = (X.astype(float) ** 2).sum(axis=0)
+    np.testing.assert_allclose(squares, right, rtol=20 * np.finfo(np.float32).eps)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_methods_that_know_no_squares_say_so(method):
+    needs(method)
+    A = linconv.Conv(np.ones(3), 9, method=method)
+    X = np.random.default_rng(0).standard_normal((A.shape[1], 2))
+    y, squares = A._squared(X, adjoint=False)
+    np.testing.assert_array_equal(y, A @ X)
+    assert squares is None
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("padding", [(-2, 3), (-1, 4), (3, -2), (4, -1), (-4, 5), (6, -4)])
+@pytest.mark.parametrize("boundary", ["zeros", "circular", ("reflect", "replicate")])
+def test_an_input_may_be_cropped_whole_or_beyond(padding, boundary, method):
+    needs(method)
+    options = {"padding": [padding], "boundary": [boundary]}
+    for n in (1, 2, 3):
+        try:
+            matrix = linconv.conv_matrix([2.0], n, **options).toarray()
+        except ValueError:
+            continue  # nothing is left
+        A = linconv.Conv([2.0], n, method=method, **options)
+        np.testing.assert_allclose(A @ np.eye(n), matrix, atol=1e-14)
+        np.testing.assert_allclose(A.H @ np.eye(len(matrix)), matrix.T, atol=1e-14)
+        F = linconv.FilterConv(np.arange(1.0, n + 1), 1, **options)
+        np.testing.assert_array_equal(2 * F.toarray()[:, 0], matrix @ np.arange(1.0, n + 1))
+
+
+LAWFUL = [
+    ((3, 3), (9, 8), {"padding": 1, "boundary": "reflect"}),
+    ((4, 2, 3), (4, 11), {"stride": 2, "padding": [(2, 1)], "groups": 2}),
+    ((2, 5), (6, 7), {"padding": "same", "boundary": "circular", "dilation": (3, 1)}),
+    ((3, 2, 2), (5, 4, 5), {"padding": 2, "boundary": "antireflect", "flip": True}),
+    ((7,), (3,), {"padding": "full"}),
+    ((1,), (1,), {}),
+]
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize(("k", "n", "options"), LAWFUL)
+def test_the_harness_finds_nothing_wrong(k, n, options, dtype, method):
+    needs(method)
+    kernel = values(np.random.default_rng(5), k, dtype)
+    A = linconv.Conv(kernel, n, method=method, **options)
+    for B in (A, A.T, A.H, A.conj()):
+        assert_adjoint(B, matrix=B.tosparse())
+
+
+STRETCHED = [
+    {"stride": 2, "padding": 1, "output_padding": 1},
+    {"dilation": 2, "padding": 2, "output_padding": 1},
+    {"dilation": 2, "padding": (0, 3), "boundary": "circular"},
+]
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("options", STRETCHED)
+@pytest.mark.parametrize("channels", [(3, 2), (4, 8), (8, 4)])
+def test_transposed_convolutions_take_a_method(channels, options, method):
+    needs(method)
+    kernel = np.random.default_rng(8).standard_normal((*channels, 3, 3))
+    in_shape = (channels[0], 7, 8)
+    A = linconv.conv_transpose(kernel, in_shape, method=method, **options)
+    matrix = linconv.conv_transpose_matrix(kernel, in_shape, **options)
+    rng = np.random.default_rng(9)
+    x, y = rng.standard_normal(A.shape[1]), rng.standard_normal(A.shape[0])
+    assert A.method == method
+    np.testing.assert_allclose(A @ x, matrix @ x, atol=1e-11)
+    np.testing.assert_allclose(A.rmatvec(y), matrix.T @ y, atol=1e-11)
+    assert repr(A).endswith(f"method={method!r}).T")
+
+
+def test_four_axes_and_not_five():
+    rng = np.random.default_rng(6)
+    kernel = rng.standard_normal((2, 3, 2, 2))
+    A = linconv.Conv(kernel, (4, 5, 6, 3), padding=1, boundary="symmetric", method="direct")
+    x = rng.standard_normal(A.shape[1])
+    np.testing.assert_allclose(A @ x, A.tosparse() @ x, atol=1e-12)
+    np.testing.assert_allclose(A.rmatvec(A @ x), A.tosparse().T @ (A @ x), atol=1e-11)
+    with pytest.raises(ValueError, match=r"'direct' cannot .*: it has at most 4 axes, got 5"):
+        linconv.Conv(np.ones((1,) * 5), (2,) * 5, method="direct")
+    pytest.importorskip("torch")
+    with pytest.raises(ValueError, match=r"'torch' cannot .*: torch has at most 3 axes"):
+        linconv.Conv(kernel, (4, 5, 6, 3), method="torch")
+
+
+# Direct
+
+
+def test_whole_numbers_stay_exact_and_wider_vectors_go_through_the_matrix():
+    kernel = np.array([[2**40, 3], [5, -7]])
+    A = linconv.Conv(kernel, (5, 6), padding=1, boundary="circular", method="direct")
+    x = np.arange(30) - 11
+    assert (A @ x).dtype == np.int64
+    np.testing.assert_array_equal(A @ x, A.tosparse() @ x)
+    wide = x.astype(np.longdouble)
+    assert (A @ wide).dtype == np.longdouble
+    np.testing.assert_array_equal(A @ wide, A.tosparse() @ x)
+    y = np.arange(A.shape[0]) - 17
+    np.testing.assert_array_equal(A.rmatvec(y.astype("longdouble")), A.tosparse().T @ y)
+
+
+@pytest.mark.parametrize("channels", [False, True])
+def test_any_number_of_threads_gives_the_same_bits(monkeypatch, channels):
+    rng = np.random.default_rng(3)
+    k, n = ((8, 4, 3, 3), (4, 70, 66)) if channels else ((5, 5), (201, 130))
+    A = linconv.Conv(rng.standard_normal(k), n, padding=2, boundary="reflect", method="direct")
+    x, y = rng.standard_normal(A.shape[1]), rng.standard_normal(A.shape[0])
+    found = set()
+    for threads in (1, 2, 3, 7):
+        monkeypatch.setattr(_arrays, "workers", lambda work, grain, t=threads: t)
+        found.add(((A @ x).tobytes(), A.rmatvec(y).tobytes()))
+    assert len(found) == 1
+
+
+def test_many_threads_may_call_at_once():
+    A = linconv.Conv(np.ones((5, 5)), (300, 400), padding=2, method="direct")
+    x = np.random.default_rng(3).standard_normal(A.shape[1])
+    right, wrong = A @ x, []
+
+    def work():
+        for _ in range(5):
+            if (A @ x).tobytes() != right.tobytes():
+                wrong.append(1)
+
+    crew = [threading.Thread(target=work) for _ in range(6)]
+    for thread in crew:
+        thread.start()
+    for thread in crew:
+        thread.join()
+    assert not wrong
+
+
+FORKED = """
+import multiprocessing
+import numpy as np
+import linconv
+
+def largest():
+    A = linconv.Conv(np.ones((5, 5)), (600, 700), padding=2, method="direct")
+    return float((A @ np.ones(A.shape[1])).max())
+
+assert largest() == 25
+context = multiprocessing.get_context("fork")
+queue = context.Queue()
+child = context.Process(target=lambda: queue.put(largest()))
+child.start()
+assert queue.get(timeout=60) == 25
+child.join()
+print("done")
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork on this system")
+def test_a_forked_process_has_threads_of_its_own():
+    # A process of its own: JAX, once imported here, forbids to fork.
+    command = [sys.executable, "-W", "ignore::DeprecationWarning", "-c", FORKED]
+    run = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    assert run.stdout == "done\n", run.stderr
+
+
+@pytest.mark.parametrize("pad", [0, 1, 2])
+def test_a_nan_reaches_those_results_only_that_read_it(pad):
+    """Joined lines compute values between lines; none of them may stay."""
+    A = linconv.Conv(np.ones((3, 3)), (40, 50), padding=pad, method="direct")
+    x = np.zeros((40, 50))
+    x[[0, 17, 17, 39], [49, 0, 25, 0]] = np.nan
+    got = np.isnan(A @ x.ravel())
+    np.testing.assert_array_equal(got, (A.tosparse() @ np.isnan(x).ravel()) > 0)
+
+
+WORK = [
+    ((5, 5), (700, 800), {"padding": 2}, "direct"),
+    ((5, 5), (700, 800), {"padding": 2}, "fft"),
+    ((16, 16, 3, 3), (16, 128, 128), {"padding": 4, "dilation": 4}, "direct"),
+    ((64, 3, 7, 7), (3, 224, 224), {"padding": 3, "stride": 2}, "direct"),
+]
+
+
+@pytest.mark.parametrize(("k", "n", "options", "method"), WORK)
+def test_a_product_takes_little_memory(k, n, options, method):
+    A = linconv.Conv(np.ones(k), n, method=method, **options)
+    x, y = np.ones(A.in_shape), np.ones(A.out_shape)
+    for product, v in ((A, x), (A.H, y)):
+        product(v)  # plans and compiled loops are kept
+        tracemalloc.start()
+        product(v)
+        peak = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        assert peak <= 3 * (x.nbytes + y.nbytes)
+
+
+def test_a_method_by_rows_must_compute_them():
+    rows = Rows(Geometry.conv((2,), (3,)), np.ones(2))
+    with pytest.raises(NotImplementedError, match="Rows must implement _rows"):
+        rows.forward(np.ones((3, 1)))
+
+
+def test_a_plan_covers_every_result_once():
+    geometry = Geometry.conv((3, 4), (200_000, 9), padding=(3, 2), boundary="symmetric")
+    for transposed in (False, True):
+        plan = plans.plan(geometry, transposed)
+        lines = [math.prod(combo[[3, 6, 9]].tolist()) for combo in plan.combos]
+        assert sum(lines) == int(plan.sizes[0])
+        counts = [int(plan.runs[int(c[12]) : int(c[13]), 0].sum()) for c in plan.combos]
+        results = sum(n * count for n, count in zip(lines, counts, strict=True))
+        assert results == geometry.shape[1 if transposed else 0]
+    line = plans.plan(Geometry.conv((9,), (1_000_000,), padding=4), False)
+    assert len(line.combos) == plans._LINES, "a single line is cut for several threads"
+
+
+# Padding
+
+
+NUMPY = {
+    "zeros": "constant",
+    "circular": "wrap",
+    "reflect": "reflect",
+    "symmetric": "symmetric",
+    "replicate": "edge",
+}
+
+
+@pytest.mark.parametrize("rule", NUMPY)
+@pytest.mark.parametrize("widths", [(2, 3), (0, 4), (9, 11), (-2, 3), (2, -3), (-1, -1)])
+def test_padding_is_numpys_and_its_adjoint_exact(rule, widths):
+    axes = [Axis(5, 1, padding=widths, boundary=(rule, rule)), Axis(4, 1)]
+    rng = np.random.default_rng(12)
+    x = rng.integers(-9, 10, (2, 5, 4))
+    lo, hi = max(0, widths[0]), max(0, widths[1])
+    right = np.pad(x, [(0, 0), (lo, hi), (0, 0)], mode=NUMPY[rule])
+    right = right[:, lo - widths[0] : right.shape[1] - (hi - widths[1])]
+    got = padding.pad(x, axes)
+    np.testing.assert_array_equal(got, right)
+    y = rng.integers(-9, 10, right.shape)
+    assert np.sum(y * got) == np.sum(padding.pad_adjoint(y, axes) * x)
+
+
+def test_antireflect_padding_goes_through_the_edge():
+    axes = [Axis(3, 1, padding=(2, 2), boundary=("antireflect", "antireflect"))]
+    assert padding.pad(np.array([1, 2, 4]), axes).tolist() == [-2, 0, 1, 2, 4, 6, 7]
+
+
+# What a method cannot do
+
+
+def test_a_method_says_why_it_cannot(monkeypatch):
+    match = r"'fft' cannot .*: it rounds, and a matrix of int64 must not: pass dtype=float"
+    with pytest.raises(ValueError, match=match):
+        linconv.Conv([1, 2], 5, method="fft")
+    with pytest.raises(
+        ValueError, match=r"'direct' cannot .*: it has loops for float32, .*got"
+    ):
+        linconv.Conv(np.ones(3, "longdouble"), 5, method="direct")
+    with pytest.raises(ValueError, match=r"method='sparse' represents them all"):
+        linconv.Conv(np.ones(3, "longdouble"), 5, method="direct")
+    with pytest.raises(
+        ValueError,
+        match=r"methods are 'auto', 'sparse', 'direct', 'fft', 'torch', 'sparse\+adjoint'",
+    ):
+        linconv.Conv([1, 2], 5, method="cuda")
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(ValueError, match=r"it needs Numba: pip install linconv\[fast\]"):
+        linconv.Conv([1.0, 2], 5, method="direct")
+    with pytest.raises(ValueError, match=r"it needs PyTorch: pip install torch"):
+        linconv.Conv([1.0, 2], 5, method="torch")
+
+
+def test_a_numba_that_cannot_be_imported_is_no_choice(monkeypatch):
+    def refuse(name, *package):
+        if name == "numba":
+            raise ImportError("Numba needs NumPy 2.4 or less")
+        return importlib_import(name, *package)
+
+    importlib_import = importlib.import_module
+    monkeypatch.setattr(importlib, "import_module", refuse)
+    assert chosen((5, 5), (256, 256)) == "sparse"
+    with pytest.raises(ValueError, match=r"Numba cannot be imported: Numba needs NumPy 2.4"):
+        linconv.Conv([1.0, 2], 5, method="direct")
+
+
+def test_loops_are_compiled_where_nothing_can_be_written(monkeypatch):
+    numba = pytest.importorskip("numba")
+    from linconv.methods.direct import loops
+
+    assert loops._compile(lambda x: 3 * x)(5) == 15  # Numba has imported what it needs
+    plain = numba.njit
+
+    def njit(cache=False, **options):
+        if cache:
+            raise RuntimeError("cannot cache function: no locator available")
+        return plain(**options)
+
+    monkeypatch.setattr(numba, "njit", njit)
+    assert loops._compile(lambda x: 2 * x)(21) == 42
+
+
+def test_torch_says_which_dtypes_it_has():
+    pytest.importorskip("torch")
+    with pytest.raises(ValueError, match=r"torch convolves float32, .*, got int64"):
+        linconv.Conv([1, 2], 5, method="torch")
+
+
+# The choice
+
+
+def chosen(k, n, **options):
+    dtype = np.dtype(options.pop("dtype", "f8"))
+    return methods.choose("auto", Geometry.conv(k, n, **options), dtype).name
+
+
+def test_auto_takes_the_matrix_where_it_is_small_and_loops_where_it_is_not():
+    assert chosen((3, 3), (50, 50)) == "sparse"
+    assert chosen((5, 5), (1024, 1024), padding=2) == "direct"
+    assert chosen((31, 31), (512, 512), padding=15, boundary="circular") == "fft"
+    assert chosen((9, 9), (1024, 1024), padding=4, dtype="i8") == "direct"
+    assert chosen((64, 64, 3, 3), (64, 56, 56), padding=1, dtype="f4") == "direct"
+
+
+def test_auto_knows_that_a_rule_far_outside_has_many_stencils():
+    assert chosen((3, 3), (1000, 1000), padding=200, boundary="reflect") == "sparse"
+    assert chosen((3, 3), (1000, 1000), padding=200) == "direct"
+    assert chosen((3, 3), (1000, 1000), padding=4, boundary="reflect") == "direct"
+
+
+def test_auto_without_numba(monkeypatch):
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    assert chosen((5, 5), (256, 256)) == "sparse"
+    assert chosen((9, 9), (1024, 1024)) == "fft"
+    assert chosen((31, 31), (512, 512), dtype="i8") == "sparse"
+
+
+def test_auto_never_builds_a_matrix_that_does_not_fit(monkeypatch):
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setattr(_arrays, "available_memory", lambda: 200_000_000)
+    assert chosen((5, 5), (600, 600)) == "fft"
+    geometry = Geometry.conv((5, 5), (600, 600))
+    text = methods.Choice("fft", "auto").explain(geometry, np.dtype("f8"))
+    assert "the matrix would take 0.108 of 0.2 GB available" in text
+    assert "it needs Numba" in text
+    monkeypatch.setattr(_arrays, "available_memory", lambda: None)
+    assert "108.0 MB" in str(cost.estimate("sparse", geometry, np.dtype("f8"), ""))
+
+
+def test_what_was_chosen_is_shown_and_explained():
+    A = linconv.Conv(np.ones((5, 5)), (600, 600), padding=2)
+    assert A.method == A.H.method == "direct"
+    assert repr(A) == "Conv(float64[5, 5], (600, 600) -> (600, 600), method='direct')"
+    lines = A.explain().splitlines()
+    assert lines[0] == "method 'direct', chosen by 'auto'; one product would take about"
+    assert [line.split()[0] for line in lines[1:]] == list(methods.METHODS)
+    assert "MB for the matrix" in lines[1]
+    assert A.T.explain() == A.explain()
+    B = linconv.Conv(np.ones((5, 5)), (600, 600), method="sparse")
+    assert B.explain().startswith("method 'sparse', as asked; ")
+
+
+@pytest.mark.parametrize("method", ["auto", "sparse", *METHODS])
+def test_pickles_keep_what_was_asked(method):
+    needs(method)
+    A = linconv.Conv(np.ones((5, 5)), (200, 210), method=method)
+    B = pickle.loads(pickle.dumps(A))
+    x = np.random.default_rng(1).standard_normal(A.shape[1])
+    assert B.method == A.method
+    assert B._choice == A._choice
+    np.testing.assert_array_equal(B @ x, A @ x)
+
+
+# with_kernel
+
+
+@pytest.mark.parametrize("method", ["sparse", *METHODS])
+@pytest.mark.parametrize("seed", range(0, 40, 4))
+def test_with_kernel_is_a_new_operator_of_the_same_geometry(seed, method):
+    needs(method)
+    kernel, in_shape, options = random_geometry(seed)
+    rng = np.random.default_rng(seed + 1)
+    A = linconv.Conv(kernel, in_shape, method=method, **options)
+    other = values(rng, kernel.shape, "complex128" if seed % 8 else "float64")
+    B = A.with_kernel(other)
+    fresh = linconv.Conv(other, in_shape, method=method, **options)
+    x, y = rng.standard_normal(A.shape[1]), rng.standard_normal(A.shape[0])
+    np.testing.assert_array_equal(B @ x, fresh @ x)
+    np.testing.assert_array_equal(B.rmatvec(y), fresh.rmatvec(y))
+    np.testing.assert_array_equal(A.T.with_kernel(other) @ y, fresh.T @ y)
+    assert (B.geometry, B.method, repr(B)) == (A.geometry, method, repr(fresh))
+    np.testing.assert_array_equal(B.tosparse().toarray(), fresh.tosparse().toarray())
+
+
+def test_with_kernel_shares_the_indices_and_computes_values_alone():
+    A = linconv.Conv(np.ones((5, 5)), (300, 300), padding=2, method="sparse")
+    B = A.with_kernel(2 * np.ones((5, 5)))
+    C = linconv.Conv(np.ones((5, 5)), (30, 30), stride=2, method="sparse+adjoint")
+    D = C.with_kernel(2 * np.ones((5, 5)))
+    pairs = [(A, B, "_csr"), (C, D, "_csr"), (C, D, "_turned")]
+    for (one, other, held), name in itertools.product(pairs, ("indices", "indptr")):
+        matrices = getattr(one._engine, held), getattr(other._engine, held)
+        ours, theirs = (getattr(matrix, name) for matrix in matrices)
+        assert np.shares_memory(ours, theirs)
+        assert not ours.flags.writeable
+    tracemalloc.start()
+    A.with_kernel(np.ones((5, 5)))
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 1.2 * A.geometry.nnz * 8
+
+
+def test_convolutions_of_one_geometry_share_the_indices_of_the_first_that_lives():
+    rng = np.random.default_rng(5)
+    options = {"padding": 1, "method": "sparse"}
+    A = linconv.Conv(rng.standard_normal((3, 3)), (30, 31), **options)
+    B = linconv.Conv(rng.standard_normal((3, 3)) * 1j, (30, 31), **options)
+    C = pickle.loads(pickle.dumps(A))
+    D = linconv.Conv(A.kernel, (30, 31), boundary="reflect", **options)
+    for other, shared in ((B, True), (C, True), (D, False)):
+        assert np.shares_memory(A._engine._csr.indices, other._engine._csr.indices) == shared
+    for operator, rule in ((B, "constant"), (C, "constant"), (D, "reflect")):
+        x = rng.standard_normal((30, 31))
+        right = scipy.signal.correlate(
+            np.pad(x, 1, mode=rule), operator.kernel.conj(), "valid"
+        )
+        np.testing.assert_allclose(operator(x), right, atol=1e-13)
+    del A, C
+    gc.collect()
+    E = linconv.Conv(np.ones((3, 3)), (30, 31), **options)
+    F = linconv.Conv(2 * np.ones((3, 3)), (30, 31), **options)
+    assert np.shares_memory(E._engine._csr.indices, F._engine._csr.indices)
+    assert not F._engine._csr.indices.flags.writeable
+    assert (2 * E.tosparse() != F.tosparse()).nnz == 0
+
+
+def test_with_kernel_refuses_what_does_not_fit():
+    A = linconv.Conv(np.ones((3, 3)), (9, 9), method="fft")
+    with pytest.raises(ValueError, match=r"kernel has shape \(2, 2\), but .* needs \(3, 3\)"):
+        A.with_kernel(np.ones((2, 2)))
+    with pytest.raises(ValueError, match=r"'fft' cannot .*: it rounds"):
+        A.with_kernel(np.ones((3, 3), int))
+    with pytest.raises(AttributeError, match="with_kernel"):
+        linconv.Identity(3).T.with_kernel  # noqa: B018

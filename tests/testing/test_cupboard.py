@@ -1,0 +1,93 @@
+"""The harness' own mutation test: every broken operator is caught and rightly named.
+
+And every right one passes.  One seed for each dtype: what is said must not hang on luck.
+"""
+
+import re
+import warnings
+
+import numpy as np
+import pytest
+from broken import CUPBOARD, RIGHT, pylops_findings
+from helpers import SEEDS
+
+from linconv.testing import check_adjoint
+
+LEVELS = ("standard", "quick")
+BROKEN = [
+    pytest.param(level, dtype, member, id=f"{member}-{dtype}-{level}")
+    for level in LEVELS
+    for member in CUPBOARD
+    for dtype in member.dtypes
+]
+INNOCENT = [
+    pytest.param(level, dtype, member, id=f"{member.name}-{dtype}-{level}")
+    for level in LEVELS
+    for member in RIGHT
+    for dtype in SEEDS
+]
+# What every harness must catch; the families that go beyond them are welcome.
+FAMILIES = {
+    *("conjugation", "flip", "axes", "channels", "shift", "stride phase", "dilation"),
+    *("output padding", "boundary", "scale", "rows", "precision", "affine", "non-linear"),
+    *("NaN", "state", "input modified", "aliasing", "matmat", "dtype", "shape"),
+    *("threads", "pickling"),
+}
+
+
+def report_on(member, dtype, level, **options):
+    """Make a member of the cupboard and test it, by the seed of its dtype."""
+    seed = SEEDS[dtype]
+    operator = member.make(np.dtype(dtype), np.random.default_rng(seed))
+    return check_adjoint(operator, level=level, seed=seed, **options)
+
+
+@pytest.mark.parametrize(("level", "dtype", "member"), BROKEN)
+def test_a_broken_operator_fails_and_its_fault_is_named(level, dtype, member):
+    report = report_on(member, dtype, level, **member.options)
+    assert not report.passed
+    assert re.search(member.diagnosis, report.diagnosis), f"said: {report.diagnosis}"
+
+
+@pytest.mark.parametrize(("level", "dtype", "member"), INNOCENT)
+def test_a_right_operator_passes_without_a_word(level, dtype, member):
+    report = report_on(member, dtype, level)
+    assert report.passed, str(report)
+    assert report.diagnosis == ""
+    assert report.entries == ()
+
+
+def test_the_cupboard_has_fifty_members_of_every_family_and_no_two_of_one_name():
+    assert len(CUPBOARD) >= 50
+    assert {member.family for member in CUPBOARD} >= FAMILIES
+    for members in (CUPBOARD, RIGHT):
+        names = [(getattr(member, "family", ""), member.name) for member in members]
+        assert len(set(names)) == len(names)
+
+
+def test_every_diagnosis_asked_for_says_something():
+    for member in CUPBOARD:
+        assert member.dtypes
+        assert set(member.dtypes) <= set(SEEDS), member
+        # What depends on ids that Python gives out cannot be foretold.
+        silent = re.search(member.diagnosis, "") is not None
+        assert not silent, f"{member}: an empty diagnosis would do"
+
+
+@pytest.fixture(scope="module")
+def findings():
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        pytest.importorskip("pylops", exc_type=ImportError)
+        return pylops_findings()
+
+
+@pytest.mark.parametrize("level", LEVELS)
+def test_the_faults_of_a_published_library_are_found_and_named(findings, level):
+    assert len(findings) >= 10
+    said = {}
+    for name, operator, diagnosis in findings:
+        report = check_adjoint(operator, level=level, seed=3069)
+        if report.passed or not re.search(diagnosis, report.diagnosis):
+            said[name] = report.diagnosis or "passed"
+    assert said == {}
