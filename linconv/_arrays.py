@@ -6,9 +6,10 @@ May import geometry, the standard library, NumPy and SciPy.  No array is ever mo
 from __future__ import annotations
 
 import functools
+import itertools
 import os
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeAlias
 
@@ -18,6 +19,9 @@ from scipy.sparse import csr_array, issparse
 from linconv.geometry import index_bytes
 
 _MOST_THREADS = 8
+# Bytes of a block of vectors.  An iteration of a solver works on five to ten such blocks,
+# which fit a processor's caches.
+_BLOCK = 1 << 19
 
 CsrArray: TypeAlias = Any  # scipy.sparse.csr_array, which SciPy does not annotate
 
@@ -85,6 +89,19 @@ def as_device_array(value: Any, name: str) -> Any:
 def host(a: Any) -> np.ndarray:
     """Return a few numbers where Python can look at them."""
     return a.get() if hasattr(a, "get") else np.asarray(a)
+
+
+def fetch(arrays: Sequence[Any]) -> list[np.ndarray]:
+    """Return small arrays of real numbers on the host, by one copy."""
+    if not on_device(arrays[0]):
+        return list(arrays)
+    flat = [a.reshape(-1).astype(np.float64, copy=False) for a in arrays]
+    numbers = namespace(arrays[0]).concatenate(flat).get()
+    cuts = itertools.pairwise(itertools.accumulate((a.size for a in arrays), initial=0))
+    return [
+        numbers[slice(*cut)].reshape(a.shape).astype(a.dtype)
+        for a, cut in zip(arrays, cuts, strict=True)
+    ]
 
 
 def is_operator(x: Any) -> bool:
@@ -199,6 +216,15 @@ def _container_memory() -> int:
             return max(0, limit - int(file.read()))
     except (OSError, ValueError):
         return sys.maxsize
+
+
+def blocks(count: int, nbytes: int) -> list[slice]:
+    """Return slices of `count` vectors of `nbytes` each, cut so that a block stays in a cache.
+
+    Small vectors are worked on by the thousand, large ones one by one.
+    """
+    size = max(1, _BLOCK // max(1, nbytes))
+    return [slice(start, start + size) for start in range(0, count, size)]
 
 
 def require_memory(nbytes: int, what: str, way_out: str) -> None:

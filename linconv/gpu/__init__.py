@@ -4,6 +4,10 @@ May import assembly, geometry, _arrays and _options.  CuPy is imported inside fu
 when an array of CuPy's is given or somebody asks for a GPU.
 """
 
+from linconv.gpu import vectors as vectors
+from linconv.gpu.decisions import decide_lengths as decide_lengths
+from linconv.gpu.decisions import decide_who_goes_on as decide_who_goes_on
+from linconv.gpu.decisions import decides as decides
 from linconv.gpu.device import adjoint as adjoint
 from linconv.gpu.device import as_values as as_values
 from linconv.gpu.device import block_matrix as block_matrix

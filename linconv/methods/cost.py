@@ -13,7 +13,6 @@ import numpy as np
 
 from linconv import _arrays
 from linconv.geometry import Axis, Boundary, Geometry
-from linconv.methods.direct.plans import FOUR
 
 # The matrix of fewer nonzeros costs microseconds per product.
 SMALL = 1 << 17
@@ -73,10 +72,8 @@ def _sparse(geometry: Geometry, dtype: np.dtype) -> float:
 
 
 def _direct(geometry: Geometry, dtype: np.dtype) -> float:
-    """Multiplications in vector registers; strided ones are not, unless channels share."""
+    """Multiplications in vector registers, and passes over the samples."""
     rate = 0.012 * dtype.itemsize * (2 if dtype.kind == "c" else 1)
-    if geometry.axes[-1].stride > 1 and geometry.c_out // geometry.groups % FOUR:
-        rate *= 3
     # Stencils are combined once, for many products; a rule far outside has many.
     combined = _COMBINED * math.prod(_stencils(axis) for axis in geometry.axes)
     samples = 0.12 * dtype.itemsize * sum(geometry.shape)

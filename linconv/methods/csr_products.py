@@ -1,14 +1,13 @@
-"""Products of a stored CSR matrix with dense vectors: right dtype, several threads.
+"""Products of a stored CSR matrix with dense columns: right dtype, several threads.
 
-May import _arrays, _compiled, _memory.  The matrix is never cast whole: vectors are cast
-to its dtype, a complex vector meets a real matrix as two real columns, and where the
-result needs a wider dtype than the matrix has, blocks of rows are cast in turn.
+May import _arrays.  The matrix is never cast whole: vectors are cast to its dtype, a complex
+vector meets a real matrix as two real columns, and where the result needs a wider dtype
+than the matrix has, blocks of rows are cast in turn.
 """
 
 from __future__ import annotations
 
 import functools
-import importlib
 import itertools
 from functools import partial
 
@@ -16,13 +15,11 @@ import numpy as np
 
 from linconv import _arrays
 from linconv._arrays import CsrArray
-from linconv.methods import compiling, memory
 
-# Nonzeros cast at a time when the vector is wider than the matrix: stays in the cache.
+# Nonzeros cast at a time when the vector is wider than the matrix: they stay in a cache.
 _CAST = 1 << 18
-# Columns and multiplications from which loops are compiled for them, with Numba.
-_WIDE, _MANY = 5, 1 << 20
-_COMPILED = "fdFD"
+# Columns from which SciPy's product of a matrix takes less time than one of every column.
+_TOGETHER = 4
 # Multiplications worth a thread: two threads lost at 2.4e6 nonzeros and won at 2e7.
 _GRAIN = 1 << 22
 
@@ -32,14 +29,11 @@ def forward(matrix: CsrArray, x: np.ndarray) -> np.ndarray:
     return _product(matrix, x, transposed=False)
 
 
-def adjoint(matrix: CsrArray, y: np.ndarray, turned: CsrArray | None = None) -> np.ndarray:
-    """Return matrix^H @ y without conjugating the matrix; y: (m, b) -> (n, b).
-
-    `turned` is ``matrix.T``, if the caller keeps it.
-    """
+def adjoint(matrix: CsrArray, y: np.ndarray) -> np.ndarray:
+    """Return matrix^H @ y without conjugating the matrix; y: (m, b) -> (n, b)."""
     if matrix.dtype.kind != "c":
-        return _product(matrix, y, transposed=True, turned=turned)
-    return _product(matrix, y.conj(), transposed=True, turned=turned).conj()
+        return _product(matrix, y, transposed=True)
+    return _product(matrix, y.conj(), transposed=True).conj()
 
 
 def read_only(matrix: CsrArray) -> CsrArray:
@@ -49,26 +43,21 @@ def read_only(matrix: CsrArray) -> CsrArray:
     return matrix
 
 
-def _product(
-    matrix: CsrArray, x: np.ndarray, *, transposed: bool, turned: CsrArray | None = None
-) -> np.ndarray:
-    dtype = np.result_type(matrix.dtype, x.dtype)
+def _product(matrix: CsrArray, x: np.ndarray, *, transposed: bool) -> np.ndarray:
+    dtype, b = np.result_type(matrix.dtype, x.dtype), x.shape[1]
     if dtype.kind == "c" and matrix.dtype.kind != "c":
-        return _complex_as_two(matrix, x, dtype, transposed)
+        return _arrays.by_real_parts(partial(_product, matrix, transposed=transposed), x)
+    if matrix.shape[0] == 0 or b == 0:
+        return np.zeros((matrix.shape[transposed], b), dtype)
+    if 1 < b < _TOGETHER:
+        columns = [_product(matrix, x[:, j : j + 1], transposed=transposed) for j in range(b)]
+        return np.concatenate([column.T for column in columns]).T
     x = np.ascontiguousarray(x, dtype)
-    if matrix.shape[0] == 0 or x.shape[1] == 0:
-        return np.zeros((matrix.shape[transposed], x.shape[1]), dtype)
     m, n = matrix.shape
-    threads = _arrays.workers(matrix.nnz * x.shape[1], _GRAIN)
+    threads = _arrays.workers(matrix.nnz * b, _GRAIN)
     if transposed and matrix.nnz < 4 * threads * n:
         threads = 1  # every thread adds up a whole vector: only worth it if it reads far more
-    if threads == 1 and matrix.dtype == dtype and not _is_wide(matrix, x):
-        if not transposed:
-            return matrix @ x
-        return (matrix.T if turned is None else turned) @ x
     edges = np.linspace(0, m, threads + 1).astype(int).tolist()
-    if _is_wide(matrix, x):
-        return _wide_product(matrix, x, edges, transposed)
     tasks = [
         partial(_rows_product, matrix, x, start, stop, transposed)
         for start, stop in itertools.pairwise(edges)
@@ -78,51 +67,6 @@ def _product(
         return results[0]
     # Added up in this order, whichever thread came first.
     return functools.reduce(np.add, results) if transposed else np.concatenate(results)
-
-
-def _is_wide(matrix: CsrArray, x: np.ndarray) -> bool:
-    """Whether compiled loops are worth their compilation, and possible."""
-    return (
-        x.shape[1] >= _WIDE
-        and matrix.nnz * x.shape[1] >= _MANY
-        and matrix.dtype == x.dtype
-        and x.dtype.char in _COMPILED
-        and not compiling.why_not()
-    )
-
-
-def _wide_product(
-    matrix: CsrArray, x: np.ndarray, edges: list[int], transposed: bool
-) -> np.ndarray:
-    """Multiply many columns by compiled loops; the adjoint adds in the order of threads."""
-    loops = importlib.import_module("linconv.methods.wide")
-    b, pieces = x.shape[1], list(itertools.pairwise(map(np.uint64, edges)))
-    arrays = matrix.indptr, matrix.indices, matrix.data, x.ravel()
-    size, width = matrix.shape[transposed] * b, np.uint64(b)
-    if transposed:
-        loop, results = loops.add_transposed, [memory.empty((size,), x.dtype) for _ in pieces]
-        for y in results:
-            y.fill(0)
-    else:
-        loop, results = loops.rows_product, [memory.empty((size,), x.dtype)] * len(pieces)
-    tasks = [
-        partial(loop, *arrays, y, width, *piece)
-        for y, piece in zip(results, pieces, strict=True)
-    ]
-    _arrays.run_all(tasks, len(tasks))
-    if transposed:
-        for other in results[1:]:
-            results[0] += other
-    return results[0].reshape(-1, b)
-
-
-def _complex_as_two(
-    matrix: CsrArray, x: np.ndarray, dtype: np.dtype, transposed: bool
-) -> np.ndarray:
-    """Multiply a real matrix with real and imaginary parts side by side."""
-    x = np.ascontiguousarray(x, dtype)
-    parts = x.view(f"f{dtype.itemsize // 2}")  # (n, b) -> (n, 2 b)
-    return np.ascontiguousarray(_product(matrix, parts, transposed=transposed)).view(dtype)
 
 
 def _rows_product(

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import partial
 from importlib import import_module
 from typing import Any
 
@@ -19,7 +20,7 @@ from linconv import _arrays
 from linconv.assembly import arranged
 from linconv.geometry import Axis, Boundary, Geometry
 from linconv.methods import padding
-from linconv.methods.rows import Rows
+from linconv.methods.rows import Rows, in_blocks
 
 # Samples of a transform that are worth a thread.
 _GRAIN = 1 << 15
@@ -108,6 +109,9 @@ class Fft(Rows):
         return spectrum.reshape(g.groups, -1, *spectrum.shape[1:])
 
     def _rows(self, x: np.ndarray, adjoint: bool) -> np.ndarray:
+        return in_blocks(partial(self._transformed, adjoint=adjoint), x)
+
+    def _transformed(self, x: np.ndarray, adjoint: bool) -> np.ndarray:
         g = self._geometry
         lead = (len(x),) if g.channels else (len(x), 1)
         shaped = x.reshape(*lead, *(g.out_shape if adjoint else g.in_shape))

@@ -14,8 +14,9 @@ from typing import Any
 
 import numpy as np
 
-from linconv import _arrays, gpu
+from linconv import _arrays
 from linconv.geometry import Axis, Boundary, Geometry
+from linconv.methods.choice import choose
 
 
 class Padding:
@@ -32,7 +33,7 @@ class Padding:
                 tuple(Axis(a.n, 1, padding=a.padding, boundary=a.boundary) for a in axes)
             )
             one = import_module("cupy").ones((1,) * len(wide.axes), like.dtype)
-            self._product = gpu.Direct(wide, one)
+            self._product = choose("direct", wide, one.dtype, "gpu").make(wide, one)
 
     def pad(self, x: Any) -> Any:
         """Return x, (..., n1..nd), as (..., lo + n + hi, ...)."""

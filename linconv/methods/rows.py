@@ -1,8 +1,9 @@
-"""What methods have in common that compute row by row of a batch."""
+"""What methods have in common that multiply the rows of a batch."""
 
 from __future__ import annotations
 
-from typing import Self
+from collections.abc import Callable
+from typing import Any, Self
 
 import numpy as np
 
@@ -10,11 +11,18 @@ from linconv import _arrays
 from linconv.geometry import Geometry
 
 
-class Rows:
-    """A method that computes arrays of rows, NumPy's or CuPy's: columns in, columns out.
+def in_blocks(product: Callable[[Any], Any], rows: Any) -> Any:
+    """Return the product of rows, (b, n) -> (b, m), made of as many at once as fit a cache."""
+    blocks = _arrays.blocks(len(rows), rows.nbytes // len(rows))
+    if len(blocks) == 1 or _arrays.on_device(rows):
+        return product(rows)
+    return _arrays.namespace(rows).concatenate([product(rows[block]) for block in blocks])
 
-    Subclasses implement `_rows`.  A complex vector meets a real operator as two real
-    ones, which is half the work of a complex product.
+
+class Rows:
+    """A method that multiplies arrays of rows, NumPy's or CuPy's: columns in, columns out.
+
+    Subclasses implement `_rows`.
     """
 
     dtypes: tuple[np.dtype, ...] = ()
@@ -36,17 +44,13 @@ class Rows:
 
     def _columns(self, x: np.ndarray, *, adjoint: bool) -> np.ndarray:
         dtype = np.result_type(self._kernel.dtype, x.dtype)
+        if dtype.kind == "c" and self._kernel.dtype.kind != "c":
+            return _arrays.by_real_parts(lambda part: self._columns(part, adjoint=adjoint), x)
         xp = _arrays.namespace(x)
-        if x.shape[1] == 0:
+        rows: Any = xp.ascontiguousarray(x.T, dtype)
+        if not len(rows):
             return xp.empty((self._geometry.shape[adjoint], 0), dtype)
-        if dtype.kind != "c" or self._kernel.dtype.kind == "c":
-            return self._rows(xp.ascontiguousarray(x.T, dtype), adjoint).T
-        b = x.shape[1]
-        parts = xp.concatenate((np.real(x), np.imag(x)), axis=1)
-        both = self._columns(parts, adjoint=adjoint).T
-        result = xp.empty((b, both.shape[1]), dtype)
-        result.real, result.imag = both[:b], both[b:]
-        return result.T
+        return self._rows(rows, adjoint).T
 
     def _rows(self, x: np.ndarray, adjoint: bool) -> np.ndarray:
         """Return C x, or C^H x, for rows x of the result's dtype: (b, n) -> (b, m)."""

@@ -36,7 +36,6 @@ class Sparse:
             pattern = _arrays_of(known._csr)
         arrays = assembly.conv_csr(geometry, kernel, pattern=pattern)
         self._csr = csr_products.read_only(_arrays.sparse_array(*arrays))
-        self._turned = self._csr.T  # a view; to make it takes as long as a small product
         _known.setdefault(geometry, self)
 
     def with_kernel(self, kernel: np.ndarray) -> Sparse:
@@ -53,7 +52,7 @@ class Sparse:
 
     def adjoint(self, y: np.ndarray) -> np.ndarray:
         """Return C^H y; (m, b) -> (n, b)."""
-        return csr_products.adjoint(self._csr, y, self._turned)
+        return csr_products.adjoint(self._csr, y)
 
 
 class WithAdjoint(Sparse):

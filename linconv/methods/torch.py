@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import importlib.util
 from collections.abc import Iterator
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -17,7 +18,7 @@ from linconv import _arrays
 from linconv.assembly import arranged
 from linconv.geometry import Axis, Boundary, Geometry
 from linconv.methods import padding
-from linconv.methods.rows import Rows
+from linconv.methods.rows import Rows, in_blocks
 
 # What an array in the host's memory says of itself by DLPack.
 _HOST = 1
@@ -73,6 +74,9 @@ class Torch(Rows):
         self._weights: dict[tuple[np.dtype, bool], Any] = {}
 
     def _rows(self, x: np.ndarray, adjoint: bool) -> np.ndarray:
+        return in_blocks(partial(self._convolved, adjoint=adjoint), x)
+
+    def _convolved(self, x: np.ndarray, adjoint: bool) -> np.ndarray:
         lead = (len(x),) if self._geometry.channels else (len(x), 1)
         shaped = x.reshape(*lead, *self._shapes[adjoint])
         with self._aligned(x):

@@ -11,22 +11,23 @@ from __future__ import annotations
 import contextlib
 import importlib
 import math
+import operator
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from functools import partial
+from typing import Any, NamedTuple
 
 import numpy as np
-from scipy.sparse.linalg import splu
 
+from linconv import _arrays
 from linconv._arrays import host
-from linconv._options import at_least, listed, tolerance
-from linconv.methods.memory import Spare
-from linconv.operators import Identity, LinearOperator, aslinearoperator
-from linconv.solvers.cgls import Run
-from linconv.solvers.problem import Squares
-from linconv.solvers.vectors import copy, difference, norms
+from linconv._options import at_least, tolerance
+from linconv.operators import aslinearoperator
+from linconv.solvers.cgls import Cgls
+from linconv.solvers.messages import message
+from linconv.solvers.problem import Problem
 
-__all__ = ["Solution", "factorized", "lstsq"]
+__all__ = ["Solution", "lstsq"]
 
 # Iterations on a GPU between looks from the host, for each of which it must wait.
 _SELDOM = 16
@@ -144,184 +145,82 @@ def lstsq(
     tol = tolerance(tol)
     if callback is not None and not callable(callback):
         raise TypeError(f"callback must be callable or None, got {type(callback).__name__}")
-    squares = Squares(A, b, x0, damp, penalties)
+    problem = Problem(A, b, x0, damp, penalties)
     if maxiter is None:
-        maxiter = min(max(2 * squares.n, 100), 1000)
+        maxiter = min(max(2 * problem.n, 100), 1000)
     maxiter = at_least(0, maxiter, "maxiter")
-    if not squares.finite:
-        return _refused(squares)
-    patient = squares.xp is not np and callback is None and not progress
-    with Spare().in_use(), _bar(progress, maxiter) as bar:
-        run = Run(squares, _applied(preconditioner, squares), tol)
-        while not run.finished and run.iterations < maxiter:
-            run.advance(min(_SELDOM if patient else 1, maxiter - run.iterations))
-            if callback is not None:
-                callback(squares.restored(copy(run.x)))
-            if bar is not None:
-                bar.set_postfix_str(f"gradient {run.progress:.1e}", refresh=False)
-                bar.update()
-        return _solution(squares, run)
+    if not problem.finite:
+        return _refused(problem)
+    precondition = _applied(preconditioner, problem)
+    blocks = _blocks(problem, callback)
+    found = []
+    with _bar(progress, maxiter * len(blocks)) as bar:
+        for columns in blocks:
+            part = problem.take(columns)
+            run = Cgls(part, precondition(part), tol)
+            _run(run, maxiter, callback, bar)
+            found.append(_Found.of(run))
+    return _solution(problem, found)
 
 
-def factorized(
-    A: Any, *, damp: float = 0, penalties: Sequence[tuple] = ()
-) -> Callable[[Any], Any]:
-    """Factorise ``N = A^H A + damp^2 I + sum w L^H L`` once, for any number of solves.
+def _blocks(problem: Problem, callback: Any) -> list[slice]:
+    """Return the columns that are solved at once: as many as fit a processor's caches.
 
-    Parameters
-    ----------
-    A, damp, penalties
-        As in `lstsq`; the matrices of `A` and of every L are formed, and N from them.
-
-    Returns
-    -------
-    solve : callable
-        ``solve(b)`` returns the x that minimises the sum of squares of `lstsq`; `b` and
-        x have the same shapes as there.
-
-    Raises
-    ------
-    numpy.linalg.LinAlgError
-        If N is singular to working precision: damp, or penalise more.
-    ValueError, TypeError
-        As `lstsq`; TypeError too if an operator lies on a GPU.
-
-    Notes
-    -----
-    Sparse LU factors in the order of minimum degree (SuperLU).  Those of a two-dimensional
-    convolution fill in: about ``n log2(n)`` entries for small kernels, many more for
-    large ones.  Best for one dimension, small images and many right-hand sides.
-
-    Examples
-    --------
-    >>> import linconv
-    >>> A, G = linconv.Conv([1.0, 3.0], 3, padding=[(0, 1)]), linconv.gradient(3)
-    >>> solve = factorized(A, penalties=[(0.5, G)])
-    >>> solve([7, 11, 3]).round(3)
-    array([1.524, 1.885, 2.98 ])
+    A callback sees all columns after every iteration, so they are one block then; and on a
+    GPU, where one launch works on all of them.
     """
-    operator: LinearOperator = aslinearoperator(A)
-    if operator.device == "gpu":
-        raise TypeError(
-            "factorized works on the host, got an operator on the GPU: A.to('cpu')"
-        )
-    zero, penalties = np.zeros(operator.shape[0]), listed(penalties)
-    plain = [entry[:2] if isinstance(entry, tuple) else entry for entry in penalties]
-    squares = Squares(operator, zero, None, damp, plain)
-    rows = sum(L.shape[0] for _, L in squares.operators)
-    if rows < squares.n and not squares.shift:
-        raise np.linalg.LinAlgError(
-            f"the normal matrix is singular, there are {rows} equations for {squares.n} "
-            "unknowns: damp, or add a penalty"
-        )
-    inverse = _factors(_normal_matrix(squares), _worst_condition(squares))
-
-    def solve(b: Any) -> Any:
-        """Return the x that minimises the sum of squares for `b`."""
-        task = Squares(operator, b, None, damp, penalties)
-        if not task.finite:
-            raise ValueError("b must be finite, got NaN or infinite values")
-        right = task.gradient(task.first_residuals(), task.zeros(task.n))
-        return task.shaped(inverse(right) * task.scale)
-
-    return solve
+    if callback is not None or problem.xp is not np:
+        return [slice(0, problem.k)]
+    rows = max(problem.n, *(L.shape[0] for _, L in problem.operators))
+    return _arrays.blocks(problem.k, rows * problem.dtype.itemsize)
 
 
-def _normal_matrix(squares: Squares) -> Any:
-    """Return the matrix of the normal equations, in double precision: it has squares."""
-    total = squares.shift * Identity(squares.n).tosparse()
-    for w, L in squares.operators:
-        M = L.tosparse()
-        M = M.astype(np.result_type(M.dtype, float), copy=False)
-        total = total + w * (M.conj().T.tocsr() @ M)
-    return total.tocsc()
+def _run(run: Cgls, maxiter: int, callback: Any, bar: Any) -> None:
+    """Iterate to the end; on a GPU the host waits for the device every 16 iterations only."""
+    problem = run.problem
+    seldom = problem.xp is not np and callback is None and bar is None
+    while not run.finished() and run.iterations < maxiter:
+        run.advance(min(_SELDOM if seldom else 1, maxiter - run.iterations))
+        if callback is not None:
+            callback(problem.shaped(problem.restored(run.x.copy(order="K"))))
+        if bar is not None:
+            bar.set_postfix_str(f"gradient {run.progress:.1e}", refresh=False)
+            bar.update()
 
 
-def _worst_condition(squares: Squares) -> float:
-    """Return the condition of the normal matrix from which it says nothing any more."""
-    known = [np.dtype(L.dtype) for _, L in squares.operators]
-    coarse = max((np.finfo(d).eps for d in known if d.kind in "fc"), default=0.0)
-    # Entries of the operators are rounded, too, and conditions are squared.
-    return 0.1 / float(max(coarse**2, np.finfo(float).eps))
-
-
-def _factors(N: Any, most: float) -> Callable[[Any], Any]:
-    """Return what solves with a Hermitian matrix of a condition below `most`."""
-    if N.dtype.char not in "dD":
-        raise TypeError(
-            "factorized takes float32, float64, complex64 and complex128, which SuperLU has, "
-            f"got {N.dtype}; lstsq takes it"
-        )
-    singular = (
-        f"the normal matrix of shape {N.shape} is singular to working precision: damp more, "
-        "or add a penalty"
-    )
-    if not np.isfinite(N.data).all():
-        raise ValueError("the operators must be finite, got NaN or infinite entries")
-    try:
-        factors = splu(
-            N, permc_spec="MMD_AT_PLUS_A", diag_pivot_thresh=0, options={"SymmetricMode": True}
-        )
-    except RuntimeError as error:
-        raise np.linalg.LinAlgError(f"{singular} ({error})") from None
-    if not _condition(N, factors) < most:
-        raise np.linalg.LinAlgError(singular)
-
-    def solve(right: Any) -> Any:
-        if right.dtype.kind == "c" and N.dtype.kind != "c":
-            return factors.solve(right.real) + 1j * factors.solve(right.imag)
-        return factors.solve(np.ascontiguousarray(right, N.dtype))
-
-    return solve
-
-
-def _condition(N: Any, factors: Any) -> float:
-    """Estimate |N| |N^-1| by inverse iteration, about the largest one if that is large.
-
-    Pivots do not tell: those of some singular matrices are all far from zero.
-    """
-    rng = np.random.default_rng(7)
-    x = rng.standard_normal(N.shape[0]).astype(N.dtype)
-    growth = 0.0
-    for _ in range(4):
-        x /= np.linalg.norm(x)
-        x = factors.solve(x)
-        growth = max(growth, float(np.linalg.norm(x)))
-        if not np.isfinite(growth):
-            return np.inf
-    return float(abs(N).sum(axis=0).max()) * growth
-
-
-def _applied(preconditioner: Any, squares: Squares) -> Callable[[Any], Any] | None:
-    """Return the preconditioner as a function of columns."""
+def _applied(preconditioner: Any, problem: Problem) -> Callable[[Problem], Any]:
+    """Return what makes the preconditioner of a part of the problem, a function of columns."""
     if preconditioner is None:
-        return None
+        return lambda part: None
     shape = getattr(preconditioner, "shape", None)
     if shape is None and callable(preconditioner):
-        return _in_units(preconditioner, squares)
-    if shape != (squares.n, squares.n):
+        apply = preconditioner
+    elif shape != (problem.n, problem.n):
         raise ValueError(
-            f"the preconditioner must have shape {(squares.n, squares.n)} or be callable, got "
+            f"the preconditioner must have shape {(problem.n, problem.n)} or be callable, got "
             f"{type(preconditioner).__name__} of shape {shape}"
         )
-    if squares.xp is np:
-        return _in_units(aslinearoperator(preconditioner).matmat, squares)
-    return _in_units(lambda s: preconditioner @ s, squares)
+    elif problem.xp is np:
+        apply = aslinearoperator(preconditioner).matmat
+    else:
+        apply = partial(operator.matmul, preconditioner)
 
+    def made(part: Problem) -> Callable[[Any], Any]:
+        """Return the preconditioner of operators that may come to be scaled."""
 
-def _in_units(apply: Callable[[Any], Any], squares: Squares) -> Callable[[Any], Any]:
-    """Return a preconditioner of operators that may come to be scaled."""
+        def applied(s: Any) -> Any:
+            z = apply(s if part.unit == 1 else s / part.unit)
+            if getattr(z, "shape", None) != s.shape:
+                raise ValueError(
+                    f"the preconditioner must return columns of shape {s.shape}, got "
+                    f"{getattr(z, 'shape', type(z).__name__)}"
+                )
+            z = part.xp.asfortranarray(z)
+            return z if part.unit == 1 else z / part.unit
 
-    def applied(s: Any) -> Any:
-        z = apply(s if squares.unit == 1 else s / squares.unit)
-        if getattr(z, "shape", None) != s.shape:
-            raise ValueError(
-                f"the preconditioner must return columns of shape {s.shape}, got "
-                f"{getattr(z, 'shape', type(z).__name__)}"
-            )
-        return z if squares.unit == 1 else z / squares.unit
+        return applied
 
-    return applied
+    return made
 
 
 @contextlib.contextmanager
@@ -338,20 +237,46 @@ def _bar(wanted: bool, total: int) -> Iterator[Any]:
         yield bar
 
 
-def _refused(squares: Squares) -> Solution:
+class _Found(NamedTuple):
+    """What the iteration of one block of columns gives."""
+
+    x: Any
+    converged: bool
+    iterations: int
+    residual_norm: Any
+    message: str
+    progress: float
+
+    @classmethod
+    def of(cls, run: Cgls) -> _Found:
+        """Return x in the caller's units, with the norms of A x - b and a sentence."""
+        problem = run.problem
+        residual = problem.residuals(run.x)[0]
+        norm = np.sqrt(host(run.dots(residual, residual)))
+        text = message(run, norm)
+        x, norm = problem.restored(run.x), norm * host(problem.scale)
+        return cls(x, run.converged, run.iterations, norm, text, run.progress)
+
+
+def _refused(problem: Problem) -> Solution:
     """Return what there is to say of numbers that are not finite."""
-    x = squares.zeros(squares.n) * math.nan
-    norm = math.nan if squares.k == 1 else np.full(squares.k, math.nan)
-    message = "not solved: b, x0 or a target holds NaN or infinite values"
-    return Solution(squares.shaped(x), False, 0, norm, message)
+    x = problem.zeros(problem.n) * math.nan
+    norm = math.nan if problem.k == 1 else np.full(problem.k, math.nan)
+    text = "not solved: b, x0 or a target holds NaN or infinite values"
+    return Solution(problem.shaped(x), False, 0, norm, text)
 
 
-def _solution(squares: Squares, run: Run) -> Solution:
-    x = run.solution()
-    residual = norms(difference(squares.targets[0], squares.operators[0][1].matmat(x)))
-    converged = run.stopped and not run.trouble
-    norm: Any = residual * host(squares.scale)
-    if squares.k == 1:
-        norm = float(norm[0])
-    x, message = squares.restored(x), run.message(residual)
-    return Solution(x, converged, run.iterations, norm, message)
+def _solution(problem: Problem, found: list[_Found]) -> Solution:
+    """Return one solution of all blocks; its sentence is that of the worst one."""
+    worst = max(found, key=lambda each: (not each.converged, each.progress))
+    norm: Any = np.concatenate([each.residual_norm for each in found])
+    x = found[0].x
+    if len(found) > 1:
+        x = problem.xp.concatenate([each.x.T for each in found]).T
+    return Solution(
+        problem.shaped(x),
+        all(each.converged for each in found),
+        max(each.iterations for each in found),
+        float(norm[0]) if problem.k == 1 else norm,
+        worst.message,
+    )

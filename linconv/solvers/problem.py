@@ -1,36 +1,37 @@
-"""The sum of squares that `solvers.lstsq` minimises.
+"""The least-squares problem that `lstsq` and `factorized` solve.
 
     |A x - b|^2 + damp^2 |x|^2 + sum_i w_i |L_i x - t_i|^2
 
-Asks of arrays only what NumPy's and CuPy's both do.  Right-hand sides are scaled to
-about 1 by powers of two, and so are operators where it matters: no square over- or
-underflows.
+Everything here needs only what NumPy's arrays and CuPy's have in common.  Right-hand sides
+are scaled to about 1 by powers of two, and so are operators where that matters: no square
+over- or underflows.
 """
 
 from __future__ import annotations
 
+import copy
 import math
-from collections.abc import Callable, Sequence
-from functools import cached_property
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
 from linconv import _arrays, gpu
+from linconv._arrays import host
 from linconv._options import listed, weight, weight_and_operator
 from linconv.operators import LinearOperator, aslinearoperator
-from linconv.solvers.lines import Step
-from linconv.solvers.vectors import add, copy, difference, dots, multiply, peaks, scaled
+from linconv.solvers import vectors
 
 # Entries up to which the rank is looked up in the dense matrix: milliseconds.
 _DENSE = 40_000
 
 
-class Squares:
-    """Operators, weights and targets; everything that is said of x is said in columns."""
+class Problem:
+    """Operators, weights and targets of k right-hand sides, (m, k); solutions are (n, k)."""
 
     def __init__(self, A: Any, b: Any, x0: Any, damp: Any, penalties: Any) -> None:
         self.xp = _arrays.namespace(b)
+        self.vectors: Any = vectors if self.xp is np else gpu.vectors
         operator = self._operator(A)
         m, self.n = operator.shape
         self.shaped, columns = _layout(operator, self._array(b, "b"), m)
@@ -39,7 +40,7 @@ class Squares:
         self.shift = self.damp * self.damp  # of |x|^2
         if math.isinf(self.shift):
             raise ValueError(f"the square of damp must be finite, got {damp}")
-        self.unit = 1.0  # what x is in units of, when operators are scaled
+        self.unit = 1.0  # of x, once operators are scaled
         self.operators: list[tuple[float, Any]] = [(1.0, operator)]
         targets = [columns]
         for entry in listed(penalties):
@@ -50,6 +51,15 @@ class Squares:
         self._scale(targets, start)
         self.targets = [self._scaled(t) for t in targets]
         self.start = self._scaled(start)
+
+    def take(self, columns: slice) -> Problem:
+        """Return the problem of some right-hand sides alone."""
+        part = copy.copy(self)
+        part.targets = [None if t is None else t[:, columns] for t in self.targets]
+        part.start = None if self.start is None else self.start[:, columns]
+        part.scale = self.scale[columns]
+        part.k = len(part.scale)
+        return part
 
     def _operator(self, A: Any) -> Any:
         if self.xp is not np:
@@ -99,28 +109,27 @@ class Squares:
         dtypes = [L.dtype for _, L in self.operators] + [t.dtype for t in given]
         self.dtype: Any = np.result_type(np.float32, *dtypes)
         self.eps = float(np.finfo(self.dtype).eps)
-        found = np.array([peaks(t) for t in known], dtype=np.longdouble)
+        found = np.array([self._peaks(t) for t in known], dtype=np.longdouble)
         self.finite = bool(np.isfinite(found).all())
         if start is not None:
             reach = self._reach(start)
             self._refuse_remote(reach.max(axis=0), found.max(axis=0))
             found = np.append(found, reach, axis=0)
-        peak = np.where(np.isfinite(found), found, 0).max(axis=0)
-        scale = np.exp2(np.floor(np.log2(np.where(peak > 0, peak, 1))))
+        scale = _powers_of_two(np.where(np.isfinite(found), found, 0).max(axis=0))
         real = np.finfo(self.dtype)
         scale = np.clip(scale, real.tiny, 1 / real.tiny).astype(real.dtype)
         self.scale = self.xp.asarray(scale)
 
     def _reach(self, start: Any) -> Any:
         """Return how large the images of `start` are, (operators + 1, k); may be infinite."""
-        size = np.asarray(peaks(start), dtype=np.longdouble)
+        size = np.asarray(self._peaks(start), dtype=np.longdouble)
         self.finite = self.finite and bool(np.isfinite(size).all())
         if not self.finite:
             return np.zeros((1, self.k))
-        scale = np.exp2(np.floor(np.log2(np.where(size > 0, size, 1))))
+        scale = _powers_of_two(size)
         real = np.finfo(self.dtype).dtype
-        unit = scaled(start, self.dtype, self.xp.asarray(scale.astype(real)))
-        parts = [math.sqrt(w) * peaks(L.matmat(unit)) for w, L in self.operators]
+        unit = self._divided(start, self.xp.asarray(scale.astype(real)))
+        parts = [math.sqrt(w) * self._peaks(L.matmat(unit)) for w, L in self.operators]
         return np.array([*parts, np.full(self.k, self.damp)], dtype=np.longdouble) * scale
 
     def _refuse_remote(self, reach: Any, peak: Any) -> None:
@@ -134,102 +143,85 @@ class Squares:
                     "which nothing of it is left: scale x0, or leave it out"
                 )
 
+    def _peaks(self, t: Any) -> np.ndarray:
+        """Return the largest magnitude of every column, on the host."""
+        return host(self.vectors.peaks(t))
+
     def _scaled(self, t: Any) -> Any:
-        if t is None or not self.finite:
-            return t
-        return scaled(t, self.dtype, self.scale)
+        return t if t is None or not self.finite else self._divided(t, self.scale)
+
+    def _divided(self, t: Any, scale: Any) -> Any:
+        """Return ``t / scale``, contiguous columns of the problem's dtype."""
+        return (self.xp.ascontiguousarray(t.T, self.dtype) / scale[:, None]).T
 
     def balance(self, s: Any) -> bool:
         """Scale the operators to about 1 if they are so large or small that squares are lost.
 
-        `s` is the gradient at 0 for right-hand sides of about 1, its fourth power the
-        largest that is needed.  Tells whether anything was scaled; then x is too.
+        `s` is the gradient at 0 for right-hand sides of about 1; its fourth power is the
+        largest that is needed.  Returns whether anything was scaled; then x is too.
         """
         finfo = np.finfo(self.dtype)
         most = 2.0 ** (finfo.maxexp // 8)
-        peak = float(peaks(s).max())
+        peak = float(self._peaks(s).max())
         if not 0 < peak < math.inf or 1 / most <= peak <= most:
             return False
         p = s / peak
-        sizes = [math.sqrt(w) * float(peaks(L.matmat(p)).max()) for w, L in self.operators]
+        sizes = [
+            math.sqrt(w) * float(self._peaks(L.matmat(p)).max()) for w, L in self.operators
+        ]
         size = max(self.damp, *sizes)
         if not 0 < size < math.inf or 1 / most <= size <= most:
             return False
         bits = min(max(math.frexp(size)[1], 9 - finfo.maxexp), finfo.maxexp - 9)
         self.unit = 2.0**-bits
-        self.operators = [(w, _Scaled(L, self.unit)) for w, L in self.operators]
+        self.operators = [(w, _Rescaled(L, self.unit)) for w, L in self.operators]
         self.shift = (self.damp * self.unit) ** 2
         if self.start is not None:
             self.start = self.start / self.unit
         return True
 
     def restored(self, x: Any) -> Any:
-        """Return x as the caller knows it, scale, units and shape; `x` is used up."""
-        multiply(x, self.scale)
+        """Return columns of x in the caller's scale and unit; `x` is overwritten."""
+        x *= self.scale
         if self.unit != 1:
-            multiply(x, self.unit)
-        return self.shaped(x)
+            x *= self.unit
+        return x
 
     def zeros(self, rows: int) -> Any:
         """Return columns of zeros."""
-        return self.xp.zeros((rows, self.k), self.dtype)
+        return self.xp.zeros((self.k, rows), self.dtype).T
 
     def images(self, p: Any) -> list[Any]:
         """Return the products of all operators; (n, k) -> (rows, k) each."""
-        return [L.matmat(p) for _, L in self.operators]
+        return [self.xp.asfortranarray(L.matmat(p)) for _, L in self.operators]
 
-    def residuals(self, x: Any) -> list[Any]:
-        """Return ``t - L x`` of all operators."""
-        pairs = zip(self.targets, self.images(x), strict=True)
-        return [-image if t is None else difference(t, image) for t, image in pairs]
-
-    def first_residuals(self) -> list[Any]:
-        """Return the residuals at x = 0, without a product."""
-        return [
-            self.zeros(L.shape[0]) if t is None else copy(t)
-            for t, (_, L) in zip(self.targets, self.operators, strict=True)
-        ]
-
-    def gradient(self, residuals: list[Any], x: Any) -> Any:
-        """Return ``sum w L^H r - damp^2 x``: minus half the gradient of the sum."""
-        total, _ = self.pulled(residuals)
-        if self.shift:
-            add(total, -self.shift, x)
+    def energy(self, images: list[Any], squared_length: Any) -> Any:
+        """Return ``sum w |L p|^2 + damp^2 |p|^2`` of every column, from all L p and |p|^2."""
+        total = self.shift * squared_length
+        for (w, _), q in zip(self.operators, images, strict=True):
+            total = total + w * self.vectors.dots(q, q)
         return total
 
-    def pulled(
-        self, residuals: list[Any], before: Sequence[Step] = (), after: Any = None
-    ) -> tuple[Any, Any]:
-        """Return ``s = sum w L^H r``, and <s, s> of every column if that is known.
+    def residuals(self, x: Any = None) -> list[Any]:
+        """Return ``t - L x`` of all operators; without x the targets, x = 0."""
+        parts = [
+            self.zeros(L.shape[0]) if t is None else t.copy(order="K")
+            for t, (_, L) in zip(self.targets, self.operators, strict=True)
+        ]
+        if x is not None:
+            for part, image in zip(parts, self.images(x), strict=True):
+                part -= image
+        return parts
 
-        The steps `before` are taken on the residuals first.  The one that `after` returns,
-        given s, is taken last; its total is known then.
-        """
+    def gradient(self, residuals: list[Any], x: Any = None) -> Any:
+        """Return ``sum w L^H r - damp^2 x``: minus half the gradient; x = 0 without x."""
         (_, A), *others = self.operators
-        if not others:
-            return _squared(A, residuals[0], *before, after=after, adjoint=True)
-        for step in before:
-            step.total()
-        total = A.rmatmat(residuals[0])
+        total = self.xp.asfortranarray(A.rmatmat(residuals[0]))
         for (w, L), r in zip(others, residuals[1:], strict=True):
-            add(total, w, L.rmatmat(r))
-        return total, after(total).total() if after else None
-
-    def images_and_energy(self, p: Any, before: Step) -> tuple[list[Any], Any, Any]:
-        """Return `images`, ``sum w |L p|^2 + damp^2 |p|^2`` and |p|^2.
-
-        The step `before` is taken on p first; its total is |p|^2.
-        """
-        images, total, steps = [], None, (before,)
-        for w, L in self.operators:
-            image, square = _squared(L, p, *steps, adjoint=False)
-            square = dots(image, image) if square is None else square
-            square = square if w == 1 else w * square
-            total = square if total is None else total + square
-            images.append(image)
-            steps = ()
-        length = before.total()
-        return images, total + self.shift * length if self.shift else total, length
+            self.vectors.add(total, w, self.xp.asfortranarray(L.rmatmat(r)))
+        if self.shift and x is not None:
+            self.vectors.add(total, -self.shift, x)
+        return total
 
     def rank(self) -> int | None:
         """Return the rank of all operators above one another, of small ones only."""
@@ -241,26 +233,12 @@ class Squares:
         return int(np.linalg.matrix_rank(matrix)) if np.isfinite(matrix).all() else None
 
 
-def _squared(
-    L: Any, x: Any, before: Step | None = None, *, after: Any = None, adjoint: bool
-) -> tuple[Any, Any]:
-    """Return L x, or L^H x, and the squared norms of its columns if the product knew them.
-
-    `before` and `after` as in `Squares.pulled`.
-    """
-    if before is not None:
-        if hasattr(L, "_swept") and (found := L._swept(x, before, after, adjoint=adjoint)):
-            before.total()  # now it holds no memory
-            return found
-        before.total()
-    if hasattr(L, "_squared"):
-        y, squares = L._squared(x, adjoint=adjoint)
-    else:
-        y, squares = (L.rmatmat if adjoint else L.matmat)(x), None
-    return y, after(y).total() if after else squares
+def _powers_of_two(sizes: Any) -> Any:
+    """Return the largest powers of two that are not above some sizes; 1 for zeros."""
+    return np.exp2(np.floor(np.log2(np.where(sizes > 0, sizes, 1))))
 
 
-class _Scaled:
+class _Rescaled:
     """An operator times a power of two; results keep their dtype."""
 
     def __init__(self, operator: Any, factor: float) -> None:
@@ -294,11 +272,7 @@ class _Device:
         return self.operator @ x
 
     def rmatmat(self, y: Any) -> Any:
-        return self._adjoint @ y
-
-    @cached_property
-    def _adjoint(self) -> Any:
-        return self.operator.H
+        return self.operator.H @ y
 
 
 def _layout(A: Any, b: Any, m: int) -> tuple[Callable[[Any], Any], Any]:

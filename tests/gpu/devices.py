@@ -8,8 +8,7 @@ import host_kernels
 import pytest
 import standin
 
-from linconv.gpu import device, matrices
-from linconv.solvers import vectors
+from linconv.gpu import device, matrices, vectors
 
 DTYPES = ("float32", "float64", "complex64", "complex128")
 

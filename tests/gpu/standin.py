@@ -488,6 +488,7 @@ _NAMES["cupy"] |= {
     "zeros": lambda shape, dtype=float: _made(np.zeros(shape, dtype)),
     "ones": lambda shape, dtype=float: _made(np.ones(shape, dtype)),
     "arange": lambda *bounds, dtype=None: _made(np.arange(*bounds, dtype=dtype)),
+    "asfortranarray": lambda value: _device(np.asfortranarray(_operand(value))),
     "ascontiguousarray": lambda value, dtype=None: _device(
         np.ascontiguousarray(_operand(value), dtype)
     ),

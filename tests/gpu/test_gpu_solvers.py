@@ -10,9 +10,10 @@ import pytest
 import standin
 
 import linconv
-from linconv.gpu import device, sums
-from linconv.solvers import factorized, lstsq, vectors
-from linconv.solvers.course import Course
+from linconv import _arrays
+from linconv.gpu import decisions, device, sums, vectors
+from linconv.solvers import factorized, lstsq
+from linconv.solvers.cgls import Columns
 
 
 def random(shape, dtype="float64", seed=411):
@@ -222,11 +223,11 @@ def test_steps_of_columns_are_those_of_the_host(dtype, cupy):
     x[2, 1] = np.nan  # in a column that is off
     a = np.array([2.0, 0, -0.5, 1], x.real.dtype)
     target = cupy.asarray(y)
-    vectors.subtract(target, cupy.asarray(-a), cupy.asarray(x), cupy.asarray(a != 0)).total()
+    vectors.add(target, cupy.asarray(a), cupy.asarray(x))
     right = np.where(a != 0, y + a * x, y)
     eps = np.finfo(dtype).eps
     np.testing.assert_allclose(target.get(), right, rtol=0, atol=20 * eps)
-    vectors.follow(target, cupy.asarray(a), cupy.asarray(x)).total()
+    vectors.follow(target, cupy.asarray(a), cupy.asarray(x))
     np.testing.assert_allclose(target.get(), a * right + x, rtol=0, atol=40 * eps)
     vectors.add(target, 0.5, target)
     np.testing.assert_allclose(target.get(), 1.5 * (a * right + x), rtol=0, atol=60 * eps)
@@ -245,7 +246,7 @@ def test_columns_are_added_up_in_pieces_and_no_row_is_lost(rows, columns, order,
     x[-1], y[-1] = 1000, 1
     X, Y = (cupy.asarray(np.asarray(a, order=o)) for a, o in zip((x, y), order, strict=True))
     np.testing.assert_array_equal(vectors.dots(X, Y).get(), (x.conj() * y).sum(axis=0).real)
-    np.testing.assert_array_equal(vectors.peaks(X), np.full(columns, 1000.0))
+    np.testing.assert_array_equal(vectors.peaks(X).get(), np.full(columns, 1000.0))
     assert vectors.dots(X, Y).dtype == float
 
 
@@ -260,40 +261,39 @@ def test_decisions_on_the_device_are_those_of_the_host(ordinary, columns, dtype,
     values = SPECIAL[2:5] if ordinary else SPECIAL
     for _ in range(40 if columns < 64 else 3):
         limit = np.full(columns, 0.5, dtype)
-        courses = Course(np, limit), Course(cupy, limit)
+        both_kinds = Columns(np, limit), Columns(cupy, limit)
         for iteration in range(1, 4):
             given = rng.choice(values, (4, columns)).astype(dtype)
             found = []
-            for course, asarray in zip(courses, (np.asarray, cupy.asarray), strict=True):
+            for known, asarray in zip(both_kinds, (np.asarray, cupy.asarray), strict=True):
                 energy, length, gamma, square = map(asarray, given)
                 with np.errstate(all="ignore"):
-                    alpha = course.lengths(energy, length, iteration)
-                    moved = course.going
-                    beta = course.judge(gamma, square)
-                state = course.gamma, course.gradient, course.going, course.last
-                known = course.lost, course.steepest
-                found.append([alpha, moved, beta, *state, *known])
+                    alpha = known.lengths(energy, length, iteration)
+                    moved = known.going
+                    beta = known.judge(gamma, square)
+                state = known.gamma, known.gradient, known.going, known.last
+                found.append([alpha, moved, beta, *state, known.lost, known.steepest])
             for right, got in zip(*found, strict=True):
                 assert got.dtype == right.dtype
                 np.testing.assert_array_equal(got.get(), right)
 
 
 def test_decisions_take_what_is_more_precise_than_the_solution(cupy):
-    course = Course(cupy, np.full(3, 0.5, "float32"))
+    known = Columns(cupy, np.full(3, 0.5, "float32"))
     energy, length, gamma, square = (
         cupy.asarray(np.array(a)) for a in ([4.0, 2, 1], [2.0, 2, 2], [8.0, 9, 9], [9.0, 9, 0])
     )
-    assert course.lengths(energy, length, 1).get().tolist() == [0.25, 0.5, 1]
-    assert course.judge(gamma, square).get().tolist() == [8, 9, 9]
-    assert course.going.get().tolist() == [True, True, False]
-    assert course.steepest.get() == 2
+    assert known.lengths(energy, length, 1).get().tolist() == [0.25, 0.5, 1]
+    assert known.judge(gamma, square).get().tolist() == [8, 9, 9]
+    assert known.going.get().tolist() == [True, True, False]
+    assert known.steepest.get() == 2
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_nvidias_compiler_takes_decisions_and_sums(dtype):
     if nvrtc.library() is None:
         pytest.skip("could not import 'nvidia': NVRTC's wheel is not installed")
-    sources = {course.SOURCE: 2, sums.SOURCE: 1}
+    sources = {decisions.SOURCE: 2, sums.SOURCE: 1}
     for source, kernels in sources.items():
         ptx = nvrtc.compile_ptx(device.with_real(source, np.dtype(dtype).char), "sm_90")
         assert ptx.count(".visible .entry") == kernels
@@ -343,11 +343,11 @@ def test_numbers_of_all_kinds_come_to_the_host_at_once(cupy):
         cupy.asarray(np.array([[3, 4]])),
         cupy.asarray(np.empty(0)),
     ]
-    found = vectors.fetch(arrays)
+    found = _arrays.fetch(arrays)
     for got, array in zip(found, arrays, strict=True):
         assert got.dtype == array.dtype
         np.testing.assert_array_equal(got, array.get())
-    number, _ = devices.copies(cupy, lambda: vectors.fetch(arrays))
+    number, _ = devices.copies(cupy, lambda: _arrays.fetch(arrays))
     assert number == 1
 
 
