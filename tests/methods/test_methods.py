@@ -9,6 +9,7 @@ import pickle
 import subprocess
 import sys
 import threading
+import time
 import tracemalloc
 
 import numpy as np
@@ -19,8 +20,8 @@ from helpers import DTYPES, random_geometry, values
 import linconv
 from linconv import _arrays, methods
 from linconv.geometry import Axis, Geometry
-from linconv.methods import cost, memory, padding
-from linconv.methods.direct import direct, plans
+from linconv.methods import compiling, cost, padding
+from linconv.methods.direct import plans
 from linconv.methods.rows import Rows
 from linconv.testing import assert_adjoint
 
@@ -88,20 +89,6 @@ def test_lines_of_any_length_are_computed_in_blocks(n, boundary, dtype):
         assert_close(A.rmatmat(X), matrix.conj().T @ X, weight * np.abs(X).max(), (dtype,))
 
 
-def test_taps_share_what_they_load_only_where_they_read_the_next_results_samples():
-    def shared(k, n, b=8, transposed=False, **options):
-        geometry = Geometry.conv((k,), (n,), **options)
-        return plans.side_by_side(geometry, transposed, b)[3].tolist()
-
-    assert shared(9, 40) == [9] + [1] * 8
-    assert shared(6, 40, b=3) == [6] + [1] * 5
-    assert shared(20, 40) == [6, *[1] * 5, 7, *[1] * 6, 7, *[1] * 6]
-    assert shared(6, 40, dilation=2) == [1] * 6
-    assert shared(6, 40, stride=2) == [1] * 6
-    # Away from the edges, even samples read five neighbouring results, and so do odd ones.
-    assert shared(10, 60, stride=2, transposed=True)[25:35] == [5, 1, 1, 1, 1] * 2
-
-
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("columns", [2, 4, 7, 8, 9, 16, 21])
 @pytest.mark.parametrize("n", [1, 3, 4, 11, 12, 13, 60])
@@ -117,134 +104,39 @@ def test_columns_side_by_side_have_the_bits_of_each_alone(n, columns, dtype):
     np.testing.assert_array_equal(A.rmatmat(X), alone)
 
 
-@pytest.mark.parametrize("dtype", ["float32", "float64", "complex64", "complex128"])
-@pytest.mark.parametrize("columns", [8, 16, 24])
+@pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize(
     ("k", "n", "options"),
     [
-        ((5, 3), (1, 17), {"padding": "same", "boundary": "symmetric"}),
-        ((5, 3), (13, 61), {"padding": "same", "boundary": "symmetric"}),
-        ((3, 2, 4, 3), (2, 9, 40), {"padding": 1, "stride": 2}),
-        ((2, 9), (5, 70), {"padding": (0, -3), "dilation": (1, 2)}),
-        ((9,), (300,), {"padding": "full"}),
+        ((5, 3), (13, 61), {"stride": (1, 2), "padding": 1, "boundary": "reflect"}),
+        ((3, 2, 4, 3), (2, 9, 40), {"padding": 1, "stride": (2, 3), "dilation": (3, 2)}),
+        ((4, 1, 5), (2, 64), {"stride": 4, "groups": 2, "padding": [(0, 7)]}),
+        ((3, 4), (8, 9), {"stride": 5, "padding": "full", "boundary": "antireflect"}),
     ],
 )
-def test_results_that_no_cache_holds_are_the_same(k, n, options, columns, dtype, monkeypatch):
-    """They are written past the caches; here all are, as if caches held nothing."""
-    monkeypatch.setattr(direct, "_CACHED", 0)
-    monkeypatch.setattr(memory, "_LARGE", 0)
-    monkeypatch.setattr(_arrays, "workers", lambda work, grain: 2)
-    rng = np.random.default_rng(columns)
-    A = linconv.Conv(np.round(3 * values(rng, k, dtype)), n, method="direct", **options)
-    matrix = A.toarray()
-    X = np.round(3 * values(rng, (A.shape[1], columns), dtype))
-    Y = np.round(3 * values(rng, (A.shape[0], columns), dtype))
-    kinds = []
-    kind = direct._kind
-    monkeypatch.setattr(direct, "_kind", lambda y: kinds.append(kind(y)) or kinds[-1])
-    np.testing.assert_array_equal(A @ X, matrix @ X)
-    np.testing.assert_array_equal(A.rmatmat(Y), matrix.conj().T @ Y)
-    row = columns * np.dtype(dtype).itemsize
-    right = plans.Vector.NARROW if row < 64 else plans.Vector.PAST
-    assert kinds == [plans.Vector.WIDE if row % 64 and row > 64 else right] * 2
-
-
-@pytest.mark.parametrize("dtype", ["float32", "float64", "complex64", "complex128"])
-@pytest.mark.parametrize("columns", [1, 4, 8, 11, 16])
-@pytest.mark.parametrize("threads", [1, 3])
-@pytest.mark.parametrize(
-    ("k", "n", "options"),
-    [
-        ((5, 3), (13, 61), {"padding": "same", "boundary": "symmetric"}),
-        ((3, 2, 4, 3), (2, 9, 40), {"padding": 1, "stride": 2}),
-        ((2, 3, 2), (5, 9, 6), {"padding": (0, -2, 1), "dilation": (1, 2, 1)}),
-        ((9,), (300,), {"padding": "full"}),
-        ((2,), (2,), {}),
-    ],
-)
-def test_a_product_knows_the_squares_of_its_results(
-    k, n, options, threads, columns, dtype, monkeypatch
-):
-    monkeypatch.setattr(_arrays, "workers", lambda work, grain: threads)
-    rng = np.random.default_rng(columns)
-    A = linconv.Conv(values(rng, k, dtype), n, method="direct", **options)
-    matrix = A.toarray()
-    for adjoint, M in ((False, matrix), (True, matrix.conj().T)):
-        X = values(rng, (M.shape[1], columns), dtype)
-        y, squares = A._squared(X, adjoint=adjoint)
-        np.testing.assert_array_equal(y, A.rmatmat(X) if adjoint else A @ X)
-        row = np.dtype(dtype).itemsize * columns
-        assert (squares is not None) == (row >= 32 and row % (64 if row >= 64 else 32) == 0)
-        if squares is not None:
-            right = (abs(y.astype(complex)) ** 2).sum(axis=0)
-            rtol = (4 + len(y)) * np.finfo(dtype).eps
-            np.testing.assert_allclose(squares, right, rtol=rtol)
-
-
-@pytest.mark.parametrize("shortest", [12, 13, 30])
-@pytest.mark.parametrize("columns", [4, 8, 9])
-@pytest.mark.parametrize("dtype", ["float64", "complex64"])
-@pytest.mark.parametrize(
-    ("k", "n", "options"),
-    [
-        ((5, 3), (13, 61), {"padding": "same", "boundary": "symmetric"}),
-        ((3, 2, 4, 3), (2, 9, 90), {"padding": 1, "stride": 2}),
-        ((3, 2, 2), (4, 5, 37), {"padding": "full"}),
-        ((9,), (300,), {"padding": "full"}),
-    ],
-)
-def test_lines_that_are_cut_give_the_same_bits(
-    k, n, options, dtype, columns, shortest, monkeypatch
-):
-    rng = np.random.default_rng(shortest)
-    A = linconv.Conv(values(rng, k, dtype), n, method="direct", **options)
-    X, Y = (values(rng, (size, columns), dtype) for size in reversed(A.shape))
-    whole = A._squared(X, adjoint=False), A._squared(Y, adjoint=True)
-    widths = []
-
-    def cut(plan, nbytes):
-        widths.append(shortest)
-        return shortest
-
-    monkeypatch.setattr(direct, "_width", cut)
-    parts = A._squared(X, adjoint=False), A._squared(Y, adjoint=True)
-    assert len(widths) == (2 if columns * np.dtype(dtype).itemsize >= 32 else 0)
-    for (y, squares), (right, others) in zip(parts, whole, strict=True):
-        np.testing.assert_array_equal(y, right)
-        if squares is not None:
-            np.testing.assert_allclose(squares, others, rtol=1e-5)
-    M = A.toarray()
-    np.testing.assert_allclose(parts[0][0], M @ X, rtol=0, atol=1e3 * np.finfo(dtype).eps)
-    np.testing.assert_allclose(
-        parts[1][0], M.conj().T @ Y, rtol=0, atol=1e3 * np.finfo(dtype).eps
-    )
-
-
-def test_lines_are_cut_where_a_cache_does_not_hold_what_many_read():
-    widths = {}
-    for k, n in ((9, 1024), (9, 512), (3, 4096), (3, 65536)):
-        A = linconv.Conv(np.ones((k, k)), (99, n), padding=k // 2, method="direct")
-        widths[k, n] = direct._width(plans.plan(A.geometry, False), 64)
-    assert widths == {(9, 1024): 444, (9, 512): 512, (3, 4096): 1356, (3, 65536): 1356}
-
-
-def test_squares_of_many_results_are_added_up_in_parts():
-    """Half a million squares of about 1, one by one, would lose hundreds of roundings."""
-    A = linconv.Conv(np.ones((1, 1), np.float32), (700, 750), method="direct")
-    X = np.random.default_rng(0).random((A.shape[1], 8), np.float32)
-    _, squares = A._squared(X, adjoint=False)
-    right = (X.astype(float) ** 2).sum(axis=0)
-    np.testing.assert_allclose(squares, right, rtol=20 * np.finfo(np.float32).eps)
+def test_strides_are_phases_of_any_length(k, n, options, dtype):
+    rng = np.random.default_rng(len(n))
+    kernel = np.round(3 * values(rng, k, dtype))
+    A = linconv.Conv(kernel, n, method="direct", **options)
+    M = linconv.conv_matrix(kernel, n, **options).toarray()
+    X, Y = (np.round(3 * values(rng, (size, 3), dtype)) for size in reversed(A.shape))
+    np.testing.assert_array_equal(A @ X, M @ X)
+    np.testing.assert_array_equal(A.rmatmat(Y), M.conj().T @ Y)
 
 
 @pytest.mark.parametrize("method", METHODS)
-def test_methods_that_know_no_squares_say_so(method):
+@pytest.mark.parametrize("options", [{}, {"stride": 2}, {"boundary": "reflect"}])
+@pytest.mark.parametrize("k", [(3, 3), (4, 2, 3, 3)])
+def test_a_batch_of_any_size_is_that_of_its_blocks(k, options, method, monkeypatch):
     needs(method)
-    A = linconv.Conv(np.ones(3), 9, method=method)
-    X = np.random.default_rng(0).standard_normal((A.shape[1], 2))
-    y, squares = A._squared(X, adjoint=False)
-    np.testing.assert_array_equal(y, A @ X)
-    assert squares is None
+    rng = np.random.default_rng(17)
+    n = (12, 13) if len(k) == 2 else (2, 12, 13)
+    A = linconv.Conv(rng.standard_normal(k), n, padding=1, method=method, **options)
+    x, y = rng.standard_normal((7, *A.in_shape)), rng.standard_normal((7, *A.out_shape))
+    whole = A(x), A.T(y)
+    monkeypatch.setattr(_arrays, "_BLOCK", 3 * 8 * A.shape[1])
+    np.testing.assert_allclose(A(x), whole[0], atol=1e-12)
+    np.testing.assert_allclose(A.T(y), whole[1], atol=1e-12)
 
 
 @pytest.mark.parametrize("method", METHODS)
@@ -440,13 +332,13 @@ def test_a_plan_covers_every_result_once():
     geometry = Geometry.conv((3, 4), (200_000, 9), padding=(3, 2), boundary="symmetric")
     for transposed in (False, True):
         plan = plans.plan(geometry, transposed)
-        lines = [math.prod(combo[[3, 6, 9]].tolist()) for combo in plan.combos]
+        lines = [math.prod(combo[[2, 5, 8]].tolist()) for combo in plan.combos]
         assert sum(lines) == int(plan.sizes[0])
-        counts = [int(plan.runs[int(c[12]) : int(c[13]), 0].sum()) for c in plan.combos]
+        counts = [int(plan.runs[int(c[11]) : int(c[12]), 0].sum()) for c in plan.combos]
         results = sum(n * count for n, count in zip(lines, counts, strict=True))
         assert results == geometry.shape[1 if transposed else 0]
     line = plans.plan(Geometry.conv((9,), (1_000_000,), padding=4), False)
-    assert len(line.combos) == plans._LINES, "a single line is cut for several threads"
+    assert len(line.combos) > 8, "a single line is cut for several threads"
 
 
 # Padding
@@ -519,11 +411,27 @@ def test_a_numba_that_cannot_be_imported_is_no_choice(monkeypatch):
         linconv.Conv([1.0, 2], 5, method="direct")
 
 
+def test_a_first_product_that_takes_long_is_announced_once(monkeypatch, caplog):
+    monkeypatch.setattr(compiling, "_PATIENCE", 0.0)
+    caplog.set_level("INFO", "linconv")
+    for _ in range(3):
+        with compiling.announced("a function of this test", np.dtype("float32")):
+            time.sleep(0.3)
+    said = [record.getMessage() for record in caplog.records]
+    assert said == ["linconv compiles its loops for float32, once: a few seconds"]
+
+
+def test_a_first_product_from_the_disk_is_not_announced(caplog):
+    caplog.set_level("INFO", "linconv")
+    with compiling.announced("another function of this test", np.dtype("float64")):
+        pass
+    time.sleep(0.1)
+    assert not caplog.records
+
+
 def test_loops_are_compiled_where_nothing_can_be_written(monkeypatch):
     numba = pytest.importorskip("numba")
-    from linconv.methods.direct import loops
-
-    assert loops._compile(lambda x: 3 * x)(5) == 15  # Numba has imported what it needs
+    assert compiling.compiled(lambda x: 3 * x)(5) == 15  # Numba has imported what it needs
     plain = numba.njit
 
     def njit(cache=False, **options):
@@ -532,7 +440,7 @@ def test_loops_are_compiled_where_nothing_can_be_written(monkeypatch):
         return plain(**options)
 
     monkeypatch.setattr(numba, "njit", njit)
-    assert loops._compile(lambda x: 2 * x)(21) == 42
+    assert compiling.compiled(lambda x: 2 * x)(21) == 42
 
 
 def test_torch_says_which_dtypes_it_has():
