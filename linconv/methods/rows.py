@@ -16,7 +16,12 @@ def in_blocks(product: Callable[[Any], Any], rows: Any) -> Any:
     blocks = _arrays.blocks(len(rows), rows.nbytes // len(rows))
     if len(blocks) == 1 or _arrays.on_device(rows):
         return product(rows)
-    return _arrays.namespace(rows).concatenate([product(rows[block]) for block in blocks])
+    first = product(rows[blocks[0]])
+    results = np.empty((len(rows), first.shape[1]), first.dtype)
+    results[blocks[0]] = first
+    for block in blocks[1:]:
+        results[block] = product(rows[block])
+    return results
 
 
 class Rows:
@@ -46,11 +51,16 @@ class Rows:
         dtype = np.result_type(self._kernel.dtype, x.dtype)
         if dtype.kind == "c" and self._kernel.dtype.kind != "c":
             return _arrays.by_real_parts(lambda part: self._columns(part, adjoint=adjoint), x)
-        xp = _arrays.namespace(x)
-        rows: Any = xp.ascontiguousarray(x.T, dtype)
+        xp, rows = _arrays.namespace(x), x.T
         if not len(rows):
             return xp.empty((self._geometry.shape[adjoint], 0), dtype)
-        return self._rows(rows, adjoint).T
+        if rows.flags.c_contiguous and rows.dtype == dtype:
+            return self._rows(rows, adjoint).T
+
+        def product(part: Any) -> Any:
+            return self._rows(xp.ascontiguousarray(part, dtype), adjoint)
+
+        return in_blocks(product, rows).T
 
     def _rows(self, x: np.ndarray, adjoint: bool) -> np.ndarray:
         """Return C x, or C^H x, for rows x of the result's dtype: (b, n) -> (b, m)."""

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from scipy.sparse.linalg import splu
 
+from linconv import _arrays
 from linconv._options import listed
 from linconv.operators import Identity, LinearOperator, aslinearoperator
 from linconv.solvers.problem import Problem
@@ -119,7 +120,7 @@ def _factors(N: Any, most: float) -> Callable[[Any], Any]:
 
     def solve(right: Any) -> Any:
         if right.dtype.kind == "c" and N.dtype.kind != "c":
-            return factors.solve(right.real) + 1j * factors.solve(right.imag)
+            return _arrays.by_real_parts(factors.solve, right)
         return factors.solve(np.ascontiguousarray(right, N.dtype))
 
     return solve
