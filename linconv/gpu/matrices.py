@@ -212,7 +212,6 @@ def source(value: str, index: str) -> str:
     parts = 2 if np.dtype(value).kind == "c" else 1
     places = "int" if np.dtype(index).itemsize == 4 else "long long"
     words = {"REAL": real, "PARTS": parts, "INDEX": places, "EACH": kernels.EACH}
-    words["MOST_THREADS"] = kernels.MOST_THREADS
     head = "".join(f"#define {name} {word}\n" for name, word in words.items())
     return head + kernels.SOURCE
 
