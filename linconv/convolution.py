@@ -385,29 +385,6 @@ class Conv(LinearOperator):
     def _rmatmat(self, X: np.ndarray) -> np.ndarray:
         return self._able(X).adjoint(X)
 
-    def _squared(self, X: np.ndarray, *, adjoint: bool) -> tuple[np.ndarray, Any]:
-        """Return A X, or A^H X, and the squared norms of its columns if they cost nothing."""
-        if squared := self._own("squared", X):
-            return squared(X, adjoint=adjoint)
-        return (self.rmatmat if adjoint else self.matmat)(X), None
-
-    def _swept(
-        self, X: np.ndarray, before: Any, after: Any, *, adjoint: bool
-    ) -> tuple[np.ndarray, Any] | None:
-        """Return what `_squared` does, with steps before and after; see `methods.sweep`."""
-        swept = self._own("swept", X)
-        return swept(X, before, after, adjoint=adjoint) if swept else None
-
-    def _own(self, name: str, X: np.ndarray) -> Any:
-        """Return what a method has besides products; not for subclasses that multiply.
-
-        They may keep what they were given or found.
-        """
-        products = ("matmat", "_matmat", "rmatmat", "_rmatmat")
-        if any(getattr(type(self), n) is not getattr(Conv, n) for n in products):
-            return None
-        return getattr(self._able(X), name, None)
-
     def _able(self, X: np.ndarray) -> methods.Method:
         """Return the method, or the matrix for a product of a dtype that it lacks."""
         known = self._engine.dtypes

@@ -16,8 +16,10 @@ import scipy.sparse
 
 from linconv import _arrays, gpu
 from linconv._arrays import CsrArray, is_operator
-from linconv.operators.linear import Composite, LinearOperator, aslinearoperator
-from linconv.operators.shaped import canonical, common_device
+from linconv.operators.algebra import Composite, common_device
+from linconv.operators.foreign import aslinearoperator
+from linconv.operators.linear import LinearOperator
+from linconv.operators.stored import canonical
 
 # Nonzeros of a Kronecker product made at a time.
 _PIECE = 1 << 16

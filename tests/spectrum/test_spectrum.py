@@ -12,7 +12,7 @@ import zoo
 
 import linconv
 from linconv import spectrum, testing
-from linconv.operators.linear import Product
+from linconv.operators import Product
 
 RNG = np.random.default_rng(5077)
 RULES = ("zeros", "circular", "reflect", "symmetric", "replicate", "antireflect")
