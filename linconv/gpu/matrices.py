@@ -41,9 +41,9 @@ def conv_matrix(
     The arguments are those of `assembly.conv_csr`, with taps in device memory.
     """
     check_axes(geometry)
-    part = assembly.part_of(geometry, transposed, rows)
-    values = assembly.arranged(geometry, kernel, transposed)[part.channels]
-    return _rows_of(part, values)
+    layout = assembly.matrix_rows(geometry, transposed, rows)
+    values = assembly.arranged(geometry, kernel, transposed)[layout.channels]
+    return _rows_of(layout, values)
 
 
 def check_axes(geometry: Geometry) -> None:
@@ -58,6 +58,7 @@ def unfold_matrix(
     geometry: Geometry, dtype: np.dtype, rows: tuple[int, int] | None = None
 ) -> Any:
     """Return the matrix that gathers every tap; as `assembly.unfold_csr`, on the device."""
+    device.library()
     device.check_dtype(np.dtype(dtype), "the matrix")
     found, nnz, shape = assembly.tap_rows(geometry, rows)
     ones = import_module("cupy").ones((geometry.c_in, 1) + (1,) * len(geometry.axes), dtype)
@@ -75,10 +76,10 @@ def unfold_matrix(
 def varying_matrix(geometry: Geometry, kernels: Any) -> Any:
     """Return the matrix of a kernel per position; as `assembly.varying_csr`, on the device."""
     check_axes(geometry)
-    part, d = assembly.part_of(geometry, False, None), len(geometry.axes)
+    layout, d = assembly.matrix_rows(geometry, False, None), len(geometry.axes)
     if geometry.flip:
         kernels = kernels[(slice(None),) * d + (slice(None, None, -1),) * d]
-    numbers, cupy = _tables_of(part), import_module("cupy")
+    numbers, cupy = _tables_of(layout), import_module("cupy")
     target = _Target(geometry.shape, numbers.entries, kernels.dtype)
     length, lines = numbers.lengths[-1], math.prod(numbers.lengths[:-1])
     lanes, threads, each = _division(length, numbers.width)
@@ -92,19 +93,19 @@ def varying_matrix(geometry: Geometry, kernels: Any) -> Any:
 def templates_of(geometry: Geometry, kernel: Any, transposed: bool) -> Templates:
     """Return the different rows of a convolution's matrix, for products without it."""
     check_axes(geometry)
-    part = assembly.part_of(geometry, transposed, None)
+    layout = assembly.matrix_rows(geometry, transposed, None)
     values = assembly.arranged(geometry, kernel, transposed)
-    index = _arrays.index_dtype((part.columns, part.columns), 0)
-    return Templates(_tables_of(part), values, part.bases, part.plane, index)
+    index = _arrays.index_dtype((layout.columns, layout.columns), 0)
+    return Templates(_tables_of(layout), values, layout.bases, layout.plane, index)
 
 
-def _rows_of(part: assembly.Part, values: Any) -> Any:
-    """Return the matrix of a part of the rows; values: (channels, per group, k1..kd)."""
-    numbers, positions = _tables_of(part), math.prod(part.grid.lengths)
+def _rows_of(layout: assembly.MatrixRows, values: Any) -> Any:
+    """Return the matrix of some rows; values: (channels, per group, k1..kd)."""
+    numbers, positions = _tables_of(layout), math.prod(layout.grid.lengths)
     channels, per_group, *_ = values.shape
     pitch = per_group * numbers.entries
-    target = _Target((channels * positions, part.columns), channels * pitch, values.dtype)
-    templates = Templates(numbers, values, part.bases, part.plane, target.index)
+    target = _Target((channels * positions, layout.columns), channels * pitch, values.dtype)
+    templates = Templates(numbers, values, layout.bases, layout.plane, target.index)
     target.write(templates, 0, pitch, positions, target.indptr)
     return target.matrix
 
@@ -216,9 +217,9 @@ def source(value: str, index: str) -> str:
     return head + kernels.SOURCE
 
 
-def _tables_of(part: assembly.Part) -> tables.Tables:
-    """Return the tables of a part; those of all rows are remembered by their axes."""
-    return _remembered_tables(*part.key) if part.key else tables.tables(part.grid)
+def _tables_of(layout: assembly.MatrixRows) -> tables.Tables:
+    """Return the tables of some rows; those of all rows are remembered by their axes."""
+    return _remembered_tables(*layout.key) if layout.key else tables.tables(layout.grid)
 
 
 @functools.lru_cache(maxsize=32)

@@ -23,4 +23,3 @@ from linconv.operators.linear import LinearOperator as LinearOperator
 from linconv.operators.stored import Matrix as Matrix
 from linconv.operators.stored import Restriction as Restriction
 from linconv.operators.stored import Stored as Stored
-from linconv.operators.stored import canonical as canonical

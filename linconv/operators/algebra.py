@@ -13,6 +13,7 @@ import math
 import operator
 import textwrap
 from collections.abc import Iterator, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -22,7 +23,7 @@ from linconv._arrays import CsrArray, is_everything, is_mask
 from linconv.operators import notebook
 from linconv.operators.foreign import aslinearoperator
 from linconv.operators.linear import LinearOperator
-from linconv.operators.stored import Restriction, canonical
+from linconv.operators.stored import Restriction
 
 
 class View(LinearOperator):
@@ -149,9 +150,7 @@ class Composite(LinearOperator):
     def _matrices(self) -> Iterator[CsrArray]:
         """Yield the operands' matrices, all on the device of the whole."""
         for part in self.operands:
-            matrix = part._tosparse()
-            moved = self.device == "gpu" and not gpu.is_matrix(matrix)
-            yield gpu.to_device(matrix) if moved else matrix
+            yield gpu.moved(part._tosparse(), self.device or "cpu")
 
     def _nnz(self) -> int | None:
         """Return the sum over the operands, for those whose entries do not meet."""
@@ -184,8 +183,10 @@ class Scaled(Composite):
         return self.scalar.conjugate() * self.operands[0]._rmatmat(X)
 
     def _tosparse(self) -> CsrArray:
-        multiply = gpu.scaled if self.device == "gpu" else operator.mul
-        return multiply(self.scalar, self.operands[0]._tosparse())
+        matrix = self.operands[0]._tosparse()
+        data = self.scalar * matrix.data
+        wrap = gpu.home(matrix).sparse_array
+        return wrap(data, matrix.indices, matrix.indptr, self.shape)
 
     def _signature(self) -> str:
         return f"{self.scalar!s} *, {super()._signature()}"
@@ -225,7 +226,8 @@ class Sum(Composite):
         return functools.reduce(operator.add, (part._rmatmat(X) for part in self.operands))
 
     def _tosparse(self) -> CsrArray:
-        return canonical(functools.reduce(operator.add, self._matrices()))
+        total = functools.reduce(operator.add, self._matrices())
+        return gpu.home(total).canonical(total)
 
 
 class Product(Composite):
@@ -271,7 +273,7 @@ class Product(Composite):
                 "a product has no matrix on the GPU, where CuPy's own products of sparse "
                 "matrices may be wrong (cupy issue 10033): use A.to('cpu').tosparse()"
             )
-        return canonical(functools.reduce(operator.matmul, self._matrices()))
+        return gpu.host.canonical(functools.reduce(operator.matmul, self._matrices()))
 
 
 class ComplexPart(Composite):
@@ -288,11 +290,10 @@ class ComplexPart(Composite):
         return self._part == "real" and self.operands[0].hermitian
 
     def _of(self, product: Any, X: np.ndarray) -> np.ndarray:
-        """Return the part of a product: a real vector meets the matrix's parts apart."""
-        if X.dtype.kind != "c":
-            return getattr(product(X), self._part)
-        both = getattr(product(np.concatenate([np.real(X), np.imag(X)], axis=1)), self._part)
-        return both[:, : X.shape[1]] + 1j * both[:, X.shape[1] :]
+        """Return the part of a product that belongs to the matrix's part."""
+        if X.dtype.kind == "c":
+            return _arrays.by_real_parts(partial(self._of, product), X)
+        return getattr(product(X), self._part)
 
     def _matmat(self, X: np.ndarray) -> np.ndarray:
         return self._of(self.operands[0]._matmat, X)
@@ -303,7 +304,7 @@ class ComplexPart(Composite):
     def _tosparse(self) -> CsrArray:
         matrix = self.operands[0]._tosparse()
         data = getattr(matrix.data, self._part).copy()
-        wrap = gpu.sparse_array if gpu.is_matrix(matrix) else _arrays.sparse_array
+        wrap = gpu.home(matrix).sparse_array
         return wrap(data, matrix.indices, matrix.indptr, self.shape)
 
     def _signature(self) -> str:

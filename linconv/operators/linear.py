@@ -17,7 +17,7 @@ import numpy as np
 import scipy.sparse
 import scipy.sparse.linalg
 
-from linconv import _arrays
+from linconv import _arrays, gpu
 from linconv._arrays import CsrArray, is_operator, is_scalar
 from linconv._options import at_least, integer, sizes
 
@@ -120,10 +120,11 @@ class LinearOperator(_Base):
             X = np.zeros((self.shape[1], len(columns)), self.dtype)
             X[columns, np.arange(len(columns))] = 1
             blocks.append(scipy.sparse.csc_array(self._matmat(X)))
-        return algebra.canonical(scipy.sparse.hstack(blocks, format="csr"))
+        return gpu.host.canonical(scipy.sparse.hstack(blocks, format="csr"))
 
     def _tosparse_transposed(self) -> CsrArray:
-        return algebra.canonical(self._tosparse().T.tocsr())
+        matrix = self._tosparse().T.tocsr()
+        return gpu.home(matrix).canonical(matrix)
 
     def __call__(self, x: Any) -> np.ndarray:
         """Return A(x) for shaped arrays: (*batch, *in_shape) -> (*batch, *out_shape).
@@ -188,28 +189,16 @@ class LinearOperator(_Base):
     def _apply(self, hook: Any, X: np.ndarray) -> np.ndarray:
         """Run a hook on columns of a native dtype and fix the dtype of the result."""
         dtype = np.result_type(self.dtype, X.dtype)
-        if _arrays.on_device(X):
-            return hook(X).astype(dtype, copy=False)
         if not X.dtype.isnative:
             X = X.astype(X.dtype.newbyteorder("="))
-        return np.asarray(hook(X)).astype(dtype, copy=False)
+        Y = hook(X)
+        if isinstance(X, np.ndarray):  # the hook of a subclass may return numpy.matrix
+            Y = np.asarray(Y)
+        return Y.astype(dtype, copy=False)
 
     def _as_operand(self, x: Any, name: str) -> Any:
         """Return `x` as an array that lies where this operator does."""
-        if self.device == "gpu":
-            return _arrays.as_device_array(x, name)
-        if self.device is None and _arrays.on_device(x):
-            return x
-        return _arrays.as_array(x, name)
-
-    def dot(self, x: Any) -> Any:
-        """Return A x, A X, or the product operator, by what `x` is."""
-        if is_operator(x):
-            return algebra.Product(self, x)
-        if is_scalar(x):
-            raise TypeError(f"A @ x needs a vector, got the scalar {x!r}; write a * A")
-        x = self._as_operand(x, "x")
-        return self.matvec(x) if x.ndim == 1 else self.matmat(x)
+        return gpu.at(self.device or gpu.device_of(x)).as_array(x, name)
 
     @property
     def device(self) -> str | None:
@@ -309,6 +298,15 @@ class LinearOperator(_Base):
         """
         pair = isinstance(key, tuple) and len(key) == 2
         return algebra.submatrix(self, *(key if pair else (key, slice(None))))
+
+    def dot(self, x: Any) -> Any:
+        """Return A x, A X, or the product operator, by what `x` is."""
+        if is_operator(x):
+            return algebra.Product(self, x)
+        if is_scalar(x):
+            raise TypeError(f"A @ x needs a vector, got the scalar {x!r}; write a * A")
+        x = self._as_operand(x, "x")
+        return self.matvec(x) if x.ndim == 1 else self.matmat(x)
 
     def __matmul__(self, x: Any) -> Any:
         return self.dot(x)

@@ -8,8 +8,6 @@ from collections.abc import Sequence
 from typing import Any, Self
 
 import numpy as np
-import scipy.sparse
-from scipy.sparse import csr_array
 
 from linconv import _arrays, gpu
 from linconv._arrays import CsrArray, is_mask
@@ -30,33 +28,34 @@ class Stored(LinearOperator):
                 f"a matrix of shape {csr.shape} cannot map in_shape {self.in_shape} to "
                 f"out_shape {self.out_shape}: they need a matrix of shape {self.shape}"
             )
-        self._csr = csr if gpu.is_matrix(csr) else csr_products.read_only(csr)
+        self._csr = gpu.home(csr).read_only(csr)
 
     @property
     def device(self) -> str:
         """Where the matrix lies."""
-        return "gpu" if gpu.is_matrix(self._csr) else "cpu"
+        return gpu.device_of(self._csr)
 
     def _moved(self, device: str) -> Self:
         moved = copy.copy(self)
-        if device == "gpu":
-            moved._csr = gpu.to_device(self._csr)
-        else:
-            csr = _arrays.sparse_array(*gpu.to_host(self._csr))
-            moved._csr = csr_products.read_only(csr)
+        moved._csr = gpu.moved(self._csr, device)
         return moved
 
+    @property
+    def _products(self) -> Any:
+        """The products of a CSR array where the matrix lies."""
+        return csr_products if self.device == "cpu" else gpu
+
     def _matmat(self, X: np.ndarray) -> np.ndarray:
-        return (csr_products if self.device == "cpu" else gpu).forward(self._csr, X)
+        return self._products.forward(self._csr, X)
 
     def _rmatmat(self, X: np.ndarray) -> np.ndarray:
-        return (csr_products if self.device == "cpu" else gpu).adjoint(self._csr, X)
+        return self._products.adjoint(self._csr, X)
 
     def _nnz(self) -> int:
         return self._csr.nnz
 
     def _tosparse(self) -> CsrArray:
-        return self._csr.copy() if self.device == "cpu" else gpu.copied(self._csr)
+        return gpu.home(self._csr).copied(self._csr)
 
     def _signature(self) -> str:
         return f"{super()._signature()}, nnz={self._csr.nnz}"
@@ -131,15 +130,7 @@ class Matrix(Stored):
         in_shape: Sequence[int] | int | None = None,
         out_shape: Sequence[int] | int | None = None,
     ) -> None:
-        if gpu.owns(matrix):
-            csr: CsrArray = gpu.canonical(matrix)
-        else:
-            if not scipy.sparse.issparse(matrix):
-                matrix = _arrays.as_values(matrix, None, "matrix")
-            if matrix.ndim != 2:
-                raise ValueError(f"a matrix must be 2-d, got shape {matrix.shape}")
-            dtype = _arrays.matrix_dtype(matrix.dtype)
-            csr = canonical(csr_array(matrix, dtype=dtype, copy=True))
+        csr = gpu.home(matrix).as_csr(matrix)
         m, n = csr.shape
         super().__init__(
             csr,
@@ -188,11 +179,3 @@ def selection(
     ones = _arrays.as_values(np.ones(places.size, np.int8), dtype, "1")
     csr = ones, places.ravel().astype(index), indptr, (places.size, n)
     return _arrays.sparse_array(*csr), shape, places.shape
-
-
-def canonical(matrix: Any) -> CsrArray:
-    """Return a fresh matrix, sorted, its duplicates summed; in place on the host."""
-    if gpu.is_matrix(matrix):
-        return gpu.canonical(matrix)
-    matrix.sum_duplicates()  # nothing to do for a canonical one
-    return matrix

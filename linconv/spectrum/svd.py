@@ -35,7 +35,6 @@ from linconv.operators import (
     aslinearoperator,
 )
 from linconv.spectrum import circulant
-from linconv.spectrum.circulant import Circulant as Circulant
 
 # A matrix with a side up to this is decomposed whole rather than iterated on.
 _SMALL = 64
@@ -45,8 +44,6 @@ _DENSE = 1000
 _STEPS = 20_000
 # They end when a quarter more of them adds less than this part of the squared norm.
 _TOLERANCE = 1e-10
-# Nonzeros of a convolution matrix built at a time for its columns' norms.
-_ENTRIES = 1 << 22
 
 
 def norm(A: Any) -> float:
@@ -168,9 +165,7 @@ def singular_values(A: Any, k: int | None = None) -> np.ndarray:
 
 def placed(values: Any, A: LinearOperator) -> Any:
     """Return an array where the operator lies."""
-    if A.device != "gpu" or _arrays.on_device(values):
-        return values
-    return gpu.library().asarray(values)
+    return gpu.moved(values, A.device or gpu.device_of(values))
 
 
 def _in_units(A: LinearOperator) -> tuple[LinearOperator, float]:
