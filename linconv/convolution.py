@@ -53,7 +53,7 @@ def conv_matrix(
     groups : int
         Groups of channels that do not see each other.
     boundary : str, one per axis, or one (lo, hi) pair per axis
-        What is read outside the input: "zeros", "circular", "reflect" (edge
+        The samples outside the input: "zeros", "circular", "reflect" (edge
         sample not repeated), "symmetric" (repeated), "replicate" or
         "antireflect" (``2 x_edge - reflected``); or another library's word
         such as "numpy:wrap", "ndimage:mirror", "torch:replicate".
@@ -136,7 +136,7 @@ def conv_transpose_matrix(
     in_shape : tuple of int, ``(n1..nd)`` or ``(c_in, n1..nd)``
         Shape of the input of the transposed convolution.
     stride, padding, dilation, groups, boundary, flip, dtype
-        Those of C, see `conv_matrix`.  An axis of the output has
+        The options of C, see `conv_matrix`.  An axis of the output has
         ``s (n - 1) + d (k - 1) + 1 - lo - hi + output_padding`` samples; with
         padding "same" it has ``s n``.
     output_padding : int or one per axis
@@ -310,7 +310,7 @@ class Conv(LinearOperator):
     def with_kernel(self, kernel: Any) -> Conv:
         """Return the operator of the same geometry and method with other taps.
 
-        What depends on the geometry alone, such as the matrix' indices, is shared.
+        All that depends on the geometry alone, such as the matrix' indices, is shared.
 
         Parameters
         ----------

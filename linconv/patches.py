@@ -104,7 +104,7 @@ class Unfold(Stored):
     Attributes
     ----------
     geometry : Geometry
-        That of a convolution with one output channel over the same taps.
+        The geometry of a convolution with one output channel over the same taps.
 
     Raises
     ------
@@ -235,7 +235,7 @@ class FilterConv(LinearOperator):
 
     Notes
     -----
-    It keeps the patches that each tap sees, ``c_in prod(k) prod(o)`` values, and
+    The operator keeps the patches that each tap sees, ``c_in prod(k) prod(o)`` values, and
     multiplies them by BLAS.
 
     Examples

@@ -415,7 +415,7 @@ def _address(
 ) -> tuple[int, list[int], int]:
     """Return where the lines of a combination of outer places are.
 
-    That is the first entry of the first one, the distances between positions
+    Returns the first entry of the first one, the distances between positions
     along each outer axis, and the entries of one line.
     """
     offset, distances, width = 0, [], per_group

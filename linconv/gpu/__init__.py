@@ -1,9 +1,9 @@
 """The GPU: everything that knows CuPy, behind one entry point.
 
-`home` tells where an array lies by returning that place's functions: those of this module for
-CuPy, those of `host`, by the same names, for everything else.  May import assembly, geometry,
-_arrays and _options.  CuPy is imported inside functions, when an array of CuPy's is given or
-somebody asks for a GPU.
+`home` returns the functions of the place where an array lies: this module for CuPy's arrays,
+and `host`, which has functions of the same names, for all others.  May import assembly,
+geometry, _arrays and _options.  CuPy is imported inside functions, for an array of CuPy's or
+for an operator that is moved to the GPU.
 """
 
 import sys
@@ -17,6 +17,7 @@ from linconv.gpu.device import as_values as as_values
 from linconv.gpu.device import block_matrix as block_matrix
 from linconv.gpu.device import canonical as canonical
 from linconv.gpu.device import copied as copied
+from linconv.gpu.device import dots as dots
 from linconv.gpu.device import forward as forward
 from linconv.gpu.device import is_matrix as is_matrix
 from linconv.gpu.device import library as library
@@ -33,7 +34,6 @@ from linconv.gpu.matrices import require_memory as require_memory
 from linconv.gpu.matrices import unfold_matrix as unfold_matrix
 from linconv.gpu.matrices import varying_matrix as varying_matrix
 from linconv.gpu.products import Direct as Direct
-from linconv.gpu.sums import dots as dots
 
 as_array = _arrays.as_device_array
 

@@ -93,13 +93,13 @@ extern "C" __global__ void write_templates(
         rest /= count;
     }
 
-    // What is left of `rest` is the channel of the columns.
+    // The remaining `rest` is the channel of the columns.
     if (row_channel == 0) columns[e] = (INDEX) (rest * plane + column_of(table, axes, entry));
     place kernel = row_channel * per_group + rest;
     values[thread] = mixed_taps(table, sizes, taps, axes, entry, kernel);
 }
 
-// What a line of rows, all positions of the last axis, has in common.
+// The properties that a line of rows, all positions of the last axis, shares.
 struct line {
     place channel, position, width, begin, start, shift;
 };
@@ -175,34 +175,28 @@ extern "C" __global__ void write_rows(
     }
 }
 
-// Rows that have a kernel each: the same pattern, and nothing that rows have in common.
+// Rows that have a kernel each: the same pattern, but no common values.  One thread a row.
 extern "C" __global__ void write_varying(
     const place* table, const place* sizes, const value* taps,
-    INDEX* indptr, INDEX* indices, value* data, place axes, place lines, place lanes)
+    INDEX* indptr, INDEX* indices, value* data, place axes, place rows)
 {
-    int last = (int) axes - 1;
-    place length = head(table, last, LENGTH), rows = blockDim.x / lanes;
-    place pieces = (length + rows - 1) / rows;
-    line found = find_line(table, last, blockIdx.x / pieces, lines, 1);
-    place position = blockIdx.x % pieces * rows + threadIdx.x / lanes;
-    if (position >= length) return;
-
-    place row = found.position + position, rest = row, shift = 0;
+    place row = blockIdx.x * (place) blockDim.x + threadIdx.x;
+    if (row >= rows) return;
+    place rest = row, start = 0, width = 1, shift = 0, entry[MOST_AXES];
     const place* stencil[MOST_AXES];
-    for (int a = 0; a <= last; a++) {
+    for (int a = 0; a < axes; a++) {
         place later = head(table, a, LATER_LENGTHS);
         const place* at = table + head(table, a, POSITIONS) + 3 * (rest / later);
         stencil[a] = table + head(table, a, STENCILS) + 2 * at[0];
         rest %= later;
+        start += width * at[2] * head(table, a, LATER_ENTRIES);
+        width *= stencil[a][1];
         shift += at[1];
     }
-    const place* at = table + head(table, last, POSITIONS) + 3 * position;
-    place start = found.start + found.width * at[2], width = found.width * stencil[last][1];
-    place lane = threadIdx.x % lanes, entry[MOST_AXES];
-    if (lane == 0) indptr[row] = (INDEX) start;
-    for (place e = lane; e < width; e += lanes) {
+    indptr[row] = (INDEX) start;
+    for (place e = 0; e < width; e++) {
         rest = e;
-        for (int a = last; a >= 0; a--) {
+        for (int a = (int) axes - 1; a >= 0; a--) {
             entry[a] = stencil[a][0] + rest % stencil[a][1];
             rest /= stencil[a][1];
         }
@@ -236,38 +230,33 @@ extern "C" __global__ void multiply(
     line found = find_line(table, last, job % lines, per_channel, per_group);
     const place* positions = table + head(table, last, POSITIONS);
     const place* stencils = table + head(table, last, STENCILS);
-    place at = blockIdx.x % pieces * together + threadIdx.x;
-    if (at >= length) return;
-
     const value* input = x + job / lines * x_size + bases[found.channel] + found.shift;
     place row = found.channel * per_channel * length + found.position;
     value* output = y + job / lines * y_size + row;
-    place from[EACH], step = blockDim.x, stencil = positions[3 * at];
-    int count = 0;  // positions from `at` on that have its stencil
-    for (place p = at; count < EACH && p < length && positions[3 * p] == stencil; p += step)
-        from[count++] = positions[3 * p + 1];
-    for (int done = 0; done < EACH && at < length;) {
-        place begin = found.begin + found.width * stencils[2 * stencil];
-        place width = found.width * stencils[2 * stencil + 1];
+    place first = blockIdx.x % pieces * together + threadIdx.x, step = blockDim.x;
+    bool alike = first + (EACH - 1) * step < length;  // whether one stencil serves them all
+    for (int k = 1; alike && k < EACH; k++)
+        alike = positions[3 * (first + k * step)] == positions[3 * first];
+    place end = first + together < length ? first + together : length;
+    for (place at = first; at < end; at += alike ? together : step) {
+        const place* stencil = stencils + 2 * positions[3 * at];
+        place begin = found.begin + found.width * stencil[0], width = found.width * stencil[1];
         const INDEX* read = columns + begin;
         const value* source = values + found.channel * per_group * templates + begin;
         value total[EACH] = {};
-        if (count == EACH) {
+        if (alike) {
+            place from[EACH];
+            for (int k = 0; k < EACH; k++) from[k] = positions[3 * (at + k * step) + 1];
             for (place e = 0; e < width; e++)
                 for (int k = 0; k < EACH; k++)
                     add_product(total[k], source[e], input[read[e] + from[k]]);
+            for (int k = 0; k < EACH; k++) output[at + k * step] = total[k];
         } else {
-            for (int k = 0; k < count; k++)
-                for (place e = 0; e < width; e++)
-                    add_product(total[k], source[e], input[read[e] + from[k]]);
+            place from = positions[3 * at + 1];
+            for (place e = 0; e < width; e++)
+                add_product(total[0], source[e], input[read[e] + from]);
+            output[at] = total[0];
         }
-        for (int k = 0; k < count; k++) output[at + k * step] = total[k];
-        at += count * step;
-        done += count;
-        if (at >= length) return;
-        stencil = positions[3 * at];
-        from[0] = positions[3 * at + 1];
-        count = 1;
     }
 }
 """

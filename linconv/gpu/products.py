@@ -35,7 +35,7 @@ class Sparse:
 
     def with_kernel(self, kernel: Any) -> Sparse:
         """Return the products with another kernel; written anew, which takes no longer."""
-        return Sparse(self._geometry, kernel)
+        return type(self)(self._geometry, kernel)
 
     def tosparse(self) -> Any:
         """Return a copy of the matrix."""
@@ -59,10 +59,6 @@ class WithAdjoint(Sparse):
     def __init__(self, geometry: Geometry, kernel: Any) -> None:
         super().__init__(geometry, kernel)
         self._turned = matrices.conv_matrix(geometry, kernel.conj(), transposed=True)
-
-    def with_kernel(self, kernel: Any) -> WithAdjoint:
-        """Return the products with another kernel."""
-        return WithAdjoint(self._geometry, kernel)
 
     def adjoint(self, y: Any) -> Any:
         """Return C^H y; (m, b) -> (n, b)."""

@@ -73,7 +73,7 @@ class View(LinearOperator):
         return matrix
 
     def __getattr__(self, name: str) -> Any:
-        # What describes a convolution describes its transpose: kernel, geometry, method.
+        # The kernel, geometry and method of a convolution describe its transpose, too.
         if name in ("kernel", "geometry", "method", "explain") and "base" in self.__dict__:
             return getattr(self.base, name)
         if name == "with_kernel" and hasattr(self.__dict__.get("base"), name):

@@ -60,7 +60,7 @@ class _Foreign(LinearOperator):
 def foreign_adjoint(theirs: Any, Y: np.ndarray) -> np.ndarray:
     """Return A^H Y of somebody else's operator; say so where it has no adjoint.
 
-    SciPy has no attribute that tells, and some of its ways to fail tell nothing.
+    SciPy has no attribute for this, and some of its errors do not name the cause.
     """
     try:
         return np.asarray(theirs.rmatmat(Y))

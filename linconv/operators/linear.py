@@ -129,8 +129,8 @@ class LinearOperator(_Base):
     def __call__(self, x: Any) -> np.ndarray:
         """Return A(x) for shaped arrays: (*batch, *in_shape) -> (*batch, *out_shape).
 
-        What is not shaped so, but flat, ``(n,)`` or ``(n, b)``, gives ``A @ x``: SciPy's
-        protocol, which `scipy.sparse.linalg.lobpcg` keeps to.
+        A flat array, ``(n,)`` or ``(n, b)``, gives ``A @ x``: this is SciPy's protocol,
+        which `scipy.sparse.linalg.lobpcg` keeps to.
         """
         x = self._as_operand(x, "x")
         d = len(self.in_shape)
@@ -431,7 +431,7 @@ class LinearOperator(_Base):
         return f"{type(self).__name__}({self._signature()})"
 
     def __getstate__(self) -> dict[str, Any]:
-        # SciPy >= 1.18 keeps a module in _xp; views are made again when asked for.
+        # SciPy >= 1.18 keeps a module in _xp; views are made again when they are needed.
         return {k: v for k, v in self.__dict__.items() if k not in ("_xp", "_views")}
 
     def __setstate__(self, state: dict[str, Any]) -> None:

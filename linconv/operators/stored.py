@@ -77,7 +77,7 @@ class Restriction(Stored):
     Attributes
     ----------
     out_shape : tuple of int
-        That of ``x[where]``: flat for a mask, a box for slices.
+        The shape of ``x[where]``: flat for a mask, a rectangular block for slices.
 
     Raises
     ------
@@ -160,7 +160,7 @@ def selection(
     if in_shape is None and mask is not None:
         in_shape = mask.shape
     if in_shape is None:
-        raise ValueError(f"in_shape is needed: {where!r} does not tell it, as a mask does")
+        raise ValueError(f"in_shape is needed: {where!r} does not imply it, as a mask would")
     shape = sizes(in_shape, "in_shape")
     n = math.prod(shape)
     if mask is not None and mask.shape != shape:

@@ -120,16 +120,16 @@ class Circulant(LinearOperator):
         x = x.reshape(X.shape[1], self._channels, *self._spatial)
         x = self._along(x, True)
         # Where P is None the transform puts zeros behind, and the crop takes them off.
-        ahead, back = _transforms(x, real)
+        transform, inverse = _transforms(x, real)
         axes = tuple(range(-len(self.lengths), 0))
-        z = ahead(x, self.lengths, axes)
+        z = transform(x, self.lengths, axes)
         if spectrum.shape[1] == 1:
             z *= spectrum[:, 0, 0]
         else:
             parts = z.reshape(len(z), *spectrum.shape[:2], *z.shape[2:])
             xp = _arrays.namespace(z)
             z = xp.einsum("goi...,bgi...->bgo...", spectrum, parts).reshape(z.shape)
-        y = back(z, self.lengths, axes)
+        y = inverse(z, self.lengths, axes)
         y = self._along(y[(..., *map(slice, x.shape[2:]))], False)
         return y.reshape(X.shape[1], self.shape[0]).T
 
@@ -146,10 +146,10 @@ class Circulant(LinearOperator):
 
 
 def _transforms(x: Any, real: bool) -> tuple[Any, Any]:
-    """Return the transforms of the library that `x` belongs to, ahead and back."""
+    """Return the transforms of the library that `x` belongs to, and their inverses."""
     fft, options = gpu.home(x).transforms(x.size)
-    ahead, back = (fft.rfftn, fft.irfftn) if real else (fft.fftn, fft.ifftn)
-    return partial(ahead, **options), partial(back, overwrite_x=True, **options)
+    transform, inverse = (fft.rfftn, fft.irfftn) if real else (fft.fftn, fft.ifftn)
+    return partial(transform, **options), partial(inverse, overwrite_x=True, **options)
 
 
 @dataclass(frozen=True)

@@ -101,7 +101,7 @@ def row_norms(A: Any) -> np.ndarray:
     Returns
     -------
     ndarray, ``A.out_shape``
-        Those of the columns of ``A.T``, see `gram_diagonal`.
+        The norms of the columns of ``A.T``, see `gram_diagonal`.
 
     Examples
     --------

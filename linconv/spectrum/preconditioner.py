@@ -8,10 +8,7 @@ from typing import Any
 import numpy as np
 
 from linconv._options import listed, weight, weight_and_operator
-from linconv.operators import (
-    aslinearoperator,
-    common_device,
-)
+from linconv.operators import aslinearoperator, common_device
 from linconv.spectrum import circulant
 from linconv.spectrum.circulant import Circulant
 
@@ -25,7 +22,7 @@ def circulant_preconditioner(
 ) -> Circulant:
     """Return an approximate inverse of ``A^H A + damp^2 I + sum w L^H L``, by FFT.
 
-    It is Hermitian and positive definite: the ``M`` of `scipy.sparse.linalg.cg` on
+    The result is Hermitian and positive definite: the ``M`` of `scipy.sparse.linalg.cg` on
     the normal equations of ``|A x - b|^2 + damp^2 |x|^2 + sum w |L x|^2``.
 
     - "embedded" takes a convolution as what it is on a larger circle, where it is
@@ -49,7 +46,7 @@ def circulant_preconditioner(
     damp : float
         Of the normal equations, >= 0.
     penalties : sequence of (weight, L) or (weight, L, target)
-        Those of `lstsq`: weights w >= 0 and operators L, of the same kinds as `A`; no
+        The penalties of `lstsq`: weights w >= 0 and operators L, of the same kinds as `A`; no
         target changes the preconditioner.
     kind : str
         "embedded" or "optimal".

@@ -548,13 +548,6 @@ def test_blocks_write_equal_pieces_of_lines(length, width, rows, pieces, threads
     assert rows * width <= matrices._ENTRIES or rows == 1
 
 
-@pytest.mark.parametrize(
-    ("width", "lanes"), [(1, 1), (3, 4), (9, 4), (25, 32), (81, 32), (5.5, 2)]
-)
-def test_rows_are_shared_by_threads_that_have_work(width, lanes):
-    assert matrices._lanes(width) == lanes
-
-
 def test_a_matrix_of_another_library_is_none_of_cupys():
     assert not device.is_matrix(linconv.conv_matrix([1.0], 3))
     assert not device.is_matrix(np.ones(3))
