@@ -16,8 +16,8 @@ from linconv.gpu.device import as_csr as as_csr
 from linconv.gpu.device import as_values as as_values
 from linconv.gpu.device import block_matrix as block_matrix
 from linconv.gpu.device import canonical as canonical
+from linconv.gpu.device import check_dtype as check_dtype
 from linconv.gpu.device import copied as copied
-from linconv.gpu.device import dots as dots
 from linconv.gpu.device import forward as forward
 from linconv.gpu.device import is_matrix as is_matrix
 from linconv.gpu.device import library as library
@@ -34,6 +34,7 @@ from linconv.gpu.matrices import require_memory as require_memory
 from linconv.gpu.matrices import unfold_matrix as unfold_matrix
 from linconv.gpu.matrices import varying_matrix as varying_matrix
 from linconv.gpu.products import Direct as Direct
+from linconv.gpu.sums import dots as dots
 
 as_array = _arrays.as_device_array
 

@@ -155,11 +155,6 @@ def copied(csr: Any) -> Any:
     return sparse_array(csr.data.copy(), csr.indices.copy(), csr.indptr.copy(), csr.shape)
 
 
-def dots(x: Any, y: Any) -> Any:
-    """Return the real parts of <x, y> of every column; (n, k) of one dtype -> (k,)."""
-    return (x.conj() * y).real.sum(axis=0)
-
-
 def transforms(size: int) -> tuple[Any, dict[str, int]]:
     """Return the module of the fast Fourier transforms of so many samples, and its options."""
     return import_module("cupyx.scipy.fft"), {}

@@ -93,8 +93,10 @@ class Circulant(LinearOperator):
         return gpu.device_of(self.spectrum)
 
     def _moved(self, device: str) -> Circulant:
+        if device == "gpu":  # whose transforms know no long doubles
+            gpu.check_dtype(self.dtype, "the operator")
         moved: Any = copy.copy(self)
-        moved.spectrum = gpu.moved(self.spectrum, device, "the spectrum")
+        moved.spectrum = gpu.moved(self.spectrum, device)
         moved._spread = tuple(P if P is None else P.to(device) for P in self._spread)
         return moved
 

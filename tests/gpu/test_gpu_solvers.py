@@ -5,10 +5,12 @@ import re
 
 import devices
 import numpy as np
+import nvrtc
 import pytest
 import standin
 
 import linconv
+from linconv.gpu import device, sums
 from linconv.solvers import factorized, lstsq, vectors
 from linconv.solvers.course import Course
 
@@ -285,6 +287,16 @@ def test_decisions_take_what_is_more_precise_than_the_solution(cupy):
     assert course.judge(gamma, square).get().tolist() == [8, 9, 9]
     assert course.going.get().tolist() == [True, True, False]
     assert course.steepest.get() == 2
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_nvidias_compiler_takes_decisions_and_sums(dtype):
+    if nvrtc.library() is None:
+        pytest.skip("could not import 'nvidia': NVRTC's wheel is not installed")
+    sources = {course.SOURCE: 2, sums.SOURCE: 1}
+    for source, kernels in sources.items():
+        ptx = nvrtc.compile_ptx(device.with_real(source, np.dtype(dtype).char), "sm_90")
+        assert ptx.count(".visible .entry") == kernels
 
 
 def test_matrices_of_cupy_are_solved_with_as_they_are(cupy):
