@@ -1,4 +1,4 @@
-"""CUDA C++ that works on the tables of `_tables`: CSR arrays, and products; text only.
+"""CUDA C++ that works on the tables of `tables`: CSR arrays, and products; text only.
 
 `REAL`, `PARTS` (2 for complex numbers), `INDEX` and the constants here are put before the
 source.  Every kernel writes every number once, in a fixed order, and reads nothing that it

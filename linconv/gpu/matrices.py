@@ -1,6 +1,6 @@
 """CSR arrays in the memory of a GPU, for kernels that are CuPy arrays.
 
-May import assembly, _tables, _kernels, _gpu.  Nothing here copies anything back from the
+Nothing here copies anything back from the
 device; CuPy itself waits once, to look at a new matrix' indptr.
 """
 

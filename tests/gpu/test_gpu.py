@@ -16,7 +16,7 @@ from devices import DTYPES, GPU, needs
 from helpers import random_geometry, values
 
 import linconv
-from linconv import assembly
+from linconv import assembly, gpu
 from linconv.geometry import Geometry
 from linconv.gpu import device, matrices
 from linconv.solvers import lstsq
@@ -551,3 +551,12 @@ def test_blocks_write_equal_pieces_of_lines(length, width, rows, pieces, threads
 def test_a_matrix_of_another_library_is_none_of_cupys():
     assert not device.is_matrix(linconv.conv_matrix([1.0], 3))
     assert not device.is_matrix(np.ones(3))
+
+
+def test_the_host_has_functions_of_the_same_names():
+    names = [name for name, value in vars(gpu.host).items() if callable(value)]
+    functions = [name for name in names if name[0] != "_" and name.islower()]
+    assert {"as_values", "canonical", "conv_matrix"} <= {*functions}
+    assert all(callable(getattr(gpu, name)) for name in functions)
+    assert gpu.home([1.0]) is gpu.at("cpu") is gpu.host
+    assert gpu.at("gpu") is gpu
