@@ -64,7 +64,7 @@ _STOPS = (  # The solvers' codes; 4 to 6 are 1 to 3 to rounding.
 
 
 class _RefusalError(Exception):
-    """What the user asked for cannot be done; the text is one line for stderr."""
+    """The request of the user cannot be fulfilled; the text is one line for stderr."""
 
 
 class _Parser(argparse.ArgumentParser):

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from scipy.sparse import csr_array
 
-from linconv import _arrays, assembly, gpu, methods
+from linconv import gpu, methods
 from linconv.geometry import Geometry
 from linconv.operators import LinearOperator
 
@@ -53,7 +53,7 @@ def conv_matrix(
     groups : int
         Groups of channels that do not see each other.
     boundary : str, one per axis, or one (lo, hi) pair per axis
-        What is read outside the input: "zeros", "circular", "reflect" (edge
+        The samples outside the input: "zeros", "circular", "reflect" (edge
         sample not repeated), "symmetric" (repeated), "replicate" or
         "antireflect" (``2 x_edge - reflected``); or another library's word
         such as "numpy:wrap", "ndimage:mirror", "torch:replicate".
@@ -136,7 +136,7 @@ def conv_transpose_matrix(
     in_shape : tuple of int, ``(n1..nd)`` or ``(c_in, n1..nd)``
         Shape of the input of the transposed convolution.
     stride, padding, dilation, groups, boundary, flip, dtype
-        Those of C, see `conv_matrix`.  An axis of the output has
+        The options of C, see `conv_matrix`.  An axis of the output has
         ``s (n - 1) + d (k - 1) + 1 - lo - hi + output_padding`` samples; with
         padding "same" it has ``s n``.
     output_padding : int or one per axis
@@ -187,20 +187,12 @@ def conv_transpose_matrix(
 
 def _values(kernel: Any, dtype: Any) -> Any:
     """Return the taps where they lie, of the dtype that their matrix will have."""
-    module = gpu if _arrays.on_device(kernel) else _arrays
-    return module.as_values(kernel, dtype, "kernel")
-
-
-def _home(values: Any) -> str:
-    """Return the device that an array lies on."""
-    return "gpu" if _arrays.on_device(values) else "cpu"
+    return gpu.home(kernel).as_values(kernel, dtype, "kernel")
 
 
 def _matrix(geometry: Geometry, values: Any, **options: Any) -> Any:
     """Return a matrix where the taps lie."""
-    if _arrays.on_device(values):
-        return gpu.conv_matrix(geometry, values, **options)
-    return _arrays.sparse_array(*assembly.conv_csr(geometry, values, **options))
+    return gpu.home(values).conv_matrix(geometry, values, **options)
 
 
 class Conv(LinearOperator):
@@ -301,7 +293,7 @@ class Conv(LinearOperator):
 
     def _build(self, geometry: Geometry, values: np.ndarray, method: str) -> None:
         """Fill in an operator; `values` is a private copy."""
-        choice = methods.choose(method, geometry, values.dtype, _home(values))
+        choice = methods.choose(method, geometry, values.dtype, gpu.device_of(values))
         self._describe(geometry, values, choice)
         self._engine = choice.make(geometry, values)
 
@@ -309,9 +301,8 @@ class Conv(LinearOperator):
         self, geometry: Geometry, values: np.ndarray, choice: methods.Choice
     ) -> None:
         LinearOperator.__init__(self, values.dtype, geometry.in_shape, geometry.out_shape)
-        if isinstance(values, np.ndarray):
-            values.setflags(write=False)
-        self.geometry, self.kernel, self.method = geometry, values, choice.name
+        self.geometry, self.method = geometry, choice.name
+        self.kernel = gpu.home(values).read_only(values)
         self._choice = choice
         self._engine: Any = None
         self._matrix: methods.Method | None = None
@@ -319,7 +310,7 @@ class Conv(LinearOperator):
     def with_kernel(self, kernel: Any) -> Conv:
         """Return the operator of the same geometry and method with other taps.
 
-        What depends on the geometry alone, such as the matrix' indices, is shared.
+        All that depends on the geometry alone, such as the matrix' indices, is shared.
 
         Parameters
         ----------
@@ -338,7 +329,7 @@ class Conv(LinearOperator):
                [0, 3, 4]])
         """
         values = self._fitting(self.geometry, kernel)
-        if _home(values) != self.device:
+        if gpu.device_of(values) != self.device:
             raise TypeError(
                 f"the kernel must lie where the operator does, on the {self.device}: move it, "
                 "or the operator with .to(device)"
@@ -367,14 +358,13 @@ class Conv(LinearOperator):
     @property
     def device(self) -> str:
         """Where the kernel lies, and with it the matrix and the arrays."""
-        return _home(self.kernel)
+        return gpu.device_of(self.kernel)
 
     def _moved(self, device: str) -> Conv:
-        kernel: Any = self.kernel
-        kernel = gpu.library().asarray(kernel) if device == "gpu" else kernel.get()
+        kernel = gpu.moved(self.kernel, device, "kernel")
         method = self._choice.asked
         known = methods.why_not(method, self.geometry, self.dtype, device) == ""
-        state = self.__getstate__() | {"kernel": _values(kernel, None)}
+        state = self.__getstate__() | {"kernel": kernel}
         moved = type(self).__new__(type(self))
         moved.__setstate__(state | {"method": method if known else "auto"})
         return moved

@@ -9,13 +9,14 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Sequence
+from functools import partial
 from importlib import import_module
 from typing import Any
 
 import numpy as np
 from scipy.sparse import csr_array
 
-from linconv import _arrays, assembly, gpu
+from linconv import _arrays, gpu
 from linconv._options import sizes, spread
 from linconv.geometry import Axis, Geometry
 from linconv.methods import padding
@@ -73,7 +74,7 @@ def unfold_matrix(
     """
     geometry = _unfold_geometry(in_shape, kernel_size, stride, padding, dilation, boundary)
     values = _arrays.as_values(1, dtype, "1")
-    return _arrays.sparse_array(*assembly.unfold_csr(geometry, values.dtype, rows))
+    return gpu.host.unfold_matrix(geometry, values.dtype, rows)
 
 
 def _unfold_geometry(
@@ -103,7 +104,7 @@ class Unfold(Stored):
     Attributes
     ----------
     geometry : Geometry
-        That of a convolution with one output channel over the same taps.
+        The geometry of a convolution with one output channel over the same taps.
 
     Raises
     ------
@@ -134,17 +135,15 @@ class Unfold(Stored):
     ) -> None:
         geometry = _unfold_geometry(in_shape, kernel_size, stride, padding, dilation, boundary)
         values = _arrays.as_values(1, dtype, "1")
-        csr = _arrays.sparse_array(*assembly.unfold_csr(geometry, values.dtype))
+        csr = gpu.host.unfold_matrix(geometry, values.dtype)
         taps = geometry.c_in * math.prod(axis.k for axis in geometry.axes)
         spatial = tuple(axis.out for axis in geometry.axes)
         super().__init__(csr, geometry.in_shape, (taps, *spatial))
         self.geometry = geometry
 
     def _moved(self, device: str) -> Unfold:
-        moved = super()._moved(device) if device == "cpu" else copy.copy(self)
-        if device == "gpu":
-            gpu.library()
-            moved._csr = gpu.unfold_matrix(self.geometry, self.dtype)
+        moved, place = copy.copy(self), gpu.at(device)  # building it is faster than copying
+        moved._csr = place.read_only(place.unfold_matrix(self.geometry, self.dtype))
         return moved
 
 
@@ -187,8 +186,8 @@ class VaryingConv(Stored):
         flip: bool = False,
         dtype: Any = None,
     ) -> None:
-        on_device = _arrays.on_device(kernels)
-        values = (gpu if on_device else _arrays).as_values(kernels, dtype, "kernels")
+        place = gpu.home(kernels)
+        values = place.as_values(kernels, dtype, "kernels")
         d = len(sizes(in_shape, "in_shape"))
         if values.ndim != 2 * d:
             raise ValueError(
@@ -209,10 +208,7 @@ class VaryingConv(Stored):
                 f"kernels has shape {values.shape}, but the geometry needs "
                 f"{(*geometry.out_shape, *geometry.kernel_shape)} = (o1..od, k1..kd)"
             )
-        if on_device:
-            csr = gpu.varying_matrix(geometry, values)
-        else:
-            csr = _arrays.sparse_array(*assembly.varying_csr(geometry, values))
+        csr = place.varying_matrix(geometry, values)
         super().__init__(csr, geometry.in_shape, geometry.out_shape)
         self.geometry = geometry
 
@@ -239,7 +235,7 @@ class FilterConv(LinearOperator):
 
     Notes
     -----
-    It keeps the patches that each tap sees, ``c_in prod(k) prod(o)`` values, and
+    The operator keeps the patches that each tap sees, ``c_in prod(k) prod(o)`` values, and
     multiplies them by BLAS.
 
     Examples
@@ -264,8 +260,8 @@ class FilterConv(LinearOperator):
         flip: bool = False,
         dtype: Any = None,
     ) -> None:
-        on_device = _arrays.on_device(x)
-        values = (gpu if on_device else _arrays).as_values(x, dtype, "x")
+        place = gpu.home(x)
+        values = place.as_values(x, dtype, "x")
         geometry = Geometry.conv(
             sizes(kernel_shape, "kernel_shape"),
             values.shape,
@@ -278,23 +274,16 @@ class FilterConv(LinearOperator):
         )
         super().__init__(values.dtype, geometry.kernel_shape, geometry.out_shape)
         self.geometry = geometry
-        self._patches: Any = _patches(geometry, values)
-        if not on_device:
-            self._patches.setflags(write=False)
+        self._patches = place.read_only(_patches(geometry, values))
 
     @property
     def device(self) -> str:
         """Where the patches lie, and with them the arrays."""
-        return "gpu" if _arrays.on_device(self._patches) else "cpu"
+        return gpu.device_of(self._patches)
 
     def _moved(self, device: str) -> FilterConv:
         moved = copy.copy(self)
-        if device == "gpu":
-            gpu.check_dtype(self.dtype, "x")
-            moved._patches = gpu.library().asarray(self._patches)
-        else:
-            moved._patches = self._patches.get()
-            moved._patches.setflags(write=False)
+        moved._patches = gpu.moved(self._patches, device, "x")
         return moved
 
     def _product(self, X: np.ndarray, *, transposed: bool) -> np.ndarray:
@@ -302,13 +291,8 @@ class FilterConv(LinearOperator):
 
         (c_out taps, b) -> (c_out positions, b), or the reverse.
         """
-        if X.dtype.kind == "c" and self.dtype.kind != "c":  # not the patches are made complex
-            xp, b = _arrays.namespace(X), X.shape[1]
-            parts = xp.concatenate((np.real(X), np.imag(X)), axis=1)
-            both = self._product(parts, transposed=transposed)
-            result = xp.empty((both.shape[0], b), np.result_type(both.dtype, X.dtype))
-            result.real, result.imag = both[:, :b], both[:, b:]
-            return result
+        if X.dtype.kind == "c" and self.dtype.kind != "c":
+            return _arrays.by_real_parts(partial(self._product, transposed=transposed), X)
         groups, taps, positions = self._patches.shape
         r, q = (positions, taps) if transposed else (taps, positions)
         blocks = X.T.reshape(X.shape[1], groups, self.geometry.c_out // groups, r)
@@ -336,15 +320,14 @@ class FilterConv(LinearOperator):
         c_out = self.geometry.c_out
         nnz, xp = c_out * positions * taps, _arrays.namespace(self._patches)
         index = _arrays.index_dtype(self.shape, nnz)
-        if self.device == "gpu":
-            gpu.check_size(self.shape, nnz, self.dtype)
+        place = gpu.home(self._patches)
+        place.check_size(self.shape, nnz, self.dtype)
         data = xp.empty((groups, c_out // groups, positions, taps), self.dtype)
         data[...] = self._patches.swapaxes(1, 2)[:, None]
         indices = xp.empty((c_out, positions, taps), index)
         indices[...] = xp.arange(c_out * taps, dtype=index).reshape(c_out, 1, taps)
         indptr = xp.arange(c_out * positions + 1, dtype=index) * taps
-        wrap = (_arrays if self.device == "cpu" else gpu).sparse_array
-        return wrap(data.ravel(), indices.ravel(), indptr, self.shape)
+        return place.sparse_array(data.ravel(), indices.ravel(), indptr, self.shape)
 
 
 def _patches(geometry: Geometry, x: np.ndarray) -> np.ndarray:
@@ -353,7 +336,7 @@ def _patches(geometry: Geometry, x: np.ndarray) -> np.ndarray:
     taps, positions = math.prod(a.k for a in axes), math.prod(a.out for a in axes)
     shape = (geometry.groups, geometry.c_in // geometry.groups * taps, positions)
     xp = _arrays.namespace(x)
-    (_arrays if xp is np else gpu).require_memory(
+    gpu.home(x).require_memory(
         math.prod(shape) * x.dtype.itemsize,
         f"the patches of shape {shape} that a kernel of {geometry.kernel_shape} sees",
         "use a smaller kernel or float32",

@@ -16,7 +16,7 @@ import scipy.sparse.linalg
 
 import linconv
 from linconv import spectrum
-from linconv.operators.linear import LinearOperator
+from linconv.operators import LinearOperator
 
 DTYPES = ("float32", "float64", "complex64", "complex128")
 
@@ -292,7 +292,7 @@ ZOO = [
         (1,),
     ),
     Member(
-        "Part, real and imaginary",
+        "ComplexPart, real and imaginary",
         lambda c: real_and_imaginary(linconv.Conv(taps(c, [1, 2, 3]), 4)),
         lambda c: c * np.array(CONV),
         (4,),

@@ -103,7 +103,7 @@ def conv_csr(
     MemoryError
         If the arrays would take more than half of the available memory.
     """
-    part = part_of(geometry, transposed, rows)
+    part = matrix_rows(geometry, transposed, rows)
     grid, bases, columns = part.grid, part.bases, part.columns
     values = arranged(geometry, kernel, transposed)[part.channels]
     per_group = values.shape[1]
@@ -124,7 +124,7 @@ def conv_csr(
     return csr
 
 
-class Part(NamedTuple):
+class MatrixRows(NamedTuple):
     """Rows of a matrix, and where their columns lie."""
 
     grid: Grid  # the rows of one channel
@@ -135,7 +135,9 @@ class Part(NamedTuple):
     key: tuple | None  # that the grid can be remembered by
 
 
-def part_of(geometry: Geometry, transposed: bool, rows: tuple[int, int] | None) -> Part:
+def matrix_rows(
+    geometry: Geometry, transposed: bool, rows: tuple[int, int] | None
+) -> MatrixRows:
     """Return the rows start..stop-1 along the first axis of ``C``, or of ``C^T``; or all."""
     _check_edges(geometry)
     c_in, c_out, groups = geometry.c_in, geometry.c_out, geometry.groups
@@ -147,7 +149,7 @@ def part_of(geometry: Geometry, transposed: bool, rows: tuple[int, int] | None) 
     taken = slice(start, stop) if geometry.channels else slice(None)
     if not geometry.channels and rows is not None:
         grid, key = grid.clip(start, stop), None
-    return Part(grid, taken, bases[taken], plane, geometry.shape[not transposed], key)
+    return MatrixRows(grid, taken, bases[taken], plane, geometry.shape[not transposed], key)
 
 
 def copied(csr: Csr) -> Csr:
@@ -334,13 +336,18 @@ def _allocate(
     return _empty(shape, channels * per_channel, dtype)
 
 
-def _empty(shape: tuple[int, int], nnz: int, dtype: np.dtype) -> Csr:
-    """Allocate CSR arrays, or say why not."""
+def check_size(shape: tuple[int, int], nnz: int, dtype: np.dtype) -> None:
+    """Raise MemoryError where a matrix would take more than half of the available memory."""
     _arrays.require_memory(
         csr_nbytes(shape, nnz, dtype.itemsize),
         f"the matrix of shape {shape} with {nnz:,} nonzeros of {dtype}",
         "build it in blocks with conv_matrix(..., rows=(start, stop)), or use float32",
     )
+
+
+def _empty(shape: tuple[int, int], nnz: int, dtype: np.dtype) -> Csr:
+    """Allocate CSR arrays, or say why not."""
+    check_size(shape, nnz, dtype)
     index = _arrays.index_dtype(shape, nnz)
     indptr = np.empty(shape[0] + 1, index)
     indptr[-1] = nnz
@@ -408,7 +415,7 @@ def _address(
 ) -> tuple[int, list[int], int]:
     """Return where the lines of a combination of outer places are.
 
-    That is the first entry of the first one, the distances between positions
+    Returns the first entry of the first one, the distances between positions
     along each outer axis, and the entries of one line.
     """
     offset, distances, width = 0, [], per_group

@@ -1,14 +1,22 @@
 """The GPU: everything that knows CuPy, behind one entry point.
 
-May import assembly, geometry, _arrays and _options.  CuPy is imported inside functions,
-when an array of CuPy's is given or somebody asks for a GPU.
+`home` returns the functions of the place where an array lies: this module for CuPy's arrays,
+and `host`, which has functions of the same names, for all others.  May import assembly,
+geometry, _arrays and _options.  CuPy is imported inside functions, for an array of CuPy's or
+for an operator that is moved to the GPU.
 """
 
+import sys
+from typing import Any
+
+from linconv import _arrays
+from linconv.gpu import host
 from linconv.gpu import vectors as vectors
 from linconv.gpu.decisions import decide_lengths as decide_lengths
 from linconv.gpu.decisions import decide_who_goes_on as decide_who_goes_on
 from linconv.gpu.decisions import decides as decides
 from linconv.gpu.device import adjoint as adjoint
+from linconv.gpu.device import as_csr as as_csr
 from linconv.gpu.device import as_values as as_values
 from linconv.gpu.device import block_matrix as block_matrix
 from linconv.gpu.device import canonical as canonical
@@ -19,14 +27,46 @@ from linconv.gpu.device import is_matrix as is_matrix
 from linconv.gpu.device import library as library
 from linconv.gpu.device import owns as owns
 from linconv.gpu.device import raw_module as raw_module
-from linconv.gpu.device import scaled as scaled
+from linconv.gpu.device import read_only as read_only
 from linconv.gpu.device import sparse_array as sparse_array
 from linconv.gpu.device import to_device as to_device
 from linconv.gpu.device import to_host as to_host
+from linconv.gpu.device import transforms as transforms
 from linconv.gpu.matrices import check_size as check_size
 from linconv.gpu.matrices import conv_matrix as conv_matrix
 from linconv.gpu.matrices import require_memory as require_memory
 from linconv.gpu.matrices import unfold_matrix as unfold_matrix
 from linconv.gpu.matrices import varying_matrix as varying_matrix
 from linconv.gpu.products import Direct as Direct
-from linconv.gpu.sums import dots as dots
+
+as_array = _arrays.as_device_array
+
+
+def device_of(value: Any) -> str:
+    """Return the device that an array or a matrix lies on, "gpu" or "cpu"."""
+    return "gpu" if owns(value) else "cpu"
+
+
+def at(device: str) -> Any:
+    """Return the functions for arrays and matrices on a device."""
+    return sys.modules[__name__] if device == "gpu" else host
+
+
+def home(value: Any) -> Any:
+    """Return the functions of the place where an array or a matrix lies."""
+    return at(device_of(value))
+
+
+def moved(value: Any, device: str, name: str = "the matrix") -> Any:
+    """Return an array or a CSR matrix on a device: itself if it lies there already.
+
+    Raises
+    ------
+    RuntimeError
+        If there is no GPU, or no CuPy that can use it.
+    TypeError
+        If CuPy's matrices cannot hold its dtype; the error says what `name` is.
+    """
+    if device_of(value) == device:
+        return value
+    return to_device(value, name) if device == "gpu" else to_host(value)

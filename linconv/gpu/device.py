@@ -7,12 +7,15 @@ neither copy anything to the host nor wait for the device.
 from __future__ import annotations
 
 import functools
+from collections.abc import Iterable, Sequence
+from functools import partial
 from importlib import import_module
 from typing import Any
 
 import numpy as np
 
 from linconv import _arrays
+from linconv.gpu import host
 
 _DTYPES = "fdFD"
 
@@ -91,25 +94,41 @@ def sparse_array(data: Any, indices: Any, indptr: Any, shape: tuple[int, int]) -
     return matrix
 
 
-def to_device(csr: Any) -> Any:
-    """Return a host's CSR array on the device."""
+def read_only(value: Any) -> Any:
+    """Return the array or matrix itself: CuPy has none that cannot be edited."""
+    return value
+
+
+def to_device(value: Any, name: str = "the matrix") -> Any:
+    """Return an array of the host, or a CSR matrix, on the device."""
     cupy = library()
-    values = as_values(cupy.asarray(csr.data), None, "the matrix")
-    return sparse_array(values, cupy.asarray(csr.indices), cupy.asarray(csr.indptr), csr.shape)
+    check_dtype(value.dtype, name)
+    if not hasattr(value, "indptr"):
+        return cupy.asarray(value)
+    data, indices, indptr = map(cupy.asarray, (value.data, value.indices, value.indptr))
+    return sparse_array(data, indices, indptr, value.shape)
 
 
-def to_host(csr: Any) -> tuple[np.ndarray, np.ndarray, np.ndarray, tuple[int, int]]:
-    """Return the arrays of a device's CSR array on the host, and its shape."""
-    return csr.data.get(), csr.indices.get(), csr.indptr.get(), csr.shape
+def to_host(value: Any) -> Any:
+    """Return an array of the device, or a CSR matrix, on the host; read-only."""
+    if not is_matrix(value):
+        return host.read_only(value.get())
+    data, indices, indptr = value.data.get(), value.indices.get(), value.indptr.get()
+    return host.read_only(host.sparse_array(data, indices, indptr, value.shape))
 
 
-def canonical(matrix: Any) -> Any:
+def as_csr(matrix: Any) -> Any:
     """Return a canonical CSR copy of a device's sparse matrix or 2-d array."""
     if not is_matrix(matrix):
         if matrix.ndim != 2:
             raise ValueError(f"a matrix must be 2-d, got shape {matrix.shape}")
         values = as_values(matrix, None, "matrix")
         matrix = import_module("cupyx.scipy.sparse").csr_array(values)
+    return canonical(matrix)
+
+
+def canonical(matrix: Any) -> Any:
+    """Return a canonical CSR copy of a device's sparse matrix."""
     csr = matrix.tocsr().copy()
     csr.sum_duplicates()
     values = as_values(csr.data, None, "matrix")
@@ -117,9 +136,9 @@ def canonical(matrix: Any) -> Any:
 
 
 def block_matrix(
-    grid: list[list[Any]], rows: list[int], columns: list[int], dtype: np.dtype
+    grid: Iterable[Iterable[Any]], rows: Sequence[int], columns: Sequence[int], dtype: np.dtype
 ) -> Any:
-    """Return one CSR array of a grid of them, of these sizes; None stands for zeros."""
+    """Return one canonical CSR array of a grid of them, of these sizes; None means zeros."""
     sparse = import_module("cupyx.scipy.sparse")
     blocks = [
         [
@@ -136,31 +155,26 @@ def copied(csr: Any) -> Any:
     return sparse_array(csr.data.copy(), csr.indices.copy(), csr.indptr.copy(), csr.shape)
 
 
-def scaled(scalar: Any, csr: Any) -> Any:
-    """Return a multiple, of NumPy's dtype: CuPy takes Python's numbers, which have none."""
-    return sparse_array(scalar * csr.data, csr.indices, csr.indptr, csr.shape)
+def transforms(size: int) -> tuple[Any, dict[str, int]]:
+    """Return the module of the fast Fourier transforms of so many samples, and its options."""
+    return import_module("cupyx.scipy.fft"), {}
 
 
 def forward(matrix: Any, x: Any) -> Any:
     """Return matrix @ x; x: (n, b) -> (m, b)."""
-    return _product(matrix, x, matrix.dtype)
-
-
-def adjoint(matrix: Any, y: Any) -> Any:
-    """Return matrix^H @ y; y: (m, b) -> (n, b).  The matrix is neither turned nor copied."""
-    if matrix.dtype.kind != "c":
-        return _product(matrix.T, y, matrix.dtype)
-    return _product(matrix.T, y.conj(), matrix.dtype).conj()
-
-
-def _product(matrix: Any, x: Any, dtype: np.dtype) -> Any:
-    """Multiply columns; where the dtypes differ CuPy would cast the whole matrix."""
-    if x.dtype.kind == "c" and dtype.kind != "c":
-        real = _product(matrix, x.real, dtype)
-        return real + 1j * _product(matrix, x.imag, dtype)
-    x = x.astype(np.result_type(dtype, x.dtype), copy=False)
+    if x.dtype.kind == "c" and matrix.dtype.kind != "c":
+        return _arrays.by_real_parts(partial(forward, matrix), x)
+    # Where the dtypes differ CuPy would cast the whole matrix.
+    x = x.astype(np.result_type(matrix.dtype, x.dtype), copy=False)
     if x.shape[1] == 0:  # cuSPARSE would get no pointers
         return import_module("cupy").empty((matrix.shape[0], 0), x.dtype)
     if x.shape[1] == 1:
         return (matrix @ x[:, 0]).reshape(-1, 1)
     return matrix @ x
+
+
+def adjoint(matrix: Any, y: Any) -> Any:
+    """Return matrix^H @ y; y: (m, b) -> (n, b); the matrix is not copied."""
+    if matrix.dtype.kind != "c":
+        return forward(matrix.T, y)
+    return forward(matrix.T, y.conj()).conj()

@@ -1,6 +1,6 @@
 """CSR arrays in the memory of a GPU, for kernels that are CuPy arrays.
 
-May import assembly, _tables, _kernels, _gpu.  Nothing here copies anything back from the
+Nothing here copies anything back from the
 device; CuPy itself waits once, to look at a new matrix' indptr.
 """
 
@@ -17,14 +17,10 @@ from linconv import _arrays, assembly
 from linconv.geometry import Axis, Geometry, csr_nbytes
 from linconv.gpu import device, kernels, tables
 
-# Threads of a block, and at most so many of them share a row.
+# Threads of a block, and of a warp.
 _THREADS, _WARP = 256, 32
 # Entries that a block writes, about, and the most rows that they are of.
 _ENTRIES, _MOST_ROWS = 4096, 1024
-# The share of threads that have an entry of a row to write, on average.
-_BUSY = 0.75
-# Axes that a kernel has room for.
-_MOST_AXES = 16
 # Blocks of threads that a launch can have; CuPy cuts the number of more to 32 bits.
 _MOST_BLOCKS = (1 << 31) - 1
 
@@ -40,24 +36,22 @@ def conv_matrix(
 
     The arguments are those of `assembly.conv_csr`, with taps in device memory.
     """
-    check_axes(geometry)
-    part = assembly.part_of(geometry, transposed, rows)
-    values = assembly.arranged(geometry, kernel, transposed)[part.channels]
-    return _rows_of(part, values)
-
-
-def check_axes(geometry: Geometry) -> None:
-    """Raise ValueError where a kernel has no room for all axes."""
-    if len(geometry.axes) > _MOST_AXES:
-        raise ValueError(
-            f"a convolution on the GPU has at most {_MOST_AXES} axes, got {len(geometry.axes)}"
-        )
+    layout = assembly.matrix_rows(geometry, transposed, rows)
+    values = assembly.arranged(geometry, kernel, transposed)[layout.channels]
+    numbers, positions = _tables_of(layout), math.prod(layout.grid.lengths)
+    channels, per_group, *_ = values.shape
+    pitch = per_group * numbers.entries
+    target = _Target((channels * positions, layout.columns), channels * pitch, values.dtype)
+    templates = Templates(numbers, values, layout.bases, layout.plane, target.index)
+    target.write(templates, 0, pitch, positions, target.indptr)
+    return target.matrix
 
 
 def unfold_matrix(
     geometry: Geometry, dtype: np.dtype, rows: tuple[int, int] | None = None
 ) -> Any:
     """Return the matrix that gathers every tap; as `assembly.unfold_csr`, on the device."""
+    device.library()
     device.check_dtype(np.dtype(dtype), "the matrix")
     found, nnz, shape = assembly.tap_rows(geometry, rows)
     ones = import_module("cupy").ones((geometry.c_in, 1) + (1,) * len(geometry.axes), dtype)
@@ -74,39 +68,25 @@ def unfold_matrix(
 
 def varying_matrix(geometry: Geometry, kernels: Any) -> Any:
     """Return the matrix of a kernel per position; as `assembly.varying_csr`, on the device."""
-    check_axes(geometry)
-    part, d = assembly.part_of(geometry, False, None), len(geometry.axes)
+    layout, d = assembly.matrix_rows(geometry, False, None), len(geometry.axes)
     if geometry.flip:
         kernels = kernels[(slice(None),) * d + (slice(None, None, -1),) * d]
-    numbers, cupy = _tables_of(part), import_module("cupy")
+    numbers, cupy = _tables_of(layout), import_module("cupy")
     target = _Target(geometry.shape, numbers.entries, kernels.dtype)
-    length, lines = numbers.lengths[-1], math.prod(numbers.lengths[:-1])
-    lanes, threads, each = _division(length, numbers.width)
     sizes = np.array([axis.k for axis in geometry.axes], np.int64)
     given = cupy.asarray(numbers.numbers), cupy.asarray(sizes), cupy.ascontiguousarray(kernels)
     arrays = (*given, target.indptr, target.indices, target.data)
-    launch("write_varying", target.index, lines * each, threads, arrays, (d, lines, lanes))
+    rows = geometry.shape[0]
+    launch("write_varying", target.index, rows, _THREADS, arrays, (d, rows))
     return target.matrix
 
 
 def templates_of(geometry: Geometry, kernel: Any, transposed: bool) -> Templates:
     """Return the different rows of a convolution's matrix, for products without it."""
-    check_axes(geometry)
-    part = assembly.part_of(geometry, transposed, None)
+    layout = assembly.matrix_rows(geometry, transposed, None)
     values = assembly.arranged(geometry, kernel, transposed)
-    index = _arrays.index_dtype((part.columns, part.columns), 0)
-    return Templates(_tables_of(part), values, part.bases, part.plane, index)
-
-
-def _rows_of(part: assembly.Part, values: Any) -> Any:
-    """Return the matrix of a part of the rows; values: (channels, per group, k1..kd)."""
-    numbers, positions = _tables_of(part), math.prod(part.grid.lengths)
-    channels, per_group, *_ = values.shape
-    pitch = per_group * numbers.entries
-    target = _Target((channels * positions, part.columns), channels * pitch, values.dtype)
-    templates = Templates(numbers, values, part.bases, part.plane, target.index)
-    target.write(templates, 0, pitch, positions, target.indptr)
-    return target.matrix
+    index = _arrays.index_dtype((layout.columns, layout.columns), 0)
+    return Templates(_tables_of(layout), values, layout.bases, layout.plane, index)
 
 
 class Templates:
@@ -143,7 +123,7 @@ class Templates:
 
     @property
     def scalars(self) -> tuple[int, int, int, int]:
-        """What every kernel asks for: axes, channels of a group, lines, template entries."""
+        """Numbers for every kernel: axes, channels of a group, lines, template entries."""
         axes, templates = len(self.numbers.lengths), self.numbers.templates
         return axes, self.per_group, self.lines, templates
 
@@ -212,14 +192,13 @@ def source(value: str, index: str) -> str:
     parts = 2 if np.dtype(value).kind == "c" else 1
     places = "int" if np.dtype(index).itemsize == 4 else "long long"
     words = {"REAL": real, "PARTS": parts, "INDEX": places, "EACH": kernels.EACH}
-    words["MOST_THREADS"] = kernels.MOST_THREADS
     head = "".join(f"#define {name} {word}\n" for name, word in words.items())
     return head + kernels.SOURCE
 
 
-def _tables_of(part: assembly.Part) -> tables.Tables:
-    """Return the tables of a part; those of all rows are remembered by their axes."""
-    return _remembered_tables(*part.key) if part.key else tables.tables(part.grid)
+def _tables_of(layout: assembly.MatrixRows) -> tables.Tables:
+    """Return the tables of some rows; those of all rows are remembered by their axes."""
+    return _remembered_tables(*layout.key) if layout.key else tables.tables(layout.grid)
 
 
 @functools.lru_cache(maxsize=32)
@@ -234,21 +213,6 @@ def _pieces(length: int, width: float) -> tuple[int, int, int]:
     rows = -(-length // pieces)
     warps = math.ceil(rows * max(width, 1) / _WARP)
     return rows, pieces, min(_THREADS, warps * _WARP)
-
-
-def _division(length: int, width: float) -> tuple[int, int, int]:
-    """Return the threads of a row, of a block, and of a line of `length` rows."""
-    lanes = _lanes(width)
-    threads = min(_THREADS, -(-length * lanes // _WARP) * _WARP)
-    return lanes, threads, -(-length // (threads // lanes)) * threads
-
-
-def _lanes(width: float) -> int:
-    """Return how many threads shall share a row of `width` entries."""
-    lanes = _WARP
-    while lanes > 1 and width < _BUSY * lanes * math.ceil(width / lanes):
-        lanes //= 2
-    return lanes
 
 
 def check_size(shape: tuple[int, int], nnz: int, dtype: np.dtype) -> None:

@@ -1,6 +1,6 @@
 """Sums over columns on a GPU, in a fixed order; CuPy's own take three times as long to start.
 
-May import _gpu.
+May import _arrays.
 """
 
 from __future__ import annotations

@@ -17,11 +17,13 @@ from linconv.assembly import Grid, Stencil, places_of
 
 # Numbers of an axis in the head of the table.
 _HEAD = 8
+# Axes that a kernel has room for.
+_MOST_AXES = 16
 
 
 @dataclass(frozen=True)
 class Tables:
-    """What a kernel on the device needs to know of the rows of one channel.
+    """The rows of one channel, as a kernel on the device reads them.
 
     Attributes
     ----------
@@ -51,7 +53,11 @@ class Tables:
 
 
 def tables(grid: Grid) -> Tables:
-    """Return the tables of a grid of rows."""
+    """Return the tables of a grid of rows; ValueError where a kernel cannot take its axes."""
+    if len(grid.axes) > _MOST_AXES:
+        raise ValueError(
+            f"a convolution on the GPU has at most {_MOST_AXES} axes, got {len(grid.axes)}"
+        )
     axes = [_axis_tables(grid, a) for a in range(len(grid.axes))]
     entries = [len(columns) for _, _, columns, _ in axes]
     heads, begin = [], _HEAD * len(axes)

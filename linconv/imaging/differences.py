@@ -10,13 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from linconv._options import (
-    integer,
-    known,
-    positive,
-    sizes,
-    spread,
-)
+from linconv._options import integer, known, positive, sizes, spread
 from linconv.convolution import Conv
 from linconv.geometry import boundaries
 from linconv.operators import Identity, LinearOperator, vstack
@@ -52,7 +46,7 @@ def gradient(
     spacing : float or one per entry of `axes`
         Distance of samples; differences are divided by it.
     boundary : str, one per entry of `axes`, or one (lo, hi) pair per entry
-        What is read outside the input, see `conv_matrix`.  With "replicate" a
+        The samples outside the input, see `conv_matrix`.  With "replicate" a
         one-sided difference across the edge is 0.
     dtype : dtype
         Of the matrix.
@@ -117,7 +111,7 @@ def divergence(
     Parameters
     ----------
     in_shape, axes, kind, spacing, boundary, dtype
-        Those of the `gradient`; `in_shape` is the shape of the *output* here.
+        The options of the `gradient`; `in_shape` is the shape of the *output* here.
 
     Returns
     -------

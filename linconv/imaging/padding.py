@@ -29,7 +29,7 @@ def pad(
     padding : int, one per axis, or one (lo, hi) pair per axis
         Samples to add, as many as you like; negative ones crop.
     boundary : str, one per axis, or one (lo, hi) pair per axis
-        What they are, see `conv_matrix`.
+        Their values, see `conv_matrix`.
     dtype : dtype
         Of the matrix.
 

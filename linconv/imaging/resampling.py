@@ -16,22 +16,10 @@ import numpy as np
 from scipy.sparse import csr_array
 
 from linconv import _arrays
-from linconv._options import (
-    finite,
-    known,
-    per_axis,
-    positive,
-    sizes,
-    spread,
-)
+from linconv._options import finite, known, per_axis, positive, sizes, spread
 from linconv.convolution import Conv, conv_matrix
 from linconv.geometry import boundaries
-from linconv.operators import (
-    Identity,
-    LinearOperator,
-    Matrix,
-    kron,
-)
+from linconv.operators import Identity, LinearOperator, Matrix, kron
 
 _MODES = ("nearest", "linear", "cubic")
 _COORDINATES = (
@@ -193,7 +181,7 @@ def resize(
         Widen the filter of "linear" and "cubic" where an axis shrinks, as Pillow and
         PyTorch do, and divide it by its sum.
     boundary : str, one per axis, or one (lo, hi) pair per axis, optional
-        What is read outside the input, see `conv_matrix`; "replicate" by default.
+        The samples outside the input, see `conv_matrix`; "replicate" by default.
         With `antialias` the filter is, by default, cut at the edges instead.
     dtype : dtype
         Of the matrix.

@@ -3,6 +3,13 @@
 Knows nothing of convolutions.
 """
 
+from linconv.operators.algebra import Composite as Composite
+from linconv.operators.algebra import Identity as Identity
+from linconv.operators.algebra import Product as Product
+from linconv.operators.algebra import Scaled as Scaled
+from linconv.operators.algebra import Sum as Sum
+from linconv.operators.algebra import View as View
+from linconv.operators.algebra import common_device as common_device
 from linconv.operators.blocks import Block as Block
 from linconv.operators.blocks import Diagonal as Diagonal
 from linconv.operators.blocks import Kron as Kron
@@ -11,17 +18,8 @@ from linconv.operators.blocks import block_diag as block_diag
 from linconv.operators.blocks import hstack as hstack
 from linconv.operators.blocks import kron as kron
 from linconv.operators.blocks import vstack as vstack
-from linconv.operators.linear import Composite as Composite
-from linconv.operators.linear import Identity as Identity
+from linconv.operators.foreign import aslinearoperator as aslinearoperator
 from linconv.operators.linear import LinearOperator as LinearOperator
-from linconv.operators.linear import Matrix as Matrix
-from linconv.operators.linear import Part as Part
-from linconv.operators.linear import Product as Product
-from linconv.operators.linear import Restriction as Restriction
-from linconv.operators.linear import Scaled as Scaled
-from linconv.operators.linear import Stored as Stored
-from linconv.operators.linear import Sum as Sum
-from linconv.operators.linear import View as View
-from linconv.operators.linear import aslinearoperator as aslinearoperator
-from linconv.operators.shaped import canonical as canonical
-from linconv.operators.shaped import common_device as common_device
+from linconv.operators.stored import Matrix as Matrix
+from linconv.operators.stored import Restriction as Restriction
+from linconv.operators.stored import Stored as Stored

@@ -16,8 +16,9 @@ import scipy.sparse
 
 from linconv import _arrays, gpu
 from linconv._arrays import CsrArray, is_operator
-from linconv.operators.linear import Composite, LinearOperator, aslinearoperator
-from linconv.operators.shaped import canonical, common_device
+from linconv.operators.algebra import Composite, common_device
+from linconv.operators.foreign import aslinearoperator
+from linconv.operators.linear import LinearOperator
 
 # Nonzeros of a Kronecker product made at a time.
 _PIECE = 1 << 16
@@ -194,21 +195,18 @@ class Diagonal(LinearOperator):
     """
 
     def __init__(self, diagonal: Any, *, dtype: Any = None) -> None:
-        on_device = _arrays.on_device(diagonal)
-        values = (gpu if on_device else _arrays).as_values(diagonal, dtype, "diagonal")
+        place = gpu.home(diagonal)
+        values = place.as_values(diagonal, dtype, "diagonal")
         super().__init__(values.dtype, values.shape or 1, values.shape or 1)
-        if not on_device:
-            values.setflags(write=False)
-        self.diagonal = values
+        self.diagonal = place.read_only(values)
 
     @property
     def device(self) -> str:
         """Where the factors lie."""
-        return "gpu" if _arrays.on_device(self.diagonal) else "cpu"
+        return gpu.device_of(self.diagonal)
 
     def _moved(self, device: str) -> Diagonal:
-        values: Any = self.diagonal
-        return Diagonal(gpu.library().asarray(values) if device == "gpu" else values.get())
+        return Diagonal(gpu.moved(self.diagonal, device, "diagonal"))
 
     @property
     def hermitian(self) -> bool:
@@ -227,7 +225,7 @@ class Diagonal(LinearOperator):
     def _tosparse(self) -> CsrArray:
         n, xp = self.shape[0], _arrays.namespace(self.diagonal)
         places = xp.arange(n + 1, dtype=_arrays.index_dtype(self.shape, n))
-        wrap = gpu.sparse_array if self.device == "gpu" else _arrays.sparse_array
+        wrap = gpu.home(self.diagonal).sparse_array
         return wrap(self.diagonal.flatten(), places[:-1].copy(), places, self.shape)
 
 
@@ -290,25 +288,14 @@ class Block(Composite):
         return Y
 
     def _tosparse(self) -> CsrArray:
-        if self.device == "gpu":
-            m = [cut.stop - cut.start for cut in self._row_cuts]
-            n = [cut.stop - cut.start for cut in self._column_cuts]
-            matrices = iter(self._matrices())
-            grid = [[None if A is None else next(matrices) for A in row] for row in self.grid]
-            return gpu.block_matrix(grid, m, n, self.dtype)
-        rows = []
-        for row, place in zip(self.grid, self._row_cuts, strict=True):
-            blocks = [
-                scipy.sparse.csr_array(
-                    (place.stop - place.start, cut.stop - cut.start), dtype=self.dtype
-                )
-                if A is None
-                else A._tosparse()
-                for A, cut in zip(row, self._column_cuts, strict=True)
-            ]
-            rows.append(blocks[0] if len(blocks) == 1 else scipy.sparse.hstack(blocks, "csr"))
-            del blocks
-        return _retyped(scipy.sparse.vstack(rows, "csr"), self.dtype)
+        rows, columns = (
+            [cut.stop - cut.start for cut in cuts]
+            for cuts in (self._row_cuts, self._column_cuts)
+        )
+        matrices = self._matrices()
+        grid = ((None if A is None else next(matrices) for A in row) for row in self.grid)
+        place = gpu.at(self.device or "cpu")
+        return place.block_matrix(grid, rows, columns, self.dtype)
 
 
 class Kron(Composite):
@@ -403,17 +390,6 @@ def _stacked(shapes: list[tuple[int, ...]]) -> tuple[int, ...]:
 def _cuts(shapes: list[tuple[int, ...]]) -> list[slice]:
     ends = np.cumsum([0, *(math.prod(shape) for shape in shapes)]).tolist()
     return [slice(*pair) for pair in itertools.pairwise(ends)]
-
-
-def _retyped(matrix: Any, dtype: np.dtype) -> CsrArray:
-    """Return a canonical matrix of the dtype and of the narrowest indices."""
-    index = _arrays.index_dtype(matrix.shape, matrix.nnz)
-    arrays = (
-        matrix.data.astype(dtype, copy=False),
-        matrix.indices.astype(index, copy=False),
-        matrix.indptr.astype(index, copy=False),
-    )
-    return canonical(scipy.sparse.csr_array(arrays, shape=matrix.shape))
 
 
 def _kron(A: CsrArray, B: CsrArray) -> CsrArray:

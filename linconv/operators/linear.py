@@ -1,35 +1,38 @@
-"""LinearOperator: a map between two shaped spaces, its algebra and its views.
+"""LinearOperator: a map between two shaped spaces, and how it is written in formulas.
 
-Knows nothing of convolutions; the products are those of _map.  ``.H`` is the
-adjoint, the conjugate transpose; ``.T`` is the plain transpose.
+Knows nothing of convolutions.  ``.H`` is the adjoint, the conjugate transpose; ``.T`` is the
+plain transpose.  ``A @ v`` takes flat vectors ``(n,)`` or columns ``(n, b)``; ``A(x)`` takes
+shaped arrays ``(*batch, *in_shape)``.  Public methods check shapes once; hooks get arrays of
+the right size and trust them.
 """
 
 from __future__ import annotations
 
-import copy
-import functools
-import itertools
 import math
-import operator
-import textwrap
-from collections.abc import Iterator, Sequence
+import weakref
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import scipy.sparse
 import scipy.sparse.linalg
-from scipy.sparse import csr_array
 
 from linconv import _arrays, gpu
-from linconv._arrays import CsrArray, is_everything, is_mask, is_operator, is_scalar
-from linconv._options import integer
-from linconv.methods import csr_products
-from linconv.operators import notebook
-from linconv.operators.shaped import ShapedMap, canonical, common_device, foreign_adjoint
-from linconv.operators.stored import Held, selection
+from linconv._arrays import CsrArray, is_operator, is_scalar
+from linconv._options import at_least, integer, sizes
+
+# An operator makes composites, and composites are operators.  The package imports algebra
+# first, so that this module object exists here; only methods, which run later, look into it.
+from linconv.operators import algebra, notebook
+
+_Base: Any = scipy.sparse.linalg.LinearOperator  # Any: SciPy has no annotations
+# Columns of the identity pushed through an operator whose matrix is not known.
+_COLUMNS = 64
+# The formats of sparse arrays.
+_FORMATS = ("bsr", "coo", "csc", "csr", "dia", "dok", "lil")
 
 
-class LinearOperator(ShapedMap):
+class LinearOperator(_Base):
     """A linear map ``A`` from arrays of `in_shape` to arrays of `out_shape`.
 
     A true subclass of `scipy.sparse.linalg.LinearOperator` with an algebra that
@@ -67,15 +70,203 @@ class LinearOperator(ShapedMap):
 
     __array_ufunc__ = None  # ndarray @ A comes here instead of asking NumPy
     __array_priority__ = 100.0
+    dtype: np.dtype[Any]
+    shape: tuple[int, int]
+    explicit = False  # PyLops and pyproximal read this, dims and dimsd
 
-    def dot(self, x: Any) -> Any:
-        """Return A x, A X, or the product operator, by what `x` is."""
-        if is_operator(x):
-            return Product(self, aslinearoperator(x))
-        if is_scalar(x):
-            raise TypeError(f"A @ x needs a vector, got the scalar {x!r}; write a * A")
-        x = self._taken(x, "x")
-        return self.matvec(x) if x.ndim == 1 else self.matmat(x)
+    def __init__(
+        self, dtype: Any, in_shape: Sequence[int] | int, out_shape: Sequence[int] | int
+    ) -> None:
+        self.in_shape = sizes(in_shape, "in_shape")
+        self.out_shape = sizes(out_shape, "out_shape")
+        shape = (math.prod(self.out_shape), math.prod(self.in_shape))
+        super().__init__(_arrays.native(dtype), shape)
+        self.dims, self.dimsd = self.in_shape, self.out_shape
+        self._views = weakref.WeakValueDictionary()
+
+    def _matmat(self, X: np.ndarray) -> np.ndarray:
+        """Return A X; (n, b) -> (m, b)."""
+        raise NotImplementedError(f"{type(self).__name__} must implement _matmat(X)")
+
+    def _rmatmat(self, X: np.ndarray) -> np.ndarray:
+        """Return A^H X; (m, b) -> (n, b)."""
+        raise NotImplementedError(
+            f"{type(self).__name__} must implement _rmatmat(X) for its adjoint"
+        )
+
+    def _tmatmat(self, Y: np.ndarray) -> np.ndarray:
+        """Return A^T Y; (m, b) -> (n, b)."""
+        if self.dtype.kind != "c":
+            return self._rmatmat(Y)
+        return self._rmatmat(Y.conj()).conj()
+
+    def _matvec(self, x: np.ndarray) -> np.ndarray:
+        """Return A x; SciPy's composites call this."""
+        return self._matmat(x.reshape(-1, 1))[:, 0]
+
+    def _rmatvec(self, x: np.ndarray) -> np.ndarray:
+        """Return A^H x; SciPy's composites call this."""
+        return self._rmatmat(x.reshape(-1, 1))[:, 0]
+
+    def _tosparse(self) -> CsrArray:
+        """Return a fresh CSR array; by default from products with the identity."""
+        if self.device == "gpu":
+            raise NotImplementedError(
+                f"{type(self).__name__} has no matrix on the GPU: use A.to('cpu').tosparse()"
+            )
+        blocks = []
+        for start in range(0, self.shape[1], _COLUMNS):
+            columns = np.arange(start, min(start + _COLUMNS, self.shape[1]))
+            X = np.zeros((self.shape[1], len(columns)), self.dtype)
+            X[columns, np.arange(len(columns))] = 1
+            blocks.append(scipy.sparse.csc_array(self._matmat(X)))
+        return gpu.host.canonical(scipy.sparse.hstack(blocks, format="csr"))
+
+    def _tosparse_transposed(self) -> CsrArray:
+        matrix = self._tosparse().T.tocsr()
+        return gpu.home(matrix).canonical(matrix)
+
+    def __call__(self, x: Any) -> np.ndarray:
+        """Return A(x) for shaped arrays: (*batch, *in_shape) -> (*batch, *out_shape).
+
+        A flat array, ``(n,)`` or ``(n, b)``, gives ``A @ x``: this is SciPy's protocol,
+        which `scipy.sparse.linalg.lobpcg` keeps to.
+        """
+        x = self._as_operand(x, "x")
+        d = len(self.in_shape)
+        if x.shape[max(0, x.ndim - d) :] != self.in_shape:
+            if x.ndim in (1, 2) and x.shape[0] == self.shape[1]:
+                return self.matvec(x) if x.ndim == 1 else self.matmat(x)
+            raise ValueError(
+                f"A(x) expects shape (*batch, {str(self.in_shape)[1:-1].rstrip(',')}), "
+                f"got {x.shape}"
+            )
+        batch = x.shape[: x.ndim - d]
+        X = x.reshape(math.prod(batch), self.shape[1]).T
+        return self._apply(self._matmat, X).T.reshape(*batch, *self.out_shape)
+
+    def matvec(self, x: Any) -> np.ndarray:
+        """Return A x for x of shape (n,) or (n, 1)."""
+        return self._vector("matvec", self._matmat, x, self.shape[1], self.shape[0])
+
+    def rmatvec(self, x: Any) -> np.ndarray:
+        """Return A^H x, the adjoint's product, for x of shape (m,) or (m, 1)."""
+        return self._vector("rmatvec", self._rmatmat, x, self.shape[0], self.shape[1])
+
+    def matmat(self, X: Any) -> np.ndarray:
+        """Return A X for X of shape (n, b)."""
+        return self._columns("matmat", self._matmat, X, self.shape[1], self.shape[0])
+
+    def rmatmat(self, X: Any) -> np.ndarray:
+        """Return A^H X for X of shape (m, b)."""
+        return self._columns("rmatmat", self._rmatmat, X, self.shape[0], self.shape[1])
+
+    def _vector(self, name: str, hook: Any, x: Any, n: int, other: int) -> np.ndarray:
+        x = self._as_operand(x, "x")
+        if x.shape not in ((n,), (n, 1)):
+            raise ValueError(
+                f"{name} expects shape ({n},) or ({n}, 1), got {x.shape}"
+                + self._hint(x.shape, n, other)
+            )
+        y = self._apply(hook, x.reshape(n, 1))
+        return y[:, 0] if x.ndim == 1 else y
+
+    def _columns(self, name: str, hook: Any, X: Any, n: int, other: int) -> np.ndarray:
+        X = self._as_operand(X, "X")
+        if X.ndim != 2 or X.shape[0] != n:
+            raise ValueError(
+                f"{name} expects shape ({n}, b), got {X.shape}" + self._hint(X.shape, n, other)
+            )
+        return self._apply(hook, X)
+
+    def _hint(self, shape: tuple[int, ...], n: int, other: int) -> str:
+        if shape in (self.in_shape, self.out_shape) and len(shape) > 1:
+            return "; for shaped arrays write A(x)"
+        if shape and shape[0] == other != n:
+            return f"; {other} is the size of the other side: is A.T or A.H meant?"
+        return ""
+
+    def _apply(self, hook: Any, X: np.ndarray) -> np.ndarray:
+        """Run a hook on columns of a native dtype and fix the dtype of the result."""
+        dtype = np.result_type(self.dtype, X.dtype)
+        if not X.dtype.isnative:
+            X = X.astype(X.dtype.newbyteorder("="))
+        Y = hook(X)
+        if isinstance(X, np.ndarray):  # the hook of a subclass may return numpy.matrix
+            Y = np.asarray(Y)
+        return Y.astype(dtype, copy=False)
+
+    def _as_operand(self, x: Any, name: str) -> Any:
+        """Return `x` as an array that lies where this operator does."""
+        return gpu.at(self.device or gpu.device_of(x)).as_array(x, name)
+
+    @property
+    def device(self) -> str | None:
+        """Where its arrays lie: "cpu", NumPy's; "gpu", CuPy's; None where it takes both."""
+        return "cpu"
+
+    def to(self, device: str) -> Any:
+        """Return the operator for arrays on the "cpu" (NumPy) or the "gpu" (CuPy).
+
+        Parameters
+        ----------
+        device : str
+            "cpu" or "gpu".  An operator that is there already is returned itself.
+
+        Raises
+        ------
+        ValueError
+            If there is no such device.
+        RuntimeError
+            If there is no GPU, or no CuPy that can use it.
+        TypeError
+            If CuPy's matrices cannot hold its dtype, or it cannot be moved.
+        """
+        if device not in ("cpu", "gpu"):
+            raise ValueError(f'device must be "cpu" or "gpu", got {device!r}')
+        if self.device in (device, None):
+            return self
+        # Weakly known, so that A.H @ A is moved to B.H @ B with one and the same B.
+        moved = self._views.get(device)
+        if moved is None:
+            moved = self._views[device] = self._moved(device)
+        return moved
+
+    def _moved(self, device: str) -> Any:
+        """Return the operator on the other device."""
+        raise TypeError(
+            f"{type(self).__name__} cannot be moved: it lies on the {self.device} and does "
+            "not say how"
+        )
+
+    @property
+    def T(self) -> Any:
+        """The transpose, without conjugation; ``A.T.T is A``."""
+        return self._view(True, False)
+
+    @property
+    def H(self) -> Any:
+        """The adjoint: the conjugate transpose; ``A.H.H is A``."""
+        return self._view(True, True)
+
+    def conj(self) -> Any:
+        """Return the operator with conjugated entries, A itself if it is real."""
+        return self._view(False, True)
+
+    def transpose(self) -> Any:
+        """Return ``A.T``."""
+        return self.T
+
+    def adjoint(self) -> Any:
+        """Return ``A.H``."""
+        return self.H
+
+    conjugate = conj
+
+    @property
+    def hermitian(self) -> bool:
+        """Whether ``A.H`` is ``A`` by its structure, as in ``A.H @ A``; then ``A.H is A``."""
+        return False
 
     def _view(self, transpose: bool, conjugate: bool) -> LinearOperator:
         """Return a view that holds this operator; weakly known here, so B.T.T is B too."""
@@ -86,18 +277,18 @@ class LinearOperator(ShapedMap):
             return self
         view = self._views.get(key)
         if view is None:
-            view = self._views[key] = View(self, *key)
+            view = self._views[key] = algebra.View(self, *key)
         return view
 
     @property
     def real(self) -> LinearOperator:
         """The operator of the real parts of the matrix; A itself if it is real."""
-        return Part(self, "real") if self.dtype.kind == "c" else self
+        return algebra.ComplexPart(self, "real") if self.dtype.kind == "c" else self
 
     @property
     def imag(self) -> LinearOperator:
         """The operator of the imaginary parts of the matrix; ``0 * A`` if it is real."""
-        return Part(self, "imag") if self.dtype.kind == "c" else 0 * self
+        return algebra.ComplexPart(self, "imag") if self.dtype.kind == "c" else 0 * self
 
     def __getitem__(self, key: Any) -> LinearOperator:
         """Return some rows and columns of the matrix: ``A[rows]`` or ``A[rows, columns]``.
@@ -105,45 +296,49 @@ class LinearOperator(ShapedMap):
         Each is a slice, a mask, an array of indices or an integer, which keeps its axis;
         a mask may have the shape of the arrays, `out_shape` or `in_shape`.
         """
-        rows, columns = key if isinstance(key, tuple) and len(key) == 2 else (key, slice(None))
-        parts = [self]
-        if not is_everything(rows):
-            parts.insert(0, _selection(rows, self.out_shape, self))
-        if not is_everything(columns):
-            parts.append(_selection(columns, self.in_shape, self).T)
-        return Product(*parts) if len(parts) > 1 else self
+        pair = isinstance(key, tuple) and len(key) == 2
+        return algebra.submatrix(self, *(key if pair else (key, slice(None))))
+
+    def dot(self, x: Any) -> Any:
+        """Return A x, A X, or the product operator, by what `x` is."""
+        if is_operator(x):
+            return algebra.Product(self, x)
+        if is_scalar(x):
+            raise TypeError(f"A @ x needs a vector, got the scalar {x!r}; write a * A")
+        x = self._as_operand(x, "x")
+        return self.matvec(x) if x.ndim == 1 else self.matmat(x)
 
     def __matmul__(self, x: Any) -> Any:
         return self.dot(x)
 
     def __rmatmul__(self, x: Any) -> Any:
         if is_operator(x):
-            return Product(aslinearoperator(x), self)
-        return (self.T @ self._taken(x, "x").T).T
+            return algebra.Product(x, self)
+        return (self.T @ self._as_operand(x, "x").T).T
 
     def __mul__(self, x: Any) -> Any:
-        return Scaled(x, self) if is_scalar(x) else self.dot(x)  # dot: as in SciPy
+        return algebra.Scaled(x, self) if is_scalar(x) else self.dot(x)  # dot: as in SciPy
 
     def __rmul__(self, x: Any) -> Any:
-        return Scaled(x, self) if is_scalar(x) else self.__rmatmul__(x)
+        return algebra.Scaled(x, self) if is_scalar(x) else self.__rmatmul__(x)
 
     def __truediv__(self, a: Any) -> LinearOperator:
-        return Scaled(1 / a, self) if is_scalar(a) else NotImplemented
+        return algebra.Scaled(1 / a, self) if is_scalar(a) else NotImplemented
 
     def __neg__(self) -> LinearOperator:
-        return Scaled(-1, self)
+        return algebra.Scaled(-1, self)
 
     def __add__(self, other: Any) -> LinearOperator:
-        return NotImplemented if is_scalar(other) else Sum(self, aslinearoperator(other))
+        return NotImplemented if is_scalar(other) else algebra.Sum(self, other)
 
     def __radd__(self, other: Any) -> LinearOperator:
-        return NotImplemented if is_scalar(other) else Sum(aslinearoperator(other), self)
+        return NotImplemented if is_scalar(other) else algebra.Sum(other, self)
 
     def __sub__(self, other: Any) -> LinearOperator:
-        return NotImplemented if is_scalar(other) else self + -aslinearoperator(other)
+        return NotImplemented if is_scalar(other) else self + algebra.Scaled(-1, other)
 
     def __rsub__(self, other: Any) -> LinearOperator:
-        return NotImplemented if is_scalar(other) else aslinearoperator(other) + -self
+        return NotImplemented if is_scalar(other) else algebra.Sum(other, -self)
 
     def __pow__(self, p: int) -> LinearOperator:
         p = integer(p, "the power of an operator")
@@ -152,446 +347,98 @@ class LinearOperator(ShapedMap):
         if p < 0:
             raise ValueError(f"the power of an operator must be >= 0, got {p}: solve instead")
         if p < 2:
-            return self if p else Identity(self.in_shape, self.dtype)
-        return Product(*(self,) * p)
+            return self if p else algebra.Identity(self.in_shape, self.dtype)
+        return algebra.Product(*(self,) * p)
+
+    def tosparse(self, format: str = "csr") -> Any:
+        """Return the matrix of ``A`` as a fresh, canonical sparse array.
+
+        Parameters
+        ----------
+        format : str
+            One of SciPy's formats: "csr", "csc", "coo", ...
+
+        Returns
+        -------
+        sparse array, ``(prod(out_shape), prod(in_shape))``
+
+        Raises
+        ------
+        ValueError, TypeError
+            If there is no such format.
+        """
+        if format not in _FORMATS:
+            kind = ValueError if isinstance(format, str) else TypeError
+            raise kind(f"format must be one of {', '.join(_FORMATS)}, got {format!r}")
+        return self._tosparse().asformat(format)
+
+    def toarray(self) -> np.ndarray:
+        """Return the matrix of ``A`` as a dense array; for small operators."""
+        nbytes = math.prod(self.shape) * self.dtype.itemsize
+        what = f"the dense matrix of shape {self.shape}"
+        _arrays.require_memory(nbytes, what, "use tosparse()")
+        return self._tosparse().toarray()
+
+    def eigs(
+        self,
+        neigs: int = 1,
+        symmetric: bool = False,
+        niter: int | None = None,
+        **options: Any,
+    ) -> np.ndarray:
+        """Return the eigenvalues of largest magnitude, by SciPy; PyLops' solvers call this.
+
+        Parameters
+        ----------
+        neigs : int
+            How many, below the number of rows minus 1.
+        symmetric : bool
+            Whether the operator is Hermitian.
+        niter : int, optional
+            Most iterations.
+        **options
+            Of `scipy.sparse.linalg.eigsh` or `eigs`.
+
+        Returns
+        -------
+        ndarray, (neigs,)
+            The largest magnitude first.
+
+        Raises
+        ------
+        TypeError
+            If the operator lies on a GPU, where SciPy cannot multiply.
+        """
+        if self.device == "gpu":
+            raise TypeError(
+                "eigs is SciPy's and needs an operator on the host: A.to('cpu').eigs(); "
+                "spectrum.norm(A) and singular_values(A, k) take it where it lies"
+            )
+        neigs = at_least(1, neigs, "neigs")
+        solve = scipy.sparse.linalg.eigsh if symmetric else scipy.sparse.linalg.eigs
+        options = {"return_eigenvectors": False, "maxiter": niter} | options
+        values = solve(self, k=neigs, **options)
+        return values[np.argsort(-np.abs(values))]
+
+    def _nnz(self) -> int | None:
+        """Return how many entries `tosparse` will store, None where only it can tell."""
+        return None
+
+    def _signature(self) -> str:
+        return f"{self.dtype.name}, {self.in_shape} -> {self.out_shape}"
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self._signature()})"
+
+    def __getstate__(self) -> dict[str, Any]:
+        # SciPy >= 1.18 keeps a module in _xp; views are made again when they are needed.
+        return {k: v for k, v in self.__dict__.items() if k not in ("_xp", "_views")}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        _Base.__init__(self, state["dtype"], state["shape"])
+        self.__dict__.update(state)
+        self._views = weakref.WeakValueDictionary()
 
     def _repr_html_(self) -> str:
         """Return the operator as a notebook shows it: shapes, nonzeros, bytes, parts."""
         return notebook.tree(self)
-
-
-class View(LinearOperator):
-    """The transpose, conjugate or adjoint of `base`, to which it holds a reference."""
-
-    def __init__(self, base: LinearOperator, transpose: bool, conjugate: bool) -> None:
-        shapes = (base.in_shape, base.out_shape)
-        super().__init__(base.dtype, *(shapes[::-1] if transpose else shapes))
-        self.base, self._transposes, self._conjugates = base, transpose, conjugate
-
-    @property
-    def device(self) -> str | None:
-        """Where its arrays lie: where those of its base do."""
-        return self.base.device
-
-    def _moved(self, device: str) -> LinearOperator:
-        return self.base.to(device)._view(self._transposes, self._conjugates)
-
-    def _view(self, transpose: bool, conjugate: bool) -> LinearOperator:
-        return self.base._view(transpose ^ self._transposes, conjugate ^ self._conjugates)
-
-    @property
-    def hermitian(self) -> bool:
-        """Whether ``A.H`` is ``A``."""
-        return self.base.hermitian
-
-    def _nnz(self) -> int | None:
-        return self.base._nnz()
-
-    def _matmat(self, X: np.ndarray) -> np.ndarray:
-        if not self._transposes:
-            return self.base._matmat(X.conj()).conj()
-        return self.base._rmatmat(X) if self._conjugates else self.base._tmatmat(X)
-
-    def _rmatmat(self, X: np.ndarray) -> np.ndarray:
-        if not self._transposes:
-            return self.base._tmatmat(X)
-        if self._conjugates or self.dtype.kind != "c":
-            return self.base._matmat(X)
-        return self.base._matmat(X.conj()).conj()
-
-    def _tosparse(self) -> CsrArray:
-        base = self.base
-        matrix = base._tosparse_transposed() if self._transposes else base._tosparse()
-        if self._conjugates:
-            matrix.data = matrix.data.conj()
-        return matrix
-
-    def __getattr__(self, name: str) -> Any:
-        # What describes a convolution describes its transpose: kernel, geometry, method.
-        if name in ("kernel", "geometry", "method", "explain") and "base" in self.__dict__:
-            return getattr(self.base, name)
-        if name == "with_kernel" and hasattr(self.__dict__.get("base"), name):
-            make: Any = getattr(self.base, name)
-            return lambda w: make(w)._view(self._transposes, self._conjugates)
-        raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
-
-    def __repr__(self) -> str:
-        suffix = {(True, False): ".T", (True, True): ".H", (False, True): ".conj()"}
-        return f"{self.base!r}{suffix[self._transposes, self._conjugates]}"
-
-
-class Identity(LinearOperator):
-    """The identity on arrays of `in_shape`.
-
-    Parameters
-    ----------
-    in_shape : int or tuple of int
-        Shape of the arrays.
-    dtype : dtype
-        Of the ones on the diagonal, one that a sparse matrix can hold.
-
-    Examples
-    --------
-    >>> (2 * Identity(3, dtype=int)).toarray()
-    array([[2, 0, 0],
-           [0, 2, 0],
-           [0, 0, 2]])
-    """
-
-    def __init__(self, in_shape: Sequence[int] | int, dtype: Any = float) -> None:
-        super().__init__(_arrays.storable(dtype), in_shape, in_shape)
-
-    @property
-    def device(self) -> None:
-        """Where its arrays lie: anywhere."""
-        return None
-
-    @property
-    def hermitian(self) -> bool:
-        """Whether ``A.H`` is ``A``: yes."""
-        return True
-
-    def _matmat(self, X: np.ndarray) -> np.ndarray:
-        return X.copy()
-
-    _rmatmat = _matmat
-
-    def _nnz(self) -> int:
-        return self.shape[0]
-
-    def _tosparse(self) -> CsrArray:
-        n = self.shape[0]
-        index = _arrays.index_dtype(self.shape, n)
-        ones, places = np.ones(n, self.dtype), np.arange(n + 1, dtype=index)
-        return _arrays.sparse_array(ones, places[:-1].copy(), places, self.shape)
-
-
-class Stored(Held, LinearOperator):
-    """An operator whose products are those of a stored, canonical CSR array."""
-
-    def __init__(
-        self, csr: CsrArray, in_shape: Sequence[int] | int, out_shape: Sequence[int] | int
-    ) -> None:
-        super().__init__(csr.dtype, in_shape, out_shape)
-        if self.shape != csr.shape:
-            raise ValueError(
-                f"a matrix of shape {csr.shape} cannot map in_shape {self.in_shape} to "
-                f"out_shape {self.out_shape}: they need a matrix of shape {self.shape}"
-            )
-        self._csr = csr if gpu.is_matrix(csr) else csr_products.read_only(csr)
-
-    def _signature(self) -> str:
-        return f"{super()._signature()}, nnz={self._csr.nnz}"
-
-
-class Restriction(Stored):
-    """Keep some samples of an array; the transpose puts them back, zeros elsewhere.
-
-    Parameters
-    ----------
-    where : bool array, or what indexes an array
-        A mask of the samples to keep, whose shape is then `in_shape`; or slices,
-        integers and index arrays, one or a tuple of them, as in ``x[where]``.
-    in_shape : int or tuple of int
-        Shape of the arrays.  A mask has it already.
-    dtype : dtype
-        Of the ones in the matrix.
-
-    Attributes
-    ----------
-    out_shape : tuple of int
-        That of ``x[where]``: flat for a mask, a box for slices.
-
-    Raises
-    ------
-    ValueError, IndexError
-        If a mask has another shape than `in_shape`, nothing is kept, or it lies outside.
-
-    Examples
-    --------
-    >>> Restriction([False, True, True], dtype=int).toarray()
-    array([[0, 1, 0],
-           [0, 0, 1]])
-    >>> Restriction((slice(1, 3), slice(0, 2)), (4, 4))
-    Restriction(float64, (4, 4) -> (2, 2), nnz=4)
-    """
-
-    def __init__(
-        self, where: Any, in_shape: Sequence[int] | int | None = None, *, dtype: Any = float
-    ) -> None:
-        csr, shape, kept = selection(where, in_shape, dtype)
-        super().__init__(csr, shape, kept or 1)
-
-
-class Matrix(Stored):
-    """The operator of a sparse array, sparse matrix or dense 2-d array, copied.
-
-    Parameters
-    ----------
-    matrix : sparse array or array_like, (m, n)
-        The matrix.
-    in_shape, out_shape : tuple of int, optional
-        Shapes of the arrays it maps; flat vectors by default.
-
-    Raises
-    ------
-    ValueError
-        If `matrix` is not 2-d or the shapes have other sizes than it.
-    TypeError
-        If it holds no numbers.
-
-    Examples
-    --------
-    >>> Matrix([[1, 2], [3, 4]]).H @ [1, 1]
-    array([4, 6])
-    """
-
-    def __init__(
-        self,
-        matrix: Any,
-        *,
-        in_shape: Sequence[int] | int | None = None,
-        out_shape: Sequence[int] | int | None = None,
-    ) -> None:
-        if gpu.owns(matrix):
-            csr: CsrArray = gpu.canonical(matrix)
-        else:
-            if not scipy.sparse.issparse(matrix):
-                matrix = _arrays.as_values(matrix, None, "matrix")
-            if matrix.ndim != 2:
-                raise ValueError(f"a matrix must be 2-d, got shape {matrix.shape}")
-            dtype = _arrays.matrix_dtype(matrix.dtype)
-            csr = canonical(csr_array(matrix, dtype=dtype, copy=True))
-        m, n = csr.shape
-        super().__init__(
-            csr,
-            n if in_shape is None else in_shape,
-            m if out_shape is None else out_shape,
-        )
-
-
-class _Foreign(LinearOperator):
-    """Somebody else's operator, which keeps to SciPy's protocol."""
-
-    def __init__(self, subject: Any) -> None:
-        m, n = subject.shape
-        self.operator = scipy.sparse.linalg.aslinearoperator(subject)
-        super().__init__(self.operator.dtype, n, m)
-
-    def _matmat(self, X: np.ndarray) -> np.ndarray:
-        return np.asarray(self.operator.matmat(X))
-
-    def _rmatmat(self, X: np.ndarray) -> np.ndarray:
-        return foreign_adjoint(self.operator, X)
-
-    def __repr__(self) -> str:
-        return f"aslinearoperator({self._signature()}, {self.operator!r})"
-
-
-class Composite(LinearOperator):
-    """An operator made of operands, which its repr shows indented."""
-
-    operands: tuple[LinearOperator, ...]
-
-    @property
-    def device(self) -> str | None:
-        """Where its arrays lie: where those of its operands do."""
-        return common_device(self.operands)
-
-    def _moved(self, device: str) -> Composite:
-        moved = copy.copy(self)
-        moved.operands = tuple(part.to(device) for part in self.operands)
-        return moved
-
-    def _matrices(self) -> Iterator[CsrArray]:
-        """Yield the operands' matrices, all on the device of the whole."""
-        for part in self.operands:
-            matrix = part._tosparse()
-            moved = self.device == "gpu" and not gpu.is_matrix(matrix)
-            yield gpu.to_device(matrix) if moved else matrix
-
-    def _nnz(self) -> int | None:
-        """Return the sum over the operands, for those whose entries do not meet."""
-        return notebook.total(part._nnz() for part in self.operands)
-
-    def __repr__(self) -> str:
-        parts = ",\n".join(textwrap.indent(repr(part), "    ") for part in self.operands)
-        return f"{type(self).__name__}({self._signature()},\n{parts})"
-
-
-class Scaled(Composite):
-    """``a A`` for a scalar `a`."""
-
-    def __init__(self, scalar: Any, operand: LinearOperator) -> None:
-        scalar = scalar.item() if isinstance(scalar, np.ndarray) else scalar
-        dtype = np.result_type(operand.dtype, scalar)
-        super().__init__(dtype, operand.in_shape, operand.out_shape)
-        self.scalar, self.operands = dtype.type(scalar), (operand,)
-
-    @property
-    def hermitian(self) -> bool:
-        """Whether ``A.H`` is ``A``: a real multiple of such an operator."""
-        return self.scalar.imag == 0 and self.operands[0].hermitian
-
-    def _matmat(self, X: np.ndarray) -> np.ndarray:
-        return self.scalar * self.operands[0]._matmat(X)
-
-    def _rmatmat(self, X: np.ndarray) -> np.ndarray:
-        return self.scalar.conjugate() * self.operands[0]._rmatmat(X)
-
-    def _tosparse(self) -> CsrArray:
-        multiply = gpu.scaled if self.device == "gpu" else operator.mul
-        return multiply(self.scalar, self.operands[0]._tosparse())
-
-    def _signature(self) -> str:
-        return f"{self.scalar!s} *, {super()._signature()}"
-
-
-class Sum(Composite):
-    """``A + B + ...`` of operators with the same shape."""
-
-    def __init__(self, *operands: LinearOperator) -> None:
-        first = operands[0]
-        for other in operands[1:]:
-            if other.shape != first.shape:
-                raise ValueError(
-                    f"operators of a sum must have one shape, got {first.shape} "
-                    f"and {other.shape}"
-                )
-        shaped = next((part for part in operands if len(part.in_shape) > 1), first)
-        dtype = np.result_type(*(part.dtype for part in operands))
-        super().__init__(dtype, shaped.in_shape, shaped.out_shape)
-        flat = (part.operands if isinstance(part, Sum) else (part,) for part in operands)
-        self.operands = tuple(part for parts in flat for part in parts)
-        common_device(operands)
-
-    @property
-    def hermitian(self) -> bool:
-        """Whether ``A.H`` is ``A``: a sum of such operators."""
-        return all(part.hermitian for part in self.operands)
-
-    def _nnz(self) -> None:
-        return None
-
-    def _matmat(self, X: np.ndarray) -> np.ndarray:
-        return functools.reduce(operator.add, (part._matmat(X) for part in self.operands))
-
-    def _rmatmat(self, X: np.ndarray) -> np.ndarray:
-        return functools.reduce(operator.add, (part._rmatmat(X) for part in self.operands))
-
-    def _tosparse(self) -> CsrArray:
-        return canonical(functools.reduce(operator.add, self._matrices()))
-
-
-class Product(Composite):
-    """``A B ...``: the last operand is applied first."""
-
-    def __init__(self, *operands: LinearOperator) -> None:
-        for left, right in itertools.pairwise(operands):
-            if left.shape[1] != right.shape[0]:
-                raise ValueError(
-                    f"A @ B needs as many columns of A as rows of B, got shapes {left.shape} "
-                    f"and {right.shape}"
-                )
-        dtype = np.result_type(*(part.dtype for part in operands))
-        super().__init__(dtype, operands[-1].in_shape, operands[0].out_shape)
-        flat = (part.operands if isinstance(part, Product) else (part,) for part in operands)
-        self.operands = tuple(part for parts in flat for part in parts)
-        common_device(operands)
-
-    @property
-    def hermitian(self) -> bool:
-        """Whether ``A.H`` is ``A``: each operand the adjoint of its mirror image."""
-        parts = self.operands
-        half = (len(parts) + 1) // 2
-        return all(parts[i] is parts[-1 - i].H for i in range(half))
-
-    def _nnz(self) -> None:
-        return None
-
-    def _matmat(self, X: np.ndarray) -> np.ndarray:
-        for part in reversed(self.operands):
-            X = part._matmat(X)
-        return X
-
-    def _rmatmat(self, X: np.ndarray) -> np.ndarray:
-        for part in self.operands:
-            X = part._rmatmat(X)
-        return X
-
-    def _tosparse(self) -> CsrArray:
-        if self.device == "gpu":
-            raise NotImplementedError(
-                "a product has no matrix on the GPU, where CuPy's own products of sparse "
-                "matrices may be wrong (cupy issue 10033): use A.to('cpu').tosparse()"
-            )
-        return canonical(functools.reduce(operator.matmul, self._matrices()))
-
-
-class Part(Composite):
-    """The real or the imaginary parts of the entries of a complex operator."""
-
-    def __init__(self, operand: LinearOperator, part: str) -> None:
-        real = np.finfo(operand.dtype).dtype
-        super().__init__(real, operand.in_shape, operand.out_shape)
-        self.operands, self._part = (operand,), part
-
-    @property
-    def hermitian(self) -> bool:
-        """Whether ``A.H`` is ``A``: the real parts of such an operator."""
-        return self._part == "real" and self.operands[0].hermitian
-
-    def _of(self, product: Any, X: np.ndarray) -> np.ndarray:
-        """Return the part of a product: a real vector meets the matrix's parts apart."""
-        if X.dtype.kind != "c":
-            return getattr(product(X), self._part)
-        both = getattr(product(np.concatenate([np.real(X), np.imag(X)], axis=1)), self._part)
-        return both[:, : X.shape[1]] + 1j * both[:, X.shape[1] :]
-
-    def _matmat(self, X: np.ndarray) -> np.ndarray:
-        return self._of(self.operands[0]._matmat, X)
-
-    def _rmatmat(self, X: np.ndarray) -> np.ndarray:
-        return self._of(self.operands[0]._tmatmat, X)
-
-    def _tosparse(self) -> CsrArray:
-        matrix = self.operands[0]._tosparse()
-        data = getattr(matrix.data, self._part).copy()
-        wrap = gpu.sparse_array if gpu.is_matrix(matrix) else _arrays.sparse_array
-        return wrap(data, matrix.indices, matrix.indptr, self.shape)
-
-    def _signature(self) -> str:
-        return f"{self._part}, {super()._signature()}"
-
-
-def aslinearoperator(A: Any) -> LinearOperator:
-    """Return `A` as a linconv operator.
-
-    Parameters
-    ----------
-    A : LinearOperator, sparse or dense matrix, or any object of SciPy's protocol
-        linconv's own operators come back as they are; matrices are copied; other
-        objects need ``shape``, ``matvec`` and, for an adjoint, ``rmatvec``.
-
-    Raises
-    ------
-    TypeError
-        If `A` is none of these.
-    """
-    if isinstance(A, LinearOperator):
-        return A
-    if gpu.owns(A) or scipy.sparse.issparse(A) or isinstance(A, (np.ndarray, list, tuple)):
-        return Matrix(A)
-    if hasattr(A, "shape") and hasattr(A, "matvec"):
-        return _Foreign(A)
-    raise TypeError(
-        "expected a LinearOperator, a sparse array, a 2-d array or an object with shape and "
-        f"matvec, got {type(A).__name__}"
-    )
-
-
-def _selection(key: Any, shape: tuple[int, ...], A: LinearOperator) -> Restriction:
-    """Return what takes rows or columns of A: flat ones, or a mask of shaped arrays."""
-    shaped = is_mask(key) and key.shape == shape
-    kept = Restriction(key, shape if shaped else math.prod(shape), dtype=A.dtype)
-    return kept.to(A.device or "cpu")

@@ -1,7 +1,4 @@
-"""Products of a matrix that is held where its vectors lie, and matrices that select.
-
-May import _arrays, _products, _gpu, _options; knows nothing of operators.
-"""
+"""Operators that hold their matrix, where their vectors lie; matrices that select samples."""
 
 from __future__ import annotations
 
@@ -16,38 +13,130 @@ from linconv import _arrays, gpu
 from linconv._arrays import CsrArray, is_mask
 from linconv._options import sizes
 from linconv.methods import csr_products
+from linconv.operators.linear import LinearOperator
 
 
-class Held:
-    """Hooks of an operator that holds a canonical CSR array, NumPy's or CuPy's."""
+class Stored(LinearOperator):
+    """An operator whose products are those of a stored, canonical CSR array."""
 
-    _csr: CsrArray
+    def __init__(
+        self, csr: CsrArray, in_shape: Sequence[int] | int, out_shape: Sequence[int] | int
+    ) -> None:
+        super().__init__(csr.dtype, in_shape, out_shape)
+        if self.shape != csr.shape:
+            raise ValueError(
+                f"a matrix of shape {csr.shape} cannot map in_shape {self.in_shape} to "
+                f"out_shape {self.out_shape}: they need a matrix of shape {self.shape}"
+            )
+        self._csr = gpu.home(csr).read_only(csr)
 
     @property
     def device(self) -> str:
         """Where the matrix lies."""
-        return "gpu" if gpu.is_matrix(self._csr) else "cpu"
+        return gpu.device_of(self._csr)
 
     def _moved(self, device: str) -> Self:
         moved = copy.copy(self)
-        if device == "gpu":
-            moved._csr = gpu.to_device(self._csr)
-        else:
-            csr = _arrays.sparse_array(*gpu.to_host(self._csr))
-            moved._csr = csr_products.read_only(csr)
+        moved._csr = gpu.moved(self._csr, device)
         return moved
 
+    @property
+    def _products(self) -> Any:
+        """The products of a CSR array where the matrix lies."""
+        return csr_products if self.device == "cpu" else gpu
+
     def _matmat(self, X: np.ndarray) -> np.ndarray:
-        return (csr_products if self.device == "cpu" else gpu).forward(self._csr, X)
+        return self._products.forward(self._csr, X)
 
     def _rmatmat(self, X: np.ndarray) -> np.ndarray:
-        return (csr_products if self.device == "cpu" else gpu).adjoint(self._csr, X)
+        return self._products.adjoint(self._csr, X)
 
     def _nnz(self) -> int:
         return self._csr.nnz
 
     def _tosparse(self) -> CsrArray:
-        return self._csr.copy() if self.device == "cpu" else gpu.copied(self._csr)
+        return gpu.home(self._csr).copied(self._csr)
+
+    def _signature(self) -> str:
+        return f"{super()._signature()}, nnz={self._csr.nnz}"
+
+
+class Restriction(Stored):
+    """Keep some samples of an array; the transpose puts them back, zeros elsewhere.
+
+    Parameters
+    ----------
+    where : bool array, or what indexes an array
+        A mask of the samples to keep, whose shape is then `in_shape`; or slices,
+        integers and index arrays, one or a tuple of them, as in ``x[where]``.
+    in_shape : int or tuple of int
+        Shape of the arrays.  A mask has it already.
+    dtype : dtype
+        Of the ones in the matrix.
+
+    Attributes
+    ----------
+    out_shape : tuple of int
+        The shape of ``x[where]``: flat for a mask, a rectangular block for slices.
+
+    Raises
+    ------
+    ValueError, IndexError
+        If a mask has another shape than `in_shape`, nothing is kept, or it lies outside.
+
+    Examples
+    --------
+    >>> Restriction([False, True, True], dtype=int).toarray()
+    array([[0, 1, 0],
+           [0, 0, 1]])
+    >>> Restriction((slice(1, 3), slice(0, 2)), (4, 4))
+    Restriction(float64, (4, 4) -> (2, 2), nnz=4)
+    """
+
+    def __init__(
+        self, where: Any, in_shape: Sequence[int] | int | None = None, *, dtype: Any = float
+    ) -> None:
+        csr, shape, kept = selection(where, in_shape, dtype)
+        super().__init__(csr, shape, kept or 1)
+
+
+class Matrix(Stored):
+    """The operator of a sparse array, sparse matrix or dense 2-d array, copied.
+
+    Parameters
+    ----------
+    matrix : sparse array or array_like, (m, n)
+        The matrix.
+    in_shape, out_shape : tuple of int, optional
+        Shapes of the arrays it maps; flat vectors by default.
+
+    Raises
+    ------
+    ValueError
+        If `matrix` is not 2-d or the shapes have other sizes than it.
+    TypeError
+        If it holds no numbers.
+
+    Examples
+    --------
+    >>> Matrix([[1, 2], [3, 4]]).H @ [1, 1]
+    array([4, 6])
+    """
+
+    def __init__(
+        self,
+        matrix: Any,
+        *,
+        in_shape: Sequence[int] | int | None = None,
+        out_shape: Sequence[int] | int | None = None,
+    ) -> None:
+        csr = gpu.home(matrix).as_csr(matrix)
+        m, n = csr.shape
+        super().__init__(
+            csr,
+            n if in_shape is None else in_shape,
+            m if out_shape is None else out_shape,
+        )
 
 
 def selection(
@@ -71,7 +160,7 @@ def selection(
     if in_shape is None and mask is not None:
         in_shape = mask.shape
     if in_shape is None:
-        raise ValueError(f"in_shape is needed: {where!r} does not tell it, as a mask does")
+        raise ValueError(f"in_shape is needed: {where!r} does not imply it, as a mask would")
     shape = sizes(in_shape, "in_shape")
     n = math.prod(shape)
     if mask is not None and mask.shape != shape:

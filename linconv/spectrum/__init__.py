@@ -3,7 +3,7 @@
 from linconv.spectrum.circulant import Circulant as Circulant
 from linconv.spectrum.diagonals import column_norms, gram_diagonal, row_norms
 from linconv.spectrum.preconditioner import circulant_preconditioner
-from linconv.spectrum.singular_values import norm, singular_values
+from linconv.spectrum.svd import norm, singular_values
 
 __all__ = [
     "Circulant",

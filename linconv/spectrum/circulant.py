@@ -12,7 +12,6 @@ import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
-from importlib import import_module
 from typing import Any
 
 import numpy as np
@@ -30,18 +29,16 @@ from linconv.operators import (
     Diagonal,
     Identity,
     LinearOperator,
+    Matrix,
     Product,
     Restriction,
     Scaled,
     Sum,
     View,
-    canonical,
 )
 
 # Eigenvalues below this part of the largest are raised to it before they are inverted.
 _FLOOR = 1e-10
-# Samples of a transform that are worth a thread.
-_GRAIN = 1 << 15
 
 
 class Circulant(LinearOperator):
@@ -79,10 +76,12 @@ class Circulant(LinearOperator):
         dtype: Any = float,
     ) -> None:
         super().__init__(dtype, in_shape, in_shape)
-        if not _arrays.on_device(spectrum):
-            spectrum.setflags(write=False)
-        self.spectrum, self.lengths = spectrum, lengths
-        self._spread = (None,) * len(lengths) if spread is None else tuple(spread)
+        self.spectrum, self.lengths = gpu.home(spectrum).read_only(spectrum), lengths
+        real = np.finfo(self.dtype).dtype
+        spread = (None,) * len(lengths) if spread is None else spread
+        self._spread = tuple(
+            P if P is None else Matrix(P.astype(real)).to(self.device) for P in spread
+        )
         self._spatial = self.in_shape[-len(lengths) :]
         self._channels = self.shape[0] // math.prod(self._spatial)
         adjoint = spectrum.swapaxes(1, 2).conj()
@@ -91,24 +90,15 @@ class Circulant(LinearOperator):
     @property
     def device(self) -> str:
         """Where the spectrum lies."""
-        return "gpu" if _arrays.on_device(self.spectrum) else "cpu"
+        return gpu.device_of(self.spectrum)
 
     def _moved(self, device: str) -> Circulant:
-        moved: Any = copy.copy(self)
-        if device == "gpu":
+        if device == "gpu":  # whose transforms know no long doubles
             gpu.check_dtype(self.dtype, "the operator")
-            moved.spectrum = gpu.library().asarray(self.spectrum)
-        else:
-            moved.spectrum = host(self.spectrum)
-            moved.spectrum.setflags(write=False)
-        moved._spread = tuple(None if P is None else self._carried(P) for P in self._spread)
+        moved: Any = copy.copy(self)
+        moved.spectrum = gpu.moved(self.spectrum, device)
+        moved._spread = tuple(P if P is None else P.to(device) for P in self._spread)
         return moved
-
-    def _carried(self, P: Any) -> Any:
-        """Return P on the other device; CuPy would cast it at every product."""
-        if gpu.is_matrix(P):
-            return _arrays.sparse_array(*gpu.to_host(P))
-        return gpu.to_device(canonical(P.astype(np.finfo(self.dtype).dtype)))
 
     @property
     def hermitian(self) -> bool:
@@ -127,22 +117,21 @@ class Circulant(LinearOperator):
             return X.copy()  # cuFFT takes no empty batch
         real = self.dtype.kind != "c"
         if real and X.dtype.kind == "c":
-            parts = (self._product(part, spectrum) for part in (np.real(X), np.imag(X)))
-            return next(parts) + 1j * next(parts)
+            return _arrays.by_real_parts(partial(self._product, spectrum=spectrum), X)
         x = X.T.astype(np.result_type(X.dtype, self.dtype))
         x = x.reshape(X.shape[1], self._channels, *self._spatial)
         x = self._along(x, True)
         # Where P is None the transform puts zeros behind, and the crop takes them off.
-        ahead, back = _transforms(x, real)
+        transform, inverse = _transforms(x, real)
         axes = tuple(range(-len(self.lengths), 0))
-        z = ahead(x, self.lengths, axes)
+        z = transform(x, self.lengths, axes)
         if spectrum.shape[1] == 1:
             z *= spectrum[:, 0, 0]
         else:
             parts = z.reshape(len(z), *spectrum.shape[:2], *z.shape[2:])
             xp = _arrays.namespace(z)
             z = xp.einsum("goi...,bgi...->bgo...", spectrum, parts).reshape(z.shape)
-        y = back(z, self.lengths, axes)
+        y = inverse(z, self.lengths, axes)
         y = self._along(y[(..., *map(slice, x.shape[2:]))], False)
         return y.reshape(X.shape[1], self.shape[0]).T
 
@@ -153,27 +142,24 @@ class Circulant(LinearOperator):
                 continue
             moved = np.moveaxis(x, a, 0)
             columns = moved.reshape(moved.shape[0], math.prod(moved.shape[1:]))
-            if self.device == "gpu":
-                flat = (gpu.adjoint if transposed else gpu.forward)(P, columns)
-            else:
-                P = P.astype(np.finfo(x.dtype).dtype)
-                flat = (P.T if transposed else P) @ columns
+            flat = (P._rmatmat if transposed else P._matmat)(columns)
             x = np.moveaxis(flat.reshape(flat.shape[0], *moved.shape[1:]), 0, a)
         return x
 
 
 def _transforms(x: Any, real: bool) -> tuple[Any, Any]:
-    """Return the transforms of the library that `x` belongs to, ahead and back."""
-    device = _arrays.on_device(x)
-    fft: Any = import_module("cupyx.scipy.fft") if device else scipy.fft
-    ahead, back = (fft.rfftn, fft.irfftn) if real else (fft.fftn, fft.ifftn)
-    options = {} if device else {"workers": _arrays.workers(x.size, _GRAIN)}
-    return partial(ahead, **options), partial(back, overwrite_x=True, **options)
+    """Return the transforms of the library that `x` belongs to, and their inverses."""
+    fft, options = gpu.home(x).transforms(x.size)
+    transform, inverse = (fft.rfftn, fft.irfftn) if real else (fft.fftn, fft.ifftn)
+    return partial(transform, **options), partial(inverse, overwrite_x=True, **options)
 
 
 @dataclass(frozen=True)
-class Grid:
-    """The circles on which operators become matrices per frequency."""
+class PeriodicDomain:
+    """The periodic arrays on which operators become matrices per frequency.
+
+    `lengths` are those of the axes; `spread` holds P of each, see `Circulant`.
+    """
 
     channels: int
     lengths: tuple[int, ...]
@@ -182,7 +168,7 @@ class Grid:
     optimal: bool
 
 
-def grid_of(operators: list[LinearOperator], optimal: bool) -> Grid:
+def domain_of(operators: list[LinearOperator], optimal: bool) -> PeriodicDomain:
     """Return circles long enough that what one end reads does not meet the other."""
     spaces = {space for L in operators if (space := _space(L)) is not None}
     sizes = {L.shape[1] for L in operators}
@@ -208,7 +194,7 @@ def grid_of(operators: list[LinearOperator], optimal: bool) -> Grid:
         lengths.append(m)
         spread.append(P)
     real = all(L.dtype.kind != "c" for L in operators)
-    return Grid(channels, tuple(lengths), tuple(spread), real, optimal)
+    return PeriodicDomain(channels, tuple(lengths), tuple(spread), real, optimal)
 
 
 def _convs(A: LinearOperator, transposed: bool = False) -> Iterator[tuple[Conv, bool]]:
@@ -303,22 +289,22 @@ def transformed(
     return symbol.reshape(g.groups, -1, *symbol.shape[1:])
 
 
-def _symbol(A: LinearOperator, grid: Grid) -> Any:
+def _symbol(A: LinearOperator, domain: PeriodicDomain) -> Any:
     """Return the matrices of A per frequency, or a number for a multiple of I."""
     if isinstance(A, Conv):
-        return transformed(A, grid.lengths, real=grid.real, optimal=grid.optimal)
+        return transformed(A, domain.lengths, real=domain.real, optimal=domain.optimal)
     if isinstance(A, Identity):
         return 1.0
     if isinstance(A, Diagonal):
         return host(A.diagonal.mean())[()]
     if isinstance(A, Scaled):
-        return A.scalar * _symbol(A.operands[0], grid)
+        return A.scalar * _symbol(A.operands[0], domain)
     if isinstance(A, Sum):
-        return functools.reduce(added, (_symbol(part, grid) for part in A.operands))
+        return functools.reduce(added, (_symbol(part, domain) for part in A.operands))
     if isinstance(A, Product):
-        return functools.reduce(_times, (_symbol(part, grid) for part in A.operands))
+        return functools.reduce(_times, (_symbol(part, domain) for part in A.operands))
     if isinstance(A, View):
-        return _viewed(A, _symbol(A.base, grid))
+        return _viewed(A, _symbol(A.base, domain))
     if isinstance(A, Block) and len(A.grid[0]) == 1:
         raise TypeError(
             "a preconditioner understands a vstack only as a whole A or L, or behind a "
@@ -353,21 +339,21 @@ def _viewed(A: View, S: Any) -> Any:
     return S
 
 
-def gram(A: LinearOperator, grid: Grid) -> Any:
+def gram(A: LinearOperator, domain: PeriodicDomain) -> Any:
     """Return the symbol of A^H A, in which a mask is its mean."""
     if isinstance(A, Scaled):
-        return float(abs(A.scalar)) ** 2 * gram(A.operands[0], grid)
+        return float(abs(A.scalar)) ** 2 * gram(A.operands[0], domain)
     if isinstance(A, Diagonal):
         return float((np.abs(A.diagonal) ** 2).mean())
     if isinstance(A, Restriction):
         return A.shape[0] / A.shape[1]
     if isinstance(A, Block) and len(A.grid[0]) == 1:
-        return functools.reduce(added, (gram(part, grid) for part in A.operands))
+        return functools.reduce(added, (gram(part, domain) for part in A.operands))
     if isinstance(A, Product) and isinstance(A.operands[0], (Diagonal, Restriction)):
         rest = A.operands[1:]
         inner = Product(*rest) if len(rest) > 1 else rest[0]
-        return gram(A.operands[0], grid) * gram(inner, grid)
-    S = _symbol(A, grid)
+        return gram(A.operands[0], domain) * gram(inner, domain)
+    S = _symbol(A, domain)
     return abs(S) ** 2 if np.ndim(S) == 0 else _times(S.swapaxes(1, 2).conj(), S)
 
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from linconv import _arrays, assembly, gpu
+from linconv import _arrays, gpu
 from linconv._arrays import host
 from linconv.convolution import Conv
 from linconv.geometry import Geometry
@@ -19,20 +19,12 @@ from linconv.operators import (
     Kron,
     LinearOperator,
     Scaled,
+    Stored,
     View,
     aslinearoperator,
 )
-from linconv.spectrum.circulant import Circulant as Circulant
-from linconv.spectrum.singular_values import placed, unit_of
+from linconv.spectrum.svd import placed, unit_of
 
-# A matrix with a side up to this is decomposed whole rather than iterated on.
-_SMALL = 64
-# The longest side of a square matrix all of whose singular values are computed.
-_DENSE = 1000
-# Lanczos steps for a norm: enough for 7 digits of any operator, 8 or more of most.
-_STEPS = 20_000
-# They end when a quarter more of them adds less than this part of the squared norm.
-_TOLERANCE = 1e-10
 # Nonzeros of a convolution matrix built at a time for its columns' norms.
 _ENTRIES = 1 << 22
 
@@ -109,7 +101,7 @@ def row_norms(A: Any) -> np.ndarray:
     Returns
     -------
     ndarray, ``A.out_shape``
-        Those of the columns of ``A.T``, see `gram_diagonal`.
+        The norms of the columns of ``A.T``, see `gram_diagonal`.
 
     Examples
     --------
@@ -148,14 +140,11 @@ def _squares(A: LinearOperator, axis: int, unit: float = 1.0) -> np.ndarray:
 def _summed(csr: Any, axis: int, unit: float) -> np.ndarray:
     """Return the sums of |unit entries|^2 of a CSR array along an axis, where it lies."""
     weights = (unit * np.abs(csr.data).astype(float)) ** 2
-    if gpu.is_matrix(csr):
-        squares = gpu.sparse_array(weights, csr.indices, csr.indptr, csr.shape)
-        ones = _arrays.namespace(weights).ones((csr.shape[axis], 1))
-        return (gpu.forward if axis else gpu.adjoint)(squares, ones)[:, 0]
-    if axis == 0:
-        return np.bincount(csr.indices, weights, csr.shape[1])
-    rows = np.repeat(np.arange(csr.shape[0]), np.diff(csr.indptr))
-    return np.bincount(rows, weights, csr.shape[0])
+    m, n = csr.shape
+    squares = gpu.home(csr).sparse_array(weights, csr.indices, csr.indptr, csr.shape)
+    ones = _arrays.namespace(weights).ones(n if axis else m)
+    S = Stored(squares, n, m)
+    return S.matvec(ones) if axis else S.rmatvec(ones)
 
 
 def _conv_squares(A: Conv, axis: int, unit: float) -> np.ndarray:
@@ -180,7 +169,7 @@ def _block_squares(g: Geometry, kernel: np.ndarray, axis: int, unit: float) -> n
     parts: list[np.ndarray] = []
     total = np.zeros(g.shape[1])
     for start in range(0, lines, step):
-        csr = assembly.conv_csr(g, kernel, rows=(start, min(start + step, lines)))
+        csr = gpu.host.conv_matrix(g, kernel, rows=(start, min(start + step, lines)))
         if axis:
             parts.append(_summed(csr, 1, unit))
         else:

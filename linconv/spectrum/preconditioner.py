@@ -8,12 +8,9 @@ from typing import Any
 import numpy as np
 
 from linconv._options import listed, weight, weight_and_operator
-from linconv.operators import (
-    aslinearoperator,
-    common_device,
-)
+from linconv.operators import aslinearoperator, common_device
 from linconv.spectrum import circulant
-from linconv.spectrum.circulant import Circulant as Circulant
+from linconv.spectrum.circulant import Circulant
 
 
 def circulant_preconditioner(
@@ -25,7 +22,7 @@ def circulant_preconditioner(
 ) -> Circulant:
     """Return an approximate inverse of ``A^H A + damp^2 I + sum w L^H L``, by FFT.
 
-    It is Hermitian and positive definite: the ``M`` of `scipy.sparse.linalg.cg` on
+    The result is Hermitian and positive definite: the ``M`` of `scipy.sparse.linalg.cg` on
     the normal equations of ``|A x - b|^2 + damp^2 |x|^2 + sum w |L x|^2``.
 
     - "embedded" takes a convolution as what it is on a larger circle, where it is
@@ -49,7 +46,7 @@ def circulant_preconditioner(
     damp : float
         Of the normal equations, >= 0.
     penalties : sequence of (weight, L) or (weight, L, target)
-        Those of `lstsq`: weights w >= 0 and operators L, of the same kinds as `A`; no
+        The penalties of `lstsq`: weights w >= 0 and operators L, of the same kinds as `A`; no
         target changes the preconditioner.
     kind : str
         "embedded" or "optimal".
@@ -109,15 +106,15 @@ def circulant_preconditioner(
         raise ValueError(f"kind must be 'embedded' or 'optimal', got {kind!r}")
     pairs = [(1.0, A), *map(weight_and_operator, listed(penalties))]
     terms = [(w, aslinearoperator(L)) for w, L in pairs]
-    grid = circulant.grid_of([L for _, L in terms], kind == "optimal")
-    ones = np.ones((grid.channels, 1, 1, *(1,) * len(grid.lengths)))
+    domain = circulant.domain_of([L for _, L in terms], kind == "optimal")
+    ones = np.ones((domain.channels, 1, 1, *(1,) * len(domain.lengths)))
     total: Any = weight(damp, "damp") ** 2 * ones
     for w, L in terms:
-        total = circulant.added(total, w * circulant.gram(L, grid))
+        total = circulant.added(total, w * circulant.gram(L, domain))
     inverse = circulant.inverse_of(total)
     dtype = np.result_type(np.float32, *(L.dtype for _, L in terms))
     if dtype.char in "fF":
         inverse = inverse.astype(np.complex64 if inverse.dtype.kind == "c" else np.float32)
     in_shape = terms[0][1].in_shape
-    M = Circulant(inverse, in_shape, grid.lengths, spread=grid.spread, dtype=dtype)
+    M = Circulant(inverse, in_shape, domain.lengths, spread=domain.spread, dtype=dtype)
     return M.to(common_device([L for _, L in terms]) or "cpu")

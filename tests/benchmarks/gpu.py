@@ -30,10 +30,9 @@ import scipy
 
 sys.path.insert(0, str(Path(__file__).parents[2]))  # not installed where there is no network
 import linconv
-from linconv import assembly
+from linconv import assembly, gpu
 from linconv.geometry import Geometry
 from linconv.gpu import matrices
-from linconv.gpu.products import Direct
 from linconv.methods.torch import full_precision
 from linconv.solvers import cgls, lstsq
 
@@ -188,7 +187,7 @@ def time_products(cupy: Any, bandwidth: float) -> list[dict]:
 
 
 def time_image(cupy: Any, bandwidth: float, kernel: np.ndarray, in_shape: tuple) -> dict:
-    """Time the products of one convolution of one channel; "direct" in both its ways."""
+    """Time the products of one convolution of one channel."""
     import cupyx.scipy.ndimage
 
     image = np.random.default_rng(8).standard_normal(in_shape).astype(kernel.dtype)
@@ -201,12 +200,6 @@ def time_image(cupy: Any, bandwidth: float, kernel: np.ndarray, in_shape: tuple)
         A = linconv.Conv(w, in_shape, padding="same", method=method)
         ways = functools.partial(time_ways, cupy, (A.matmat, A.rmatmat), column, right)
         found[method] = attempt(f"{method} {what}", ways)
-    for name, tiled in (("direct by lines", False), ("direct by tiles", True)):
-        direct = Direct(host.geometry, w, tiled)
-        ways = functools.partial(
-            time_ways, cupy, (direct.forward, direct.adjoint), column, right
-        )
-        found[name] = attempt(f"{name} {what}", ways)
     correlate = functools.partial(cupyx.scipy.ndimage.correlate, x, w, mode="constant")
     found["ndimage ms"] = attempt(f"ndimage {what}", lambda: events(cupy, correlate))
     found["cuDNN ms"] = attempt(f"cuDNN {what}", lambda: time_cudnn(x, w))
@@ -311,7 +304,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--out", default="gpu.json", help="where the figures go")
     options = parser.parse_args()
-    cupy = linconv._gpu.library()
+    cupy = gpu.library()
     properties = cupy.cuda.runtime.getDeviceProperties(0)
     figures: dict[str, Any] = {
         "date": str(date.today()),

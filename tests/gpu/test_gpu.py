@@ -16,7 +16,7 @@ from devices import DTYPES, GPU, needs
 from helpers import random_geometry, values
 
 import linconv
-from linconv import assembly
+from linconv import assembly, gpu
 from linconv.geometry import Geometry
 from linconv.gpu import device, matrices
 from linconv.solvers import lstsq
@@ -497,6 +497,18 @@ def test_an_operator_that_does_not_say_how_cannot_be_moved(cupy):
         Own(float, 5, 4).to("gpu")
 
 
+@pytest.mark.parametrize("boundary", ["zeros", "reflect", "circular"])
+def test_what_is_not_finite_stays_where_it_belongs(boundary, cupy):
+    kernel = np.arange(1.0, 16).reshape(3, 5)
+    x = np.ones((40, 70))
+    x[0, 3], x[20, 31], x[39, 69] = np.inf, np.nan, -np.inf
+    options = {"padding": "same", "boundary": boundary}
+    C = linconv.conv_matrix(kernel, x.shape, **options)
+    A = linconv.Conv(cupy.asarray(kernel), x.shape, method="direct", **options)
+    np.testing.assert_array_equal((A @ cupy.asarray(x.ravel())).get(), C @ x.ravel())
+    np.testing.assert_array_equal((A.H @ cupy.asarray(x.ravel())).get(), C.T @ x.ravel())
+
+
 def compiled_for_a_device(dtype, index):
     """Return all kernels as NVIDIA's compiler translates them."""
     if nvrtc.library() is None:
@@ -509,7 +521,7 @@ def compiled_for_a_device(dtype, index):
 @pytest.mark.parametrize("index", ["int32", "int64"])
 def test_nvidias_compiler_takes_every_kernel(dtype, index):
     ptx = compiled_for_a_device(dtype, index)
-    assert ptx.count(".visible .entry") == 5
+    assert ptx.count(".visible .entry") == 4
 
 
 def test_a_typo_in_a_kernel_is_found():
@@ -536,13 +548,15 @@ def test_blocks_write_equal_pieces_of_lines(length, width, rows, pieces, threads
     assert rows * width <= matrices._ENTRIES or rows == 1
 
 
-@pytest.mark.parametrize(
-    ("width", "lanes"), [(1, 1), (3, 4), (9, 4), (25, 32), (81, 32), (5.5, 2)]
-)
-def test_rows_are_shared_by_threads_that_have_work(width, lanes):
-    assert matrices._lanes(width) == lanes
-
-
 def test_a_matrix_of_another_library_is_none_of_cupys():
     assert not device.is_matrix(linconv.conv_matrix([1.0], 3))
     assert not device.is_matrix(np.ones(3))
+
+
+def test_the_host_has_functions_of_the_same_names():
+    names = [name for name, value in vars(gpu.host).items() if callable(value)]
+    functions = [name for name in names if name[0] != "_" and name.islower()]
+    assert {"as_values", "canonical", "conv_matrix"} <= {*functions}
+    assert all(callable(getattr(gpu, name)) for name in functions)
+    assert gpu.home([1.0]) is gpu.at("cpu") is gpu.host
+    assert gpu.at("gpu") is gpu

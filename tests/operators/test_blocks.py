@@ -11,7 +11,7 @@ import scipy.sparse
 import scipy.sparse.linalg
 
 import linconv
-from linconv.operators.linear import Composite
+from linconv.operators import Composite
 from linconv.testing import assert_adjoint
 
 
@@ -100,7 +100,7 @@ def test_kronecker_matrices_are_made_in_pieces(monkeypatch):
     A, B = linconv.Conv([1, 2, 3], 40, padding=1), linconv.Conv([4, 5], 9)
     expected = scipy.sparse.kron(A.tosparse(), B.tosparse()).toarray()
     for piece in (1, 60, 1 << 20):
-        monkeypatch.setattr("linconv.blocks._PIECE", piece)
+        monkeypatch.setattr("linconv.operators.blocks._PIECE", piece)
         matrix = linconv.kron(A, B).tosparse()
         np.testing.assert_array_equal(matrix.toarray(), expected)
         assert matrix.indices.dtype == np.int32

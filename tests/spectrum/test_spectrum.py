@@ -12,7 +12,7 @@ import zoo
 
 import linconv
 from linconv import spectrum, testing
-from linconv.operators.linear import Product
+from linconv.operators import Product
 
 RNG = np.random.default_rng(5077)
 RULES = ("zeros", "circular", "reflect", "symmetric", "replicate", "antireflect")
@@ -129,8 +129,8 @@ def test_singular_values_are_those_of_the_dense_matrix(A):
 
 
 def test_norm_by_structure_forms_no_matrix(monkeypatch):
-    monkeypatch.setattr(spectrum, "_top", None)
-    monkeypatch.setattr(spectrum, "_largest", None)
+    monkeypatch.setattr(spectrum.svd, "_top", None)
+    monkeypatch.setattr(spectrum.svd, "_largest", None)
     C = circular(taps(2, 2), (3, 4))
     expected = np.linalg.norm(C.toarray(), 2)
     assert_close(spectrum.norm(-2 * C.T), 2 * expected)
@@ -210,7 +210,7 @@ def test_decompositions_that_do_not_fit_are_refused(monkeypatch):
 @pytest.mark.parametrize("entries", [1, 7, 1 << 22])
 @over(EVERY)
 def test_norms_of_columns_and_rows(A, entries, monkeypatch):
-    monkeypatch.setattr(spectrum, "_ENTRIES", entries)
+    monkeypatch.setattr(spectrum.diagonals, "_ENTRIES", entries)
     squares = np.abs(A.toarray()) ** 2
     diagonal = spectrum.gram_diagonal(A)
     assert diagonal.shape == spectrum.column_norms(A).shape == A.in_shape
@@ -223,7 +223,7 @@ def test_norms_of_columns_and_rows(A, entries, monkeypatch):
 
 @pytest.mark.parametrize("channels", [False, True])
 def test_gram_diagonal_does_not_store_the_matrix(channels, monkeypatch):
-    monkeypatch.setattr(spectrum, "_ENTRIES", 1 << 16)
+    monkeypatch.setattr(spectrum.diagonals, "_ENTRIES", 1 << 16)
     kernel, shape = (taps(2, 3, 7, 7), (3, 96, 96)) if channels else (taps(9, 9), (192, 192))
     A = linconv.Conv(kernel, shape, padding="same", method="fft")
     tracemalloc.start()

@@ -1,4 +1,4 @@
-"""Norms and singular values: exact where the structure tells them, else by Lanczos.
+"""Norms and singular values: exact where the structure gives them, else by Lanczos.
 
 A circular convolution is diagonalised by the Fourier transform, channels by a small matrix
 per frequency.  Of an operator on a GPU only kernels, diagonals and small matrices are copied
@@ -35,7 +35,6 @@ from linconv.operators import (
     aslinearoperator,
 )
 from linconv.spectrum import circulant
-from linconv.spectrum.circulant import Circulant as Circulant
 
 # A matrix with a side up to this is decomposed whole rather than iterated on.
 _SMALL = 64
@@ -43,16 +42,14 @@ _SMALL = 64
 _DENSE = 1000
 # Lanczos steps for a norm: enough for 7 digits of any operator, 8 or more of most.
 _STEPS = 20_000
-# They end when a quarter more of them adds less than this part of the squared norm.
+# The steps end when a quarter more of them adds less than this part of the squared norm.
 _TOLERANCE = 1e-10
-# Nonzeros of a convolution matrix built at a time for its columns' norms.
-_ENTRIES = 1 << 22
 
 
 def norm(A: Any) -> float:
     """Return ``|A|_2 = max |A x|_2 / |x|_2``, the largest singular value of `A`.
 
-    Exact, without iterating, where the structure tells it: circular convolutions
+    Exact, without iterating, where the structure gives it: circular convolutions
     (see `singular_values`), diagonals, views, multiples, ``B.H @ B``, blocks on a
     diagonal and Kronecker products of these.  Otherwise a small matrix is
     decomposed, and a large one takes Lanczos steps, always from the same start, to
@@ -168,9 +165,7 @@ def singular_values(A: Any, k: int | None = None) -> np.ndarray:
 
 def placed(values: Any, A: LinearOperator) -> Any:
     """Return an array where the operator lies."""
-    if A.device != "gpu" or _arrays.on_device(values):
-        return values
-    return gpu.library().asarray(values)
+    return gpu.moved(values, A.device or gpu.device_of(values))
 
 
 def _in_units(A: LinearOperator) -> tuple[LinearOperator, float]:
@@ -196,7 +191,7 @@ def _is_diagonal(A: Block) -> bool:
 
 
 def _exact_values(A: LinearOperator) -> np.ndarray | None:
-    """Return all singular values that the structure tells, in no order."""
+    """Return all singular values that the structure gives, in no order."""
     if isinstance(A, View):
         return _exact_values(A.base)
     if isinstance(A, Scaled):
@@ -264,7 +259,9 @@ def _largest(A: LinearOperator, steps: int = _STEPS) -> float:
     The vectors lose their orthogonality, which repeats eigenvalues but harms none; a
     restarted method takes many times the steps where the largest lie close together.
     """
-    ahead, back = (A.matvec, A.rmatvec) if A.shape[0] >= A.shape[1] else (A.rmatvec, A.matvec)
+    forward, adjoint = (
+        (A.matvec, A.rmatvec) if A.shape[0] >= A.shape[1] else (A.rmatvec, A.matvec)
+    )
     dtype: Any = complex if A.dtype.kind == "c" else float
     v = placed(_start(min(A.shape)).astype(dtype), A)
     xp = _arrays.namespace(v)
@@ -273,7 +270,7 @@ def _largest(A: LinearOperator, steps: int = _STEPS) -> float:
     beside: list[float] = []
     top, due = 0.0, 8
     for step in range(1, steps + 1):
-        w = back(ahead(v)).astype(dtype, copy=False) - beta * last
+        w = adjoint(forward(v)).astype(dtype, copy=False) - beta * last
         diagonal.append(float(xp.vdot(v, w).real))
         w -= diagonal[-1] * v
         beta = float(xp.linalg.norm(w))

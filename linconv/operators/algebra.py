@@ -1,0 +1,339 @@
+"""The algebra of operators: views, multiples, sums, products, real and imaginary parts.
+
+Composites store their operands, so that ``.T`` and ``.H`` stay exact and `tosparse` gives one
+matrix.  They turn their operands into linconv's operators and check that these fit together.
+"""
+
+from __future__ import annotations
+
+import copy
+import functools
+import itertools
+import math
+import operator
+import textwrap
+from collections.abc import Iterator, Sequence
+from functools import partial
+from typing import Any
+
+import numpy as np
+
+from linconv import _arrays, gpu
+from linconv._arrays import CsrArray, is_everything, is_mask
+from linconv.operators import notebook
+from linconv.operators.foreign import aslinearoperator
+from linconv.operators.linear import LinearOperator
+from linconv.operators.stored import Restriction
+
+
+class View(LinearOperator):
+    """The transpose, conjugate or adjoint of `base`, to which it holds a reference."""
+
+    def __init__(self, base: LinearOperator, transpose: bool, conjugate: bool) -> None:
+        shapes = (base.in_shape, base.out_shape)
+        super().__init__(base.dtype, *(shapes[::-1] if transpose else shapes))
+        self.base, self._transposes, self._conjugates = base, transpose, conjugate
+
+    @property
+    def device(self) -> str | None:
+        """Where its arrays lie: where those of its base do."""
+        return self.base.device
+
+    def _moved(self, device: str) -> LinearOperator:
+        return self.base.to(device)._view(self._transposes, self._conjugates)
+
+    def _view(self, transpose: bool, conjugate: bool) -> LinearOperator:
+        return self.base._view(transpose ^ self._transposes, conjugate ^ self._conjugates)
+
+    @property
+    def hermitian(self) -> bool:
+        """Whether ``A.H`` is ``A``."""
+        return self.base.hermitian
+
+    def _nnz(self) -> int | None:
+        return self.base._nnz()
+
+    def _matmat(self, X: np.ndarray) -> np.ndarray:
+        if not self._transposes:
+            return self.base._matmat(X.conj()).conj()
+        return self.base._rmatmat(X) if self._conjugates else self.base._tmatmat(X)
+
+    def _rmatmat(self, X: np.ndarray) -> np.ndarray:
+        if not self._transposes:
+            return self.base._tmatmat(X)
+        if self._conjugates or self.dtype.kind != "c":
+            return self.base._matmat(X)
+        return self.base._matmat(X.conj()).conj()
+
+    def _tosparse(self) -> CsrArray:
+        base = self.base
+        matrix = base._tosparse_transposed() if self._transposes else base._tosparse()
+        if self._conjugates:
+            matrix.data = matrix.data.conj()
+        return matrix
+
+    def __getattr__(self, name: str) -> Any:
+        # The kernel, geometry and method of a convolution describe its transpose, too.
+        if name in ("kernel", "geometry", "method", "explain") and "base" in self.__dict__:
+            return getattr(self.base, name)
+        if name == "with_kernel" and hasattr(self.__dict__.get("base"), name):
+            make: Any = getattr(self.base, name)
+            return lambda w: make(w)._view(self._transposes, self._conjugates)
+        raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
+
+    def __repr__(self) -> str:
+        suffix = {(True, False): ".T", (True, True): ".H", (False, True): ".conj()"}
+        return f"{self.base!r}{suffix[self._transposes, self._conjugates]}"
+
+
+class Identity(LinearOperator):
+    """The identity on arrays of `in_shape`.
+
+    Parameters
+    ----------
+    in_shape : int or tuple of int
+        Shape of the arrays.
+    dtype : dtype
+        Of the ones on the diagonal, one that a sparse matrix can hold.
+
+    Examples
+    --------
+    >>> (2 * Identity(3, dtype=int)).toarray()
+    array([[2, 0, 0],
+           [0, 2, 0],
+           [0, 0, 2]])
+    """
+
+    def __init__(self, in_shape: Sequence[int] | int, dtype: Any = float) -> None:
+        super().__init__(_arrays.storable(dtype), in_shape, in_shape)
+
+    @property
+    def device(self) -> None:
+        """Where its arrays lie: anywhere."""
+        return None
+
+    @property
+    def hermitian(self) -> bool:
+        """Whether ``A.H`` is ``A``: yes."""
+        return True
+
+    def _matmat(self, X: np.ndarray) -> np.ndarray:
+        return X.copy()
+
+    _rmatmat = _matmat
+
+    def _nnz(self) -> int:
+        return self.shape[0]
+
+    def _tosparse(self) -> CsrArray:
+        n = self.shape[0]
+        index = _arrays.index_dtype(self.shape, n)
+        ones, places = np.ones(n, self.dtype), np.arange(n + 1, dtype=index)
+        return _arrays.sparse_array(ones, places[:-1].copy(), places, self.shape)
+
+
+class Composite(LinearOperator):
+    """An operator made of operands, which its repr shows indented."""
+
+    operands: tuple[LinearOperator, ...]
+
+    @property
+    def device(self) -> str | None:
+        """Where its arrays lie: where those of its operands do."""
+        return common_device(self.operands)
+
+    def _moved(self, device: str) -> Composite:
+        moved = copy.copy(self)
+        moved.operands = tuple(part.to(device) for part in self.operands)
+        return moved
+
+    def _matrices(self) -> Iterator[CsrArray]:
+        """Yield the operands' matrices, all on the device of the whole."""
+        for part in self.operands:
+            yield gpu.moved(part._tosparse(), self.device or "cpu")
+
+    def _nnz(self) -> int | None:
+        """Return the sum over the operands, for those whose entries do not meet."""
+        return notebook.total(part._nnz() for part in self.operands)
+
+    def __repr__(self) -> str:
+        parts = ",\n".join(textwrap.indent(repr(part), "    ") for part in self.operands)
+        return f"{type(self).__name__}({self._signature()},\n{parts})"
+
+
+class Scaled(Composite):
+    """``a A`` for a scalar `a`."""
+
+    def __init__(self, scalar: Any, operand: Any) -> None:
+        operand = aslinearoperator(operand)
+        scalar = scalar.item() if isinstance(scalar, np.ndarray) else scalar
+        dtype = np.result_type(operand.dtype, scalar)
+        super().__init__(dtype, operand.in_shape, operand.out_shape)
+        self.scalar, self.operands = dtype.type(scalar), (operand,)
+
+    @property
+    def hermitian(self) -> bool:
+        """Whether ``A.H`` is ``A``: a real multiple of such an operator."""
+        return self.scalar.imag == 0 and self.operands[0].hermitian
+
+    def _matmat(self, X: np.ndarray) -> np.ndarray:
+        return self.scalar * self.operands[0]._matmat(X)
+
+    def _rmatmat(self, X: np.ndarray) -> np.ndarray:
+        return self.scalar.conjugate() * self.operands[0]._rmatmat(X)
+
+    def _tosparse(self) -> CsrArray:
+        matrix = self.operands[0]._tosparse()
+        data = self.scalar * matrix.data
+        wrap = gpu.home(matrix).sparse_array
+        return wrap(data, matrix.indices, matrix.indptr, self.shape)
+
+    def _signature(self) -> str:
+        return f"{self.scalar!s} *, {super()._signature()}"
+
+
+class Sum(Composite):
+    """``A + B + ...`` of operators with the same shape."""
+
+    def __init__(self, *terms: Any) -> None:
+        operands = [aslinearoperator(term) for term in terms]
+        first = operands[0]
+        for other in operands[1:]:
+            if other.shape != first.shape:
+                raise ValueError(
+                    f"operators of a sum must have one shape, got {first.shape} "
+                    f"and {other.shape}"
+                )
+        shaped = next((part for part in operands if len(part.in_shape) > 1), first)
+        dtype = np.result_type(*(part.dtype for part in operands))
+        super().__init__(dtype, shaped.in_shape, shaped.out_shape)
+        flat = (part.operands if isinstance(part, Sum) else (part,) for part in operands)
+        self.operands = tuple(part for parts in flat for part in parts)
+        common_device(operands)
+
+    @property
+    def hermitian(self) -> bool:
+        """Whether ``A.H`` is ``A``: a sum of such operators."""
+        return all(part.hermitian for part in self.operands)
+
+    def _nnz(self) -> None:
+        return None
+
+    def _matmat(self, X: np.ndarray) -> np.ndarray:
+        return functools.reduce(operator.add, (part._matmat(X) for part in self.operands))
+
+    def _rmatmat(self, X: np.ndarray) -> np.ndarray:
+        return functools.reduce(operator.add, (part._rmatmat(X) for part in self.operands))
+
+    def _tosparse(self) -> CsrArray:
+        total = functools.reduce(operator.add, self._matrices())
+        return gpu.home(total).canonical(total)
+
+
+class Product(Composite):
+    """``A B ...``: the last operand is applied first."""
+
+    def __init__(self, *factors: Any) -> None:
+        operands = [aslinearoperator(factor) for factor in factors]
+        for left, right in itertools.pairwise(operands):
+            if left.shape[1] != right.shape[0]:
+                raise ValueError(
+                    f"A @ B needs as many columns of A as rows of B, got shapes {left.shape} "
+                    f"and {right.shape}"
+                )
+        dtype = np.result_type(*(part.dtype for part in operands))
+        super().__init__(dtype, operands[-1].in_shape, operands[0].out_shape)
+        flat = (part.operands if isinstance(part, Product) else (part,) for part in operands)
+        self.operands = tuple(part for parts in flat for part in parts)
+        common_device(operands)
+
+    @property
+    def hermitian(self) -> bool:
+        """Whether ``A.H`` is ``A``: each operand the adjoint of its mirror image."""
+        parts = self.operands
+        half = (len(parts) + 1) // 2
+        return all(parts[i] is parts[-1 - i].H for i in range(half))
+
+    def _nnz(self) -> None:
+        return None
+
+    def _matmat(self, X: np.ndarray) -> np.ndarray:
+        for part in reversed(self.operands):
+            X = part._matmat(X)
+        return X
+
+    def _rmatmat(self, X: np.ndarray) -> np.ndarray:
+        for part in self.operands:
+            X = part._rmatmat(X)
+        return X
+
+    def _tosparse(self) -> CsrArray:
+        if self.device == "gpu":
+            raise NotImplementedError(
+                "a product has no matrix on the GPU, where CuPy's own products of sparse "
+                "matrices may be wrong (cupy issue 10033): use A.to('cpu').tosparse()"
+            )
+        return gpu.host.canonical(functools.reduce(operator.matmul, self._matrices()))
+
+
+class ComplexPart(Composite):
+    """The real or the imaginary parts of the entries of a complex operator."""
+
+    def __init__(self, operand: LinearOperator, part: str) -> None:
+        real = np.finfo(operand.dtype).dtype
+        super().__init__(real, operand.in_shape, operand.out_shape)
+        self.operands, self._part = (operand,), part
+
+    @property
+    def hermitian(self) -> bool:
+        """Whether ``A.H`` is ``A``: the real parts of such an operator."""
+        return self._part == "real" and self.operands[0].hermitian
+
+    def _of(self, product: Any, X: np.ndarray) -> np.ndarray:
+        """Return the part of a product that belongs to the matrix's part."""
+        if X.dtype.kind == "c":
+            return _arrays.by_real_parts(partial(self._of, product), X)
+        return getattr(product(X), self._part)
+
+    def _matmat(self, X: np.ndarray) -> np.ndarray:
+        return self._of(self.operands[0]._matmat, X)
+
+    def _rmatmat(self, X: np.ndarray) -> np.ndarray:
+        return self._of(self.operands[0]._tmatmat, X)
+
+    def _tosparse(self) -> CsrArray:
+        matrix = self.operands[0]._tosparse()
+        data = getattr(matrix.data, self._part).copy()
+        wrap = gpu.home(matrix).sparse_array
+        return wrap(data, matrix.indices, matrix.indptr, self.shape)
+
+    def _signature(self) -> str:
+        return f"{self._part}, {super()._signature()}"
+
+
+def common_device(operands: Sequence[LinearOperator]) -> str | None:
+    """Return where all operands lie, None for anywhere; refuse what lies apart."""
+    found = {part.device for part in operands if part.device}
+    if len(found) > 1:
+        raise TypeError(
+            "operators that are composed must lie on one device, got some on the cpu and some "
+            "on the gpu: move them with .to('cpu') or .to('gpu')"
+        )
+    return found.pop() if found else None
+
+
+def submatrix(A: LinearOperator, rows: Any, columns: Any) -> LinearOperator:
+    """Return the operator of some rows and columns of the matrix of A."""
+    parts = [A]
+    if not is_everything(rows):
+        parts.insert(0, _selection(rows, A.out_shape, A))
+    if not is_everything(columns):
+        parts.append(_selection(columns, A.in_shape, A).T)
+    return Product(*parts) if len(parts) > 1 else A
+
+
+def _selection(key: Any, shape: tuple[int, ...], A: LinearOperator) -> Restriction:
+    """Return the operator that selects samples of arrays: flat ones, or by a shaped mask."""
+    shaped = is_mask(key) and key.shape == shape
+    kept = Restriction(key, shape if shaped else math.prod(shape), dtype=A.dtype)
+    return kept.to(A.device or "cpu")

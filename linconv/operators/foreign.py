@@ -1,0 +1,85 @@
+"""Operators of other libraries, which keep to SciPy's protocol, as linconv's."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import scipy.sparse
+import scipy.sparse.linalg
+
+from linconv import gpu
+from linconv.operators.linear import LinearOperator
+from linconv.operators.stored import Matrix
+
+
+def aslinearoperator(A: Any) -> LinearOperator:
+    """Return `A` as a linconv operator.
+
+    Parameters
+    ----------
+    A : LinearOperator, sparse or dense matrix, or any object of SciPy's protocol
+        linconv's own operators come back as they are; matrices are copied; other
+        objects need ``shape``, ``matvec`` and, for an adjoint, ``rmatvec``.
+
+    Raises
+    ------
+    TypeError
+        If `A` is none of these.
+    """
+    if isinstance(A, LinearOperator):
+        return A
+    if gpu.owns(A) or scipy.sparse.issparse(A) or isinstance(A, (np.ndarray, list, tuple)):
+        return Matrix(A)
+    if hasattr(A, "shape") and hasattr(A, "matvec"):
+        return _Foreign(A)
+    raise TypeError(
+        "expected a LinearOperator, a sparse array, a 2-d array or an object with shape and "
+        f"matvec, got {type(A).__name__}"
+    )
+
+
+class _Foreign(LinearOperator):
+    """Somebody else's operator, which keeps to SciPy's protocol."""
+
+    def __init__(self, subject: Any) -> None:
+        m, n = subject.shape
+        self.operator = scipy.sparse.linalg.aslinearoperator(subject)
+        super().__init__(self.operator.dtype, n, m)
+
+    def _matmat(self, X: np.ndarray) -> np.ndarray:
+        return np.asarray(self.operator.matmat(X))
+
+    def _rmatmat(self, X: np.ndarray) -> np.ndarray:
+        return foreign_adjoint(self.operator, X)
+
+    def __repr__(self) -> str:
+        return f"aslinearoperator({self._signature()}, {self.operator!r})"
+
+
+def foreign_adjoint(theirs: Any, Y: np.ndarray) -> np.ndarray:
+    """Return A^H Y of somebody else's operator; say so where it has no adjoint.
+
+    SciPy has no attribute for this, and some of its errors do not name the cause.
+    """
+    try:
+        return np.asarray(theirs.rmatmat(Y))
+    except (TypeError, NotImplementedError) as error:
+        if _has_rmatvec(theirs):
+            raise
+        raise TypeError(
+            f"{theirs!r} has no rmatvec, which a product with its adjoint needs: make it with "
+            "one, as scipy.sparse.linalg.LinearOperator(shape, matvec, rmatvec=...) or as a "
+            "method"
+        ) from error
+
+
+def _has_rmatvec(theirs: Any) -> bool:
+    """Whether a product with the adjoint is implemented, be it a wrong one."""
+    try:
+        theirs.rmatvec(np.zeros(theirs.shape[0]))
+    except NotImplementedError:
+        return False
+    except Exception:
+        return True
+    return True
