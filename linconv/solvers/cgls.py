@@ -125,16 +125,28 @@ class Cgls:
     def _judge(self, s: Any) -> tuple[Any, Any]:
         """Return the preconditioned gradient and beta; decide which columns go on."""
         square = self.dots(s, s)
-        z, gamma = s, square
-        if self.precondition is not None:
-            z = self.precondition(s)
-            gamma = self.dots(s, z)
+        z = self._preconditioned(s)
+        gamma = square if z is s else self.dots(s, z)
         beta = self.columns.judge(gamma, square)
         if self.iterations % _SELDOM == 1:
             going = self.columns.going
             hidden = self._at_rounding() & going.any()
             self._hidden, self.columns.going = self._hidden | hidden, going & ~hidden
         return z, beta
+
+    def _preconditioned(self, s: Any) -> Any:
+        """Return the preconditioner's product with s, in units of scaled operators."""
+        if self.precondition is None:
+            return s
+        unit = self.problem.unit
+        z = self.precondition(s if unit == 1 else s / unit)
+        if getattr(z, "shape", None) != s.shape:
+            raise ValueError(
+                f"the preconditioner must return columns of shape {s.shape}, got "
+                f"{getattr(z, 'shape', type(z).__name__)}"
+            )
+        z = self.problem.xp.asfortranarray(z)
+        return z if unit == 1 else z / unit
 
     def _at_rounding(self) -> Any:
         """Whether every gradient that is too large is no larger than its rounding errors."""

@@ -29,7 +29,7 @@ from linconv.solvers.problem import Problem
 
 __all__ = ["Solution", "lstsq"]
 
-# Iterations on a GPU between looks from the host, for each of which it must wait.
+# Iterations on a GPU after which the host waits for it and reads how they went.
 _SELDOM = 16
 
 
@@ -44,7 +44,8 @@ class Solution:
     converged : bool
         Whether the gradient is below the tolerance, for all right-hand sides.
     iterations : int
-        Each took one product with every operator and one with its adjoint.
+        Of the right-hand side that took most.  Each iteration takes one product with every
+        operator and one with its adjoint.
     residual_norm : float, or ndarray (k,)
         ``|A x - b|``, without damping and penalties, of every right-hand side.
     message : str
@@ -118,12 +119,15 @@ def lstsq(
 
     Notes
     -----
-    Conjugate gradients on the normal equations, which are never formed [1]_.  What is
-    not finite, does not converge, has no exact or no unique solution is said in
-    ``message``, and ``converged`` is confirmed by a residual computed afresh.
+    Conjugate gradients on the normal equations, which are never formed [1]_.  ``message``
+    says what was not finite, did not converge, or has no exact or no unique solution.  A
+    residual that is computed afresh confirms ``converged``.
 
-    For a CuPy `b` the iteration stays on the GPU, and the host looks at it every 16th time
-    only, or every time where there is a `callback` or a progress bar.
+    Right-hand sides are solved in blocks that fit the processor's caches: thousands of small
+    ones at once, large images one after another.  With a `callback` all are one block.
+
+    For a CuPy `b` the iteration stays on the GPU.  The host waits for the GPU every 16
+    iterations only, or after each where there is a `callback` or a progress bar.
 
     References
     ----------
@@ -157,7 +161,7 @@ def lstsq(
     with _bar(progress, maxiter * len(blocks)) as bar:
         for columns in blocks:
             part = problem.take(columns)
-            run = Cgls(part, precondition(part), tol)
+            run = Cgls(part, precondition, tol)
             _run(run, maxiter, callback, bar)
             found.append(_Found.of(run))
     return _solution(problem, found)
@@ -186,41 +190,26 @@ def _run(run: Cgls, maxiter: int, callback: Any, bar: Any) -> None:
         if bar is not None:
             bar.set_postfix_str(f"gradient {run.progress:.1e}", refresh=False)
             bar.update()
+    if bar is not None:
+        bar.total -= maxiter - run.iterations
+        bar.refresh()
 
 
-def _applied(preconditioner: Any, problem: Problem) -> Callable[[Problem], Any]:
-    """Return what makes the preconditioner of a part of the problem, a function of columns."""
+def _applied(preconditioner: Any, problem: Problem) -> Callable[[Any], Any] | None:
+    """Return the preconditioner as a function of columns."""
     if preconditioner is None:
-        return lambda part: None
+        return None
     shape = getattr(preconditioner, "shape", None)
     if shape is None and callable(preconditioner):
-        apply = preconditioner
-    elif shape != (problem.n, problem.n):
+        return preconditioner
+    if shape != (problem.n, problem.n):
         raise ValueError(
             f"the preconditioner must have shape {(problem.n, problem.n)} or be callable, got "
             f"{type(preconditioner).__name__} of shape {shape}"
         )
-    elif problem.xp is np:
-        apply = aslinearoperator(preconditioner).matmat
-    else:
-        apply = partial(operator.matmul, preconditioner)
-
-    def made(part: Problem) -> Callable[[Any], Any]:
-        """Return the preconditioner of operators that may come to be scaled."""
-
-        def applied(s: Any) -> Any:
-            z = apply(s if part.unit == 1 else s / part.unit)
-            if getattr(z, "shape", None) != s.shape:
-                raise ValueError(
-                    f"the preconditioner must return columns of shape {s.shape}, got "
-                    f"{getattr(z, 'shape', type(z).__name__)}"
-                )
-            z = part.xp.asfortranarray(z)
-            return z if part.unit == 1 else z / part.unit
-
-        return applied
-
-    return made
+    if problem.xp is np:
+        return aslinearoperator(preconditioner).matmat
+    return partial(operator.matmul, preconditioner)
 
 
 @contextlib.contextmanager
