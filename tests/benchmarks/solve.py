@@ -1,15 +1,13 @@
-"""Solving with operators: against PyLops, with a preconditioner, eight at once, memory.
+"""Solving with operators: against PyLops, with a preconditioner, memory.
 
 Run by name: ``python tests/benchmarks/solve.py [part ...] [--rounds N] [--size N]``; parts
-are deblur, precondition, eight, memory.  Contestants take turns; medians, and ratios of
+are deblur, precondition, memory.  Contestants take turns; medians, and ratios of
 one run.  PyLops is needed for "deblur" only.
 """
 
 from __future__ import annotations
 
 import argparse
-import functools
-import itertools
 import platform
 import statistics
 import time
@@ -124,26 +122,6 @@ def precondition(n: int) -> None:
     print()
 
 
-def eight(n: int, rounds: int) -> None:
-    """Eight right-hand sides at once, in units of one."""
-    print("| image | method | damp | one, s | eight, s | ratio | by rounds |")
-    print("|---|---|---|---|---|---|---|")
-    stored = [(n // part, "sparse") for part in (8, 4, 2)]
-    others = [(size, "auto") for size in (64, n // 4, n // 2, n)]
-    for (size, method), damp in itertools.product(stored + others, (0, DAMP)):
-        A, b = blurred(size, method=method)
-        B = b[:, None] * np.linspace(1, 2, 8)
-        calls = {str(x.ndim): functools.partial(ours, A, x, damp) for x in (b, B)}
-        ones, eights = timed(calls, rounds).values()
-        one, all8 = statistics.median(ones), statistics.median(eights)
-        ratios = [b / a for a, b in zip(ones, eights, strict=True)]
-        print(
-            f"| {size} x {size} | {A.method} | {damp:g} | {one:.3f} | {all8:.3f} | "
-            f"{all8 / one:.2f} | {min(ratios):.2f} to {max(ratios):.2f} |"
-        )
-    print()
-
-
 def memory(n: int) -> None:
     """Peaks of composing and of solving, in units of the matrices involved."""
     A, b = blurred(n // 4, method="sparse")
@@ -172,7 +150,7 @@ def memory(n: int) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    known = ("deblur", "precondition", "eight", "memory")
+    known = ("deblur", "precondition", "memory")
     parser.add_argument("parts", nargs="*", default=known, metavar="part")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--size", type=int, default=1024)
@@ -187,8 +165,6 @@ def main() -> None:
         deblur(options.size, options.rounds)
     if "precondition" in options.parts:
         precondition(options.size // 4)
-    if "eight" in options.parts:
-        eight(options.size, options.rounds)
     if "memory" in options.parts:
         memory(options.size)
 
