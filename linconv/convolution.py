@@ -353,7 +353,7 @@ class Conv(LinearOperator):
           torch          -: not considered for so few nonzeros
           sparse+adjoint -: not considered for so few nonzeros
         """
-        return self._choice.explain(self.geometry, self.dtype)
+        return self._choice.description(self.geometry, self.dtype)
 
     @property
     def device(self) -> str:

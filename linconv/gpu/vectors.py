@@ -1,4 +1,4 @@
-"""Columns of numbers on a GPU: the functions of `linconv.solvers.vectors`, a kernel each."""
+"""Columns of numbers on a GPU: the functions of `linconv.solvers.vectors`."""
 
 from __future__ import annotations
 
@@ -7,8 +7,6 @@ from importlib import import_module
 from typing import Any
 
 import numpy as np
-
-from linconv.gpu import sums
 
 # Parameters, R real where T is complex; results; operation.  A column whose factor is 0
 # stays what it is, even beside a column of NaN.
@@ -20,8 +18,7 @@ _KERNELS = {
 
 def dots(x: Any, y: Any) -> Any:
     """Return the real parts of <x, y> of every column, (k,)."""
-    dtype = np.result_type(x.dtype, y.dtype)
-    return sums.dots(x.astype(dtype, copy=False), y.astype(dtype, copy=False))
+    return (x.conj() * y if x.dtype.kind == "c" else x * y).sum(axis=0).real
 
 
 def add(y: Any, a: Any, x: Any) -> None:

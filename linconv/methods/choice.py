@@ -76,7 +76,7 @@ class Choice:
         module, kind, _ = table[self.name]
         return getattr(_module(module), kind)(geometry, kernel)
 
-    def explain(self, geometry: Geometry, dtype: np.dtype) -> str:
+    def description(self, geometry: Geometry, dtype: np.dtype) -> str:
         """Return in words what was chosen, and what every method would cost."""
         how = "chosen by 'auto'" if self.asked == "auto" else "as asked"
         if self.device == "gpu":
