@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import html
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-
-from linconv.testing.diagnosis.diagnosis import Entry
 
 # Code -> what the check asks.  The order is that of the report.
 CHECKS = {
@@ -83,6 +81,29 @@ class CheckResult:
         sign = "<=" if self.error <= self.tolerance else ">"
         figures = f"{self.error:.3g} {sign} {self.tolerance:.3g} {self.unit}".rstrip()
         return f"{figures}, {self.trials} trials"
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One wrong entry of the matrix: flat output and input index, and both values."""
+
+    index: tuple[int, int]
+    expected: complex
+    got: complex
+
+    def __str__(self) -> str:
+        return f"{self.index} is {number(self.got)}, expected {number(self.expected)}"
+
+
+def number(value: Any) -> str:
+    """Write a number without the rounding errors in its last digits."""
+    value = complex(value)
+    small = 1e-5 * abs(value)
+    if abs(value.imag) <= small:
+        return f"{value.real:.6g}"
+    if abs(value.real) <= small:
+        return f"{value.imag:.6g}j"
+    return f"({value.real:.6g}{value.imag:+.6g}j)"
 
 
 @dataclass(frozen=True)
@@ -240,6 +261,31 @@ def judge(
     status = "failed" if faults else "passed"
     figures = (float(error), float(tolerance), unit, trials)
     return CheckResult(code, CHECKS[code], status, *figures, "; ".join(faults))
+
+
+@dataclass
+class Tally:
+    """The comparisons of one check: their number, the largest error, every fault."""
+
+    code: str
+    unit: str = ""
+    faults: list[str] = field(default_factory=list)
+    error: float = 0.0
+    tolerance: float = 0.0
+    trials: int = 0
+
+    def compare(self, error: float, tolerance: float, fault: str = "") -> bool:
+        """Count one comparison; return whether it is right, else note the fault."""
+        self.trials += 1
+        self.error, self.tolerance = max(self.error, error), max(self.tolerance, tolerance)
+        right = error <= tolerance
+        self.faults += [fault] if fault and not right else []
+        return right
+
+    def result(self) -> CheckResult:
+        """Return the result of the check."""
+        figures = (self.error, self.tolerance, self.unit)
+        return judge(self.code, self.faults, *figures, trials=self.trials)
 
 
 def not_applicable(code: str, reason: str) -> CheckResult:

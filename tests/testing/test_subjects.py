@@ -14,9 +14,8 @@ from helpers import quietly
 from numpy.testing import assert_array_equal
 
 import linconv
+from linconv.testing.subjects import Subject, arrays_for, as_dtype, as_subject
 from linconv.testing.subjects import arrays as libraries
-from linconv.testing.subjects.adapters import Subject, as_subject
-from linconv.testing.subjects.arrays import arrays_for, as_dtype
 
 M = np.array([[1.0, 2, 0], [0, 3, 4]])
 MC = M + 1j * np.array([[5, 0, 6], [0, 7, 0]])

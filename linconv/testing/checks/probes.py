@@ -14,6 +14,8 @@ import numpy as np
 
 # One sample in so many of a random probe is an exact zero: some operators divide by it.
 _ZEROS = 16
+# Bits of a mantissa, and the name of the precision that has so many.
+PRECISIONS = ((24, "float32"), (11, "half precision"), (8, "half precision"))
 # Sums of squares above this have lost nothing that counts to underflow.
 _SMALLEST = 1e-200
 
@@ -97,7 +99,7 @@ def structured(
     """Yield (name, probe) where operators go wrong: corners, faces, channels, the tail.
 
     With `few`, all corners are one probe and all faces another; the random `values`
-    on them, of the input's shape, keep apart what is wrong at each.
+    on them, of the input's shape, keep the faults at different places apart.
     """
     n, shape, dtype = values.size, values.shape, values.dtype
     values = np.where(values == 0, dtype.type(1), values)

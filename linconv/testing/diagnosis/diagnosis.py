@@ -17,22 +17,11 @@ from linconv.geometry import Geometry
 from linconv.testing.diagnosis import hypotheses, move_hypotheses, stencil_hypotheses
 from linconv.testing.diagnosis.hypotheses import Case
 from linconv.testing.diagnosis.stencil_hypotheses import Fit
+from linconv.testing.report import Entry
 
-__all__ = ["Diagnosis", "Entry", "diagnose"]
+__all__ = ["Diagnosis", "diagnose"]
 
 _LISTED = 5
-
-
-@dataclass(frozen=True)
-class Entry:
-    """One wrong entry of the matrix: flat output and input index, and both values."""
-
-    index: tuple[int, int]
-    expected: complex
-    got: complex
-
-    def __str__(self) -> str:
-        return f"{self.index} is {_number(self.got)}, expected {_number(self.expected)}"
 
 
 @dataclass(frozen=True)
@@ -248,8 +237,3 @@ def _entries(C: np.ndarray, B: np.ndarray, weights: np.ndarray) -> tuple[Entry, 
     worst = worst[np.argsort(-flat[worst].astype(float), kind="stable")]
     places = [divmod(int(at), C.shape[1]) for at in worst]
     return tuple(Entry((i, j), C[i, j].item(), B[i, j].item()) for i, j in places)
-
-
-def _number(value: complex) -> str:
-    value = complex(value)
-    return f"{value:.6g}" if value.imag else f"{value.real:.6g}"

@@ -12,11 +12,10 @@ from typing import Any
 
 import numpy as np
 
-from linconv.testing.checks import identity
-from linconv.testing.checks.session import MOST_NOISE, Session, Stop, same
+from linconv.testing.checks import MOST_NOISE, Session, Stop, identity
 from linconv.testing.diagnosis import locate
-from linconv.testing.diagnosis.diagnosis import Entry, diagnose
-from linconv.testing.report import CheckResult, judge
+from linconv.testing.diagnosis.diagnosis import diagnose
+from linconv.testing.report import CheckResult, Entry, judge
 
 _LINEAR = ("L00", "L02", "L01", "L03")
 _ADJOINT = ("A01", "A02", "A03", "E02", "R01")
@@ -88,12 +87,7 @@ def _look_for_state(
             pairs = [(side(side.probes[i]), side.images[i]) for i in order]
         except Stop:
             continue
-        if session.deterministic:
-            right = all(same(a, b) for a, b in pairs)
-        else:
-            gaps = [side.distance(a, b) for a, b in pairs]
-            right = max(gaps) <= side.allowed(MOST_NOISE)
-        if not right:
+        if not all(session.repeats(side, again, first) for again, first in pairs):
             message = f"{side.name} gives different results for the same input"
             results["C04"] = judge("C04", [message], trials=len(order))
             failed.add("C04")

@@ -15,6 +15,8 @@ from typing import Any
 
 import numpy as np
 
+from linconv.testing.report import number
+
 __all__ = [
     "Case",
     "conjugate",
@@ -116,17 +118,6 @@ class Case:
         if not any(self.tolerance.strides):
             return self.agrees(move(self.C))
         return self.agrees(move(self.C), np.maximum(self.tolerance, move(self.tolerance)))
-
-
-def number(value: Any) -> str:
-    """Write a factor, without the rounding in its last digits."""
-    value = complex(value)
-    small = 1e-5 * abs(value)
-    if abs(value.imag) <= small:
-        return f"{value.real:.6g}"
-    if abs(value.real) <= small:
-        return f"{value.imag:.6g}j"
-    return f"({value.real:.6g}{value.imag:+.6g}j)"
 
 
 def count(value: int) -> str:

@@ -11,12 +11,10 @@ from collections.abc import Callable, Iterator
 
 import numpy as np
 
-from linconv.testing.checks import inner, probes
-from linconv.testing.checks.identity import MOST_RMS, MOST_SIGMA, base_block
-from linconv.testing.checks.inner import Rows
-from linconv.testing.checks.session import FAR, Session, Side
-from linconv.testing.diagnosis.diagnosis import Entry
-from linconv.testing.diagnosis.hypotheses import number
+from linconv.testing.checks import FAR, Session, Side, identity, inner, probes
+from linconv.testing.report import Entry, number
+
+MOST_SIGMA, MOST_RMS = identity.MOST_SIGMA, identity.MOST_RMS
 
 # Shifts that are tried along every axis, and axes that may be exchanged.
 _SHIFTS = (1, -1, 2, -2)
@@ -37,14 +35,14 @@ def explain(session: Session) -> tuple[str, list[Entry]]:
 
 def _fits(session: Session, gap: np.ndarray) -> bool:
     """Whether a predicted mismatch of the random block vanishes within its noise."""
-    sigma = base_block(session).sigma
+    sigma = identity.random_mismatch(session).sigma
     ratio = np.abs(gap) / np.maximum(sigma, np.finfo(float).tiny)
     return bool(np.max(ratio) <= MOST_SIGMA and np.sqrt(np.mean(ratio**2)) <= MOST_RMS)
 
 
 def _transposed(session: Session) -> str:
     """Y^T (C X) = (A Y)^T X: the adjoint is the plain transpose."""
-    X, Y = session.base
+    X, Y = session.probed
     if session.complex and _fits(
         session,
         inner.gram(_conjugate(Y.probes), X.images)
@@ -54,13 +52,13 @@ def _transposed(session: Session) -> str:
     return ""
 
 
-def _conjugate(rows: Rows) -> Rows:
-    return Rows([x.conj() for x in rows.vectors], rows.scale)
+def _conjugate(rows: inner.Vectors) -> inner.Vectors:
+    return inner.Vectors([x.conj() for x in rows.vectors], rows.scale)
 
 
 def _scaled(session: Session) -> str:
     """(A Y)^H X = s Y^H (C X) for one s."""
-    X, Y = session.base
+    X, Y = session.probed
     right = inner.gram(Y.probes, X.images)
     got = inner.gram(Y.images, X.probes)
     s = complex(np.sum(right.conj() * got) / (np.sum(np.abs(right) ** 2) or 1))
@@ -86,12 +84,12 @@ def _moved(session: Session) -> str:
     x = _inner(forward, session.rng)
     Y = [_inner(adjoint, session.rng) for _ in range(2)]
     images = [adjoint(y) for y in Y]
-    got = inner.gram(Rows(images), Rows([x]))[:, 0]
+    got = inner.gram(inner.Vectors(images), inner.Vectors([x]))[:, 0]
     size = np.linalg.norm(Y[0]) * np.linalg.norm(forward.images[0])
     for words, move, move_back in _moves(forward.in_shape, adjoint.in_shape):
         image = forward(move(x))
-        moved = Rows([move_back(y) for y in Y])
-        right = inner.gram(moved, Rows([image]))[:, 0]
+        moved = inner.Vectors([move_back(y) for y in Y])
+        right = inner.gram(moved, inner.Vectors([image]))[:, 0]
         noise = FAR * max(side.noise for side in session.sides) * size
         if np.max(np.abs(got)) > 100 * noise and np.max(np.abs(right - got)) <= noise:
             return words
@@ -152,7 +150,7 @@ def _inner(side: Side, rng: np.random.Generator) -> np.ndarray:
 
 def single_entry(session: Session) -> Entry | None:
     """Follow the largest mismatch to one entry, in about log2 n + log2 m + 2 products."""
-    found = base_block(session)
+    found = identity.random_mismatch(session)
     b, a = np.unravel_index(int(np.argmax(found.ratio)), found.ratio.shape)
     forward, adjoint = session.sides
     x, y, ay = forward.probes[a], adjoint.probes[b], adjoint.images[b]
@@ -173,8 +171,8 @@ def _gap(
     session: Session, x: np.ndarray, image: np.ndarray, y: np.ndarray, back: np.ndarray
 ) -> complex:
     """Return <y, C x> - <A y, x> in the session's scale."""
-    left = inner.gram(Rows([y]), Rows([image], session.scale))
-    right = inner.gram(Rows([back], session.scale), Rows([x]))
+    left = inner.gram(inner.Vectors([y]), inner.Vectors([image], session.scale))
+    right = inner.gram(inner.Vectors([back], session.scale), inner.Vectors([x]))
     return complex((left - right)[0, 0])
 
 
@@ -201,12 +199,12 @@ def _bisect(x: np.ndarray, mismatch: Callable[[np.ndarray], complex], total: com
 
 def _alone(session: Session, entry: Entry) -> bool:
     """Whether one entry explains the whole random block."""
-    X, Y = session.base
+    X, Y = session.probed
     i, j = entry.index
     wrong = (entry.expected - entry.got) / session.scale
     y = np.array([probe[i] for probe in Y.probes.vectors])
     x = np.array([probe[j] for probe in X.probes.vectors])
-    gap = base_block(session).gap - np.outer(y.conj(), x) * wrong
+    gap = identity.random_mismatch(session).gap - np.outer(y.conj(), x) * wrong
     return _fits(session, gap)
 
 
@@ -253,7 +251,9 @@ def _extent(session: Session, side: Side, index: np.ndarray, length: int) -> tup
             gaps = [_gap(session, x, image, y, back) for y, back in pairs]
         else:
             gaps = [_gap(session, z, forth, x, image) for z, forth in pairs]
-        return bool(np.max(np.abs(gaps)) > MOST_SIGMA * np.max(base_block(session).sigma))
+        return bool(
+            np.max(np.abs(gaps)) > MOST_SIGMA * np.max(identity.random_mismatch(session).sigma)
+        )
 
     low, high = 0, length - 1  # the first p for which indices 0..p are wrong
     while low < high:

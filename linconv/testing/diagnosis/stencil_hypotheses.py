@@ -18,8 +18,9 @@ from scipy.sparse import csr_array
 
 from linconv.assembly import conv_csr
 from linconv.geometry import Axis, Boundary, Geometry
-from linconv.testing.diagnosis.hypotheses import _CHANCE, Case, count, number
+from linconv.testing.diagnosis.hypotheses import _CHANCE, Case, count
 from linconv.testing.diagnosis.move_hypotheses import kernel_axes, unflipped
+from linconv.testing.report import number
 
 __all__ = [
     "Fit",
