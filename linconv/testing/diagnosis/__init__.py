@@ -3,7 +3,7 @@
 The entry point of this room.
 """
 
-from linconv.testing.diagnosis.diagnosis import Diagnosis, diagnose
-from linconv.testing.diagnosis.explain import causes as causes_of
+from linconv.testing.diagnosis.failures import causes_of
+from linconv.testing.diagnosis.matrices import Diagnosis, diagnose
 
 __all__ = ["Diagnosis", "causes_of", "diagnose"]

@@ -2,7 +2,7 @@
 
 Libraries are recognised by the packages that an object's classes come from, and
 never imported.  A Subject's forward and adjoint take and return arrays of its
-library, unchecked and unchanged, for what they return is what is under test.
+library, unchecked and unchanged, for their results are under test.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from linconv._options import sizes
 from linconv.geometry import Geometry
 from linconv.operators import LinearOperator, View, aslinearoperator
 from linconv.testing.subjects.arrays import Arrays, arrays_for, as_dtype, owners
-from linconv.testing.subjects.pairs import pair
+from linconv.testing.subjects.functions import functions
 from linconv.testing.subjects.shaped import odl, scico, sigpy
 from linconv.testing.subjects.subject import Shape, Subject, peer_name, title
 
@@ -69,7 +69,7 @@ def as_subject(
     if isinstance(A, Subject):
         return _relabelled(A, in_shape, out_shape, dtype)
     if adjoint is not None:
-        return pair(A, adjoint, in_shape, out_shape, dtype, xp)
+        return functions(A, adjoint, in_shape, out_shape, dtype, xp)
     arrays = None if xp is None else arrays_for(xp)
     options = {"in_shape": in_shape, "out_shape": out_shape, "dtype": dtype, "xp": xp}
     subject = replace(_builder(A)(A, arrays), rewrap=partial(as_subject, **options))
@@ -157,13 +157,13 @@ def _products(A: Any, name: str, arrays: Arrays, **more: Any) -> Subject:
 
 def _linconv(A: Any, xp: Arrays | None) -> Subject:
     _require_both_products(A)
-    base, transposed = A, False
+    base = A
     while isinstance(base, View):
-        base, transposed = base.base, transposed ^ base._transposes
+        base = base.base
     geometry = getattr(base, "geometry", None)
     # A FilterConv has one, too, but maps the kernel to the output: it has no kernel.
     if not isinstance(geometry, Geometry) or not hasattr(base, "kernel"):
-        geometry, transposed = None, False
+        geometry = None
     return _products(
         A,
         title(A),
@@ -172,7 +172,6 @@ def _linconv(A: Any, xp: Arrays | None) -> Subject:
         out_shape=A.out_shape,
         matrix=partial(_linconv_matrix, A) if _knows_matrix(A) else None,
         geometry=geometry,
-        geometry_transposed=transposed,
     )
 
 

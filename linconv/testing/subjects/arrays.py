@@ -14,9 +14,9 @@ from typing import Any
 
 import numpy as np
 
-# Summation order in vectorised loops depends on where data starts: let it not be luck.
+# Bytes; the order of sums in vectorised loops depends on where data start.
 _ALIGNMENT = 64
-# What every library can hold; NumPy also has long doubles.
+# Dtypes that every library can hold; NumPy also has long doubles.
 _HELD = ("float16", "float32", "float64", "complex64", "complex128")
 # Overlap of strided arrays is a Diophantine problem: past this much work, assume it.
 _OVERLAP_WORK = 100_000
@@ -29,15 +29,12 @@ class Arrays:
     ----------
     name : str
         Of the library: "numpy", "torch", "jax" or "cupy".
-    mutable : bool
-        Whether arrays can be written in place.
     layouts : tuple of str
-        What `make` offers beyond "contiguous": "strided", "reversed" and "read-only",
-        and "fortran" for 2-d arrays.
+        Layouts that `make` offers beyond "contiguous": "strided", "reversed" and
+        "read-only", and "fortran" for 2-d arrays.
     """
 
     name: str = ""
-    mutable: bool = True
     layouts: tuple[str, ...] = ()
 
     def make(self, x: np.ndarray, layout: str = "contiguous") -> Any:
@@ -74,12 +71,19 @@ class Arrays:
             )
         x = np.asarray(x, dtype)
         if layout == "strided":
-            return self._fresh(_widened(x))[..., ::2]
+            kind = x.dtype.kind
+            gap = np.nan if kind in "fc" else True if kind == "b" else np.iinfo(x.dtype).max
+            wide = np.full((*x.shape[:-1], 2 * x.shape[-1]), gap, x.dtype)
+            wide[..., ::2] = x
+            return self._fresh(wide)[..., ::2]
         if layout == "reversed":
             return self._fresh(x[..., ::-1])[..., ::-1]
         if layout == "fortran":
             return self._fresh(x.T).T
-        return self._fresh(x)
+        result = self._fresh(x)
+        if layout == "read-only":
+            result.setflags(write=False)
+        return result
 
     def _fresh(self, x: np.ndarray) -> Any:
         """Return a C-contiguous array with memory of its own."""
@@ -97,32 +101,38 @@ class Arrays:
         """Return the values on the host, to be looked at only: they may be `r` itself."""
         return np.asarray(r)
 
-    def shape(self, r: Any) -> tuple[int, ...]:
-        """Return the shape of `r` as ints."""
-        return tuple(int(size) for size in r.shape)
-
     def dtype(self, r: Any) -> np.dtype:
         """Return NumPy's name for the dtype of `r`; TypeError for bfloat16 and the like."""
         return as_dtype(r.dtype)
 
     def overwrite(self, r: Any, value: np.ndarray) -> bool:
         """Write `value` into `r` in place; False, and nothing done, where that cannot be."""
-        return False
+        if not self._writable(r) or _repeats(self._memory(r)):
+            return False
+        dtype = self.dtype(r)
+        value = np.real(value) if dtype.kind != "c" else value
+        with np.errstate(all="ignore"):
+            fitted = value.astype(dtype)
+        self._write(r, fitted)
+        return True
+
+    def _writable(self, r: Any) -> bool:
+        return self.is_array(r)
+
+    def _write(self, r: Any, value: np.ndarray) -> None:
+        r[...] = self._fresh(value)
 
     def shares_memory(self, a: Any, b: Any) -> bool:
         """Return whether writing into one array can change the other."""
         work: Any = _OVERLAP_WORK  # Any: NumPy's stubs know two values only
         try:
-            return np.shares_memory(self._extent(a), self._extent(b), max_work=work)
+            return np.shares_memory(self._memory(a), self._memory(b), max_work=work)
         except np.exceptions.TooHardError:
             return True
 
-    def _extent(self, r: Any) -> np.ndarray:
+    def _memory(self, r: Any) -> np.ndarray:
         """Return an array that lies where `r` lies; it is never read."""
         return np.asarray(r)
-
-    def synchronize(self) -> None:
-        """Wait until the device has finished; nothing to do for arrays on the host."""
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}()"
@@ -134,12 +144,6 @@ class NumpyArrays(Arrays):
     name = "numpy"
     layouts = ("strided", "reversed", "read-only", "fortran")
 
-    def make(self, x: np.ndarray, layout: str = "contiguous") -> np.ndarray:  # noqa: D102
-        result = super().make(x, layout)
-        if layout == "read-only":
-            result.setflags(write=False)
-        return result
-
     def _fresh(self, x: np.ndarray) -> np.ndarray:
         return _aligned_copy(x)
 
@@ -148,13 +152,8 @@ class NumpyArrays(Arrays):
             return not isinstance(r, (np.matrix, np.ma.MaskedArray))
         return _is_jax(r)
 
-    def overwrite(self, r: Any, value: np.ndarray) -> bool:  # noqa: D102
-        if not isinstance(r, np.ndarray) or not r.flags.writeable:
-            return False
-        if _repeats(r.shape, r.strides):
-            return False
-        r[...] = _fitted(value, r.dtype)
-        return True
+    def _writable(self, r: Any) -> bool:
+        return isinstance(r, np.ndarray) and r.flags.writeable
 
 
 class TorchArrays(Arrays):
@@ -182,20 +181,12 @@ class TorchArrays(Arrays):
     def host(self, r: Any) -> np.ndarray:  # noqa: D102
         return r.detach().resolve_conj().resolve_neg().cpu().numpy()
 
-    def overwrite(self, r: Any, value: np.ndarray) -> bool:  # noqa: D102
-        if not self.is_array(r) or _repeats(r.shape, r.stride()):
-            return False
-        source = self._torch.from_numpy(_aligned_copy(_fitted(value, self.dtype(r))))
-        r.detach().copy_(source)
-        return True
+    def _write(self, r: Any, value: np.ndarray) -> None:
+        r.detach().copy_(self._torch.from_numpy(_aligned_copy(value)))
 
-    def _extent(self, r: Any) -> np.ndarray:
-        strides = tuple(step * r.element_size() for step in r.stride())
-        return _placeholder(r.data_ptr(), tuple(r.shape), strides, r.element_size())
-
-    def synchronize(self) -> None:  # noqa: D102
-        if self.device.startswith("cuda"):
-            self._torch.cuda.synchronize(self.device)
+    def _memory(self, r: Any) -> np.ndarray:
+        strides = (step * r.element_size() for step in r.stride())
+        return _placeholder(r.data_ptr(), r.shape, strides, r.element_size())
 
     def __repr__(self) -> str:
         return f"TorchArrays({self.device!r})"
@@ -205,7 +196,6 @@ class JaxArrays(Arrays):
     """JAX arrays; results that are NumPy arrays count too."""
 
     name = "jax"
-    mutable = False
 
     def __init__(self) -> None:
         self._jax = _imported("jax")
@@ -223,6 +213,9 @@ class JaxArrays(Arrays):
 
     def is_array(self, r: Any) -> bool:  # noqa: D102
         return _is_jax(r) or type(r) is np.ndarray
+
+    def _writable(self, r: Any) -> bool:
+        return False
 
     def shares_memory(self, a: Any, b: Any) -> bool:  # noqa: D102
         # x -> x gives the same array back: harmless, for nobody can write into it
@@ -247,28 +240,12 @@ class CupyArrays(Arrays):
     def host(self, r: Any) -> np.ndarray:  # noqa: D102
         return self._cupy.asnumpy(r)
 
-    def overwrite(self, r: Any, value: np.ndarray) -> bool:  # noqa: D102
-        if not self.is_array(r) or _repeats(r.shape, r.strides):
-            return False
-        r[...] = self._fresh(_fitted(value, self.dtype(r)))
-        return True
-
-    def _extent(self, r: Any) -> np.ndarray:
-        return _placeholder(
-            int(r.data.ptr), tuple(r.shape), tuple(r.strides), r.dtype.itemsize
-        )
-
-    def synchronize(self) -> None:  # noqa: D102
-        self._cupy.cuda.Device().synchronize()
+    def _memory(self, r: Any) -> np.ndarray:
+        return _placeholder(int(r.data.ptr), r.shape, r.strides, r.dtype.itemsize)
 
 
-_LIBRARIES = {
-    "numpy": NumpyArrays,
-    "torch": TorchArrays,
-    "jax": JaxArrays,
-    "jaxlib": JaxArrays,
-    "cupy": CupyArrays,
-}
+_LIBRARIES = {kind.name: kind for kind in (NumpyArrays, TorchArrays, JaxArrays, CupyArrays)}
+_LIBRARIES["jaxlib"] = JaxArrays
 
 
 def arrays_for(what: Any) -> Arrays:
@@ -367,31 +344,12 @@ def _aligned_copy(x: np.ndarray) -> np.ndarray:
     return result
 
 
-def _widened(x: np.ndarray) -> np.ndarray:
-    """Return a buffer with the entries of `x` at even places of the last axis."""
-    kind = x.dtype.kind
-    gap = np.nan if kind in "fc" else True if kind == "b" else np.iinfo(x.dtype).max
-    wide = np.full((*x.shape[:-1], 2 * x.shape[-1]), gap, x.dtype)
-    wide[..., ::2] = x
-    return wide
-
-
-def _repeats(shape: Any, strides: Any) -> bool:
+def _repeats(r: np.ndarray) -> bool:
     """Return whether one place in memory is several entries, as after a broadcast."""
-    return any(step == 0 and size > 1 for size, step in zip(shape, strides, strict=True))
+    return any(step == 0 and size > 1 for size, step in zip(r.shape, r.strides, strict=True))
 
 
-def _fitted(value: np.ndarray, dtype: np.dtype) -> np.ndarray:
-    """Return `value` in `dtype`, without a warning for what is lost."""
-    if value.dtype.kind == "c" and dtype.kind != "c":
-        value = np.real(value)
-    with np.errstate(all="ignore"):
-        return value.astype(dtype)
-
-
-def _placeholder(
-    address: int, shape: tuple[int, ...], strides: tuple[int, ...], itemsize: int
-) -> np.ndarray:
+def _placeholder(address: int, shape: Any, strides: Any, itemsize: int) -> np.ndarray:
     """Return an array at an address, perhaps of a device: for `numpy.shares_memory` only."""
     if not address or 0 in shape:
         return np.empty(0, np.uint8)
@@ -399,8 +357,8 @@ def _placeholder(
     class Place:
         __array_interface__ = {  # noqa: RUF012
             "data": (address, True),
-            "shape": shape,
-            "strides": strides,
+            "shape": tuple(shape),
+            "strides": tuple(strides),
             "typestr": f"|V{itemsize}",
             "version": 3,
         }

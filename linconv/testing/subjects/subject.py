@@ -1,4 +1,4 @@
-"""What is under test: one shape for everybody's operator, and its name in reports."""
+"""Anybody's operator in one shape, and its name in reports."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class Subject:
     forward, adjoint : callable
         The two products.
     forward_name, adjoint_name : str
-        What their authors call them.
+        Their names in the library that they are of.
     matmat, rmatmat : callable or None
         Products with columns, ``(n, k) -> (m, k)`` and back.
     matrix : callable or None
@@ -51,10 +51,9 @@ class Subject:
         Of the inner products of input and output, ``<u, v> = sum w conj(u) v``; None
         where both are 1.
     geometry : Geometry or None
-        Of a convolution; `geometry_transposed` where the operator maps its output to
-        its input.
+        Of a convolution, or of its transpose.
     portable : object or None
-        What to pickle; None for a pair of functions.
+        The object to pickle; None for a pair of functions.
     rewrap : callable or None
         Makes a Subject of the unpickled object.
     """
@@ -78,7 +77,6 @@ class Subject:
     matrix: Callable[[], Any] | None = None
     weights: tuple[np.ndarray | float, np.ndarray | float] | None = None
     geometry: Geometry | None = None
-    geometry_transposed: bool = False
     portable: Any = None
     rewrap: Callable[[Any], Subject] | None = None
 
@@ -104,7 +102,7 @@ def peer_name(A: Any, package: str, library: str) -> str:
 
 
 def function_name(function: Any) -> str:
-    """Return what a function is called."""
+    """Return the name of a function."""
     if isinstance(function, partial):
         return function_name(function.func)
     return getattr(function, "__name__", type(function).__name__)
@@ -115,12 +113,11 @@ def shaped(
 ) -> Subject:
     """Return the Subject of functions that take and return shaped arrays."""
     in_shape, out_shape = sizes(in_shape, "in_shape"), sizes(out_shape, "out_shape")
+    shapes = {"in_shape": in_shape, "out_shape": out_shape}
     return Subject(
         name=name,
-        in_shape=in_shape,
-        out_shape=out_shape,
-        call_in_shape=in_shape,
-        call_out_shape=out_shape,
+        **shapes,
+        **{f"call_{field}": shape for field, shape in shapes.items()},
         arrays=arrays,
         forward_name="forward",
         adjoint_name=adjoint_name,

@@ -1,7 +1,7 @@
-"""Why two matrices differ, III: a convolution's stencil is read off and varied.
+"""Why a matrix is wrong, if the true one is a convolution: its stencil is read and varied.
 
-The stencil comes from the rows of one output position and counts only if it
-predicts every row that reads no sample outside the input.
+The stencil comes from the rows of one output position and counts only if it predicts
+every row that reads no sample outside the input.
 """
 
 from __future__ import annotations
@@ -18,24 +18,15 @@ from scipy.sparse import csr_array
 
 from linconv.assembly import conv_csr
 from linconv.geometry import Axis, Boundary, Geometry
-from linconv.testing.diagnosis.hypotheses import _CHANCE, Case, count
-from linconv.testing.diagnosis.move_hypotheses import kernel_axes, unflipped
+from linconv.testing.diagnosis.case import CHANCE, Case
+from linconv.testing.diagnosis.causes import shifted_by
+from linconv.testing.diagnosis.moves import kernel_axes, unflipped
 from linconv.testing.report import number
-
-__all__ = [
-    "Fit",
-    "boundary",
-    "fit",
-    "near_boundary",
-    "one_tap",
-    "other_taps",
-    "padded_again",
-    "stencil",
-    "variants",
-]
 
 # Where rules agree for a padding, the first of them is named first.
 _RULES = tuple(Boundary)
+# Combinations of rules of several axes that are tried.
+_COMBINATIONS = 12
 # Entries up to which all variants of a stencil are built and compared.
 _SMALL = 40_000
 # Taps of a stencil that larger matrices may have: to build them takes a while.
@@ -54,17 +45,23 @@ class Fit:
         """The spatial axes."""
         return self.geometry.axes
 
-    def dense(self, rules: tuple[Boundary, ...]) -> np.ndarray:
-        """Return the matrix with these boundary rules, one per axis."""
+    def dense(self, *rules: Boundary) -> np.ndarray:
+        """Return the matrix with these boundary rules: one per axis, or one for all."""
+        if len(set(rules)) > 1:
+            return self._built(rules)
+        if rules[0] not in self._one_rule:
+            self._one_rule[rules[0]] = self._built(rules[:1] * len(self.axes))
+        return self._one_rule[rules[0]]
+
+    @cached_property
+    def _one_rule(self) -> dict[Boundary, np.ndarray]:
+        return {}
+
+    def _built(self, rules: tuple[Boundary, ...]) -> np.ndarray:
         pairs = zip(self.axes, rules, strict=True)
         axes = tuple(replace(axis, boundary=(rule, rule)) for axis, rule in pairs)
         csr = conv_csr(replace(self.geometry, axes=axes), self.kernel)
         return csr_array((csr.data, csr.indices, csr.indptr), csr.shape).toarray()
-
-    @cached_property
-    def matrices(self) -> dict[Boundary, np.ndarray]:
-        """The matrices with one rule on all axes."""
-        return {rule: self.dense((rule,) * len(self.axes)) for rule in _RULES}
 
     @property
     def tight(self) -> bool:
@@ -79,23 +76,17 @@ class Fit:
 
     def inside(self, skip: int = -1) -> np.ndarray:
         """Return which rows read no sample outside, but for axis `skip`."""
-        marks = np.ones((self.geometry.c_out, *(axis.out for axis in self.axes)), bool)
-        for a, axis in enumerate(self.axes):
-            if a != skip:
-                mark = np.zeros(axis.out, bool)
-                mark[axis.interior.start : axis.interior.stop] = True
-                marks &= mark.reshape(-1, *(1,) * (len(self.axes) - a - 1))
-        return marks.ravel()
+        ranges = [
+            range(axis.out) if a == skip else axis.interior for a, axis in enumerate(self.axes)
+        ]
+        return _marked(self.geometry.c_out, [axis.out for axis in self.axes], ranges)
 
     def central(self) -> np.ndarray:
         """Return which columns lie further from the faces than the kernel reaches."""
-        marks = np.ones((self.geometry.c_in, *(axis.n for axis in self.axes)), bool)
-        for a, axis in enumerate(self.axes):
-            mark = np.zeros(axis.n, bool)
-            reach = max(*axis.padding, axis.extent // 2)
-            mark[reach : max(reach, axis.n - reach)] = True
-            marks &= mark.reshape(-1, *(1,) * (len(self.axes) - a - 1))
-        return marks.ravel()
+        reaches = [max(*axis.padding, axis.extent // 2) for axis in self.axes]
+        pairs = zip(self.axes, reaches, strict=True)
+        ranges = [range(reach, max(reach, axis.n - reach)) for axis, reach in pairs]
+        return _marked(self.geometry.c_in, [axis.n for axis in self.axes], ranges)
 
     def rules(self, M: np.ndarray, slack: float) -> list[list[Boundary]]:
         """Return the rules that each axis alone may have in `M`."""
@@ -103,37 +94,98 @@ class Fit:
         for a in range(len(self.axes)):
             rows = np.flatnonzero(self.inside(skip=a))
             some = rows[:: -(-len(rows) // 16)]  # enough for most rules to fail
-            likely = [r for r, P in self.matrices.items() if _equal(P, M, some, slack)]
-            found.append([r for r in likely if _equal(self.matrices[r], M, rows, slack)])
+            likely = [r for r in _RULES if _equal(self.dense(r), M, some, slack)]
+            found.append([r for r in likely if _equal(self.dense(r), M, rows, slack)])
         return found
 
     def full(self, M: np.ndarray, slack: float) -> tuple[Boundary, ...] | None:
         """Return rules with which the fit is all of `M`, if there are any."""
-        options = self.rules(M, slack)
-        for rules in itertools.islice(_combinations(options), 12):
-            P = self.matrices[rules[0]] if len(set(rules)) == 1 else self.dense(rules)
-            if not (np.abs(M - P) > slack).any():
+        for rules in _combinations(self.rules(M, slack)):
+            if not (np.abs(M - self.dense(*rules)) > slack).any():
                 return rules
         return None
+
+
+def _marked(channels: int, lengths: list[int], ranges: list[range]) -> np.ndarray:
+    """Return which samples of (channels, *lengths) lie in a range along every axis."""
+    marks = np.zeros((channels, *lengths), bool)
+    marks[(slice(None), *(slice(one.start, one.stop) for one in ranges))] = True
+    return marks.ravel()
 
 
 def _equal(P: np.ndarray, M: np.ndarray, rows: np.ndarray, slack: float) -> bool:
     return not (np.abs(P[rows] - M[rows]) > slack).any()
 
 
-def _combinations(options: list[list[Boundary]]) -> Iterator[tuple[Boundary, ...]]:
-    """Yield one rule per axis, the same for all axes first."""
-    every = list(itertools.product(*options))
-    return iter(sorted(every, key=lambda rules: len(set(rules))))
+def _combinations(options: list[list[Boundary]]) -> list[tuple[Boundary, ...]]:
+    """Return one rule per axis, the same for all axes first."""
+    every = itertools.product(*options)
+    return sorted(every, key=lambda rules: len(set(rules)))[:_COMBINATIONS]
+
+
+class Convolutions:
+    """The hypotheses of a case whose true matrix is a convolution, or a transposed one."""
+
+    def __init__(self, case: Case) -> None:
+        self.case = case
+
+    @cached_property
+    def fits(self) -> list[tuple[Case, Fit]]:
+        """The convolution that C is, and that its transpose is; the exact one first."""
+        pairs = ((one, fit(one, one.C)) for one in (self.case, self.case.T))
+        found = [(one, true) for one, true in pairs if true is not None]
+        if len(found) == 2 and found[0][1].full(self.case.C, self.case.slack) is None:
+            return found[::-1]
+        return found
+
+    @property
+    def strides(self) -> tuple[dict[int, int], dict[int, int]]:
+        """The stencil's steps along the axes of the output and of the input."""
+        steps: tuple[dict[int, int], dict[int, int]] = ({}, {})
+        for one, true in self.fits:
+            flag = one.T.channel
+            side = 1 if one is self.case else 0
+            steps[side].update({a + flag: axis.stride for a, axis in enumerate(true.axes)})
+        return steps
+
+    def boundary(self) -> str | None:
+        """Try other boundary rules: C's are known, the adjoint pads again, none is known."""
+        return (
+            self._first(lambda one, true: _boundary(one, true, known=True))
+            or self._first(_padded_again)
+            or self._first(lambda one, true: _boundary(one, true, known=False))
+        )
+
+    def changed(self) -> str | None:
+        """Try another kernel, stride, dilation or place: read off B, or one of a few."""
+        return self._first(lambda one, true: _stencil(one, true) or _other_steps(one, true))
+
+    def one_tap(self) -> str | None:
+        """Try a convolution of which one tap differs."""
+        return self._first(_one_tap)
+
+    def other_taps(self) -> str | None:
+        """Try a convolution of which only the taps differ."""
+        return self._first(_other_taps)
+
+    def near_boundary(self) -> str | None:
+        """Try the rows and columns within the kernel's reach of a face."""
+        return self._first(_near_boundary)
+
+    def _first(self, hypothesis: Any) -> str | None:
+        return next(filter(None, (hypothesis(one, true) for one, true in self.fits)), None)
+
+
+# Reading the stencil of a matrix
 
 
 def fit(case: Case, M: np.ndarray) -> Fit | None:
     """Read the stencil of `M`, a matrix of the case's shape, and verify it."""
-    out, into = (shape[flag:] for shape, flag in zip(case.shapes, case.channels, strict=True))
+    out, into = case.spaces.spatial
     if len(out) != len(into) or not out:
         return None
-    T = M.reshape(-1, *out, M.shape[1] // math.prod(into), *into)
-    seen = (np.abs(M) > case.tolerance).reshape(T.shape)
+    T = _tensor(case, M)
+    seen = _tensor(case, np.abs(M) > case.tolerance)
     found = []
     for centre in _centres(seen, len(out)):
         for guess in _guesses(T, seen, centre, case.slack):
@@ -143,6 +195,12 @@ def fit(case: Case, M: np.ndarray) -> Fit | None:
                 found.append(guess)
     # Where taps wrap around, a row may be read as a longer kernel with a gap.
     return min(found, key=lambda guess: guess.kernel.size, default=None)
+
+
+def _tensor(case: Case, M: np.ndarray) -> np.ndarray:
+    """View a matrix as (c_out, *out, c_in, *into), with one channel where there are none."""
+    out, into = case.spaces.spatial
+    return M.reshape(-1, *out, M.shape[1] // math.prod(into), *into)
 
 
 def _centres(seen: np.ndarray, d: int) -> list[tuple[int, ...]]:
@@ -242,60 +300,50 @@ def _holds(guess: Fit, M: np.ndarray, slack: float) -> bool:
     inside = guess.inside()
     if guess.tight or inside.sum() < 2 * guess.geometry.c_out:
         return M.size <= _SMALL and guess.full(M, slack) is not None
-    P = guess.dense((Boundary.ZEROS,) * len(guess.axes))
+    P = guess.dense(Boundary.ZEROS)
     return not (np.abs(M[inside] - P[inside]) > slack).any()
 
 
-def boundary(case: Case, true: Fit, known: bool) -> str | None:
+# Hypotheses
+
+
+def _boundary(case: Case, true: Fit, known: bool) -> str | None:
     """Try the same convolution with each rule, where C is, or is not, known to have one."""
     if not true.reaches_out:
         return None
     mine = true.rules(case.C, case.slack)
-    if all(mine) != known:
+    theirs = true.rules(case.B, case.slack) if all(mine) == known else [[]]
+    if not all(theirs):
         return None
-    theirs = true.rules(case.B, case.slack)
-    return _other_rules(case, true, mine, theirs) if all(theirs) else None
-
-
-def _other_rules(
-    case: Case, true: Fit, mine: list[list[Boundary]], theirs: list[list[Boundary]]
-) -> str | None:
     axes = [a for a, rules in enumerate(theirs) if not set(rules) & set(mine[a])]
-    same = [
-        [r for r in rules if a in axes or not mine[a] or r in mine[a]]
+    likely = [
+        [rule for rule in rules if a in axes or not mine[a] or rule in mine[a]]
         for a, rules in enumerate(theirs)
     ]
-    for rules in itertools.islice(_combinations(same), 12):
-        P = true.matrices[rules[0]] if len(set(rules)) == 1 else true.dense(rules)
-        if case.agrees(P, case.slack):
-            break
-    else:
+    tried = (r for r in _combinations(likely) if case.agrees(true.dense(*r), case.slack))
+    rules = next(tried, None)
+    axes = axes or [a for a, rules in enumerate(theirs) if len(rules) < len(_RULES)]
+    if rules is None or not axes:
         return None
-    offset, reaching = case.channels[1], [a for a, r in enumerate(theirs) if len(r) < 6]
-    axes = axes or reaching
-    if not axes:
-        return None
-    common = [r for r in _RULES if all(r in theirs[a] for a in axes)]
+    named = [f"axis {a + case.T.channel}" for a in axes]
+    common = [rule for rule in _RULES if all(rule in theirs[a] for a in axes)]
     if not common:
-        parts = [f"{rules[a]} along axis {a + offset}" for a in axes]
-        return f"the boundary is treated as {', '.join(parts)} in the {case.what}"
-    along = [f"axis {a + offset}" for a in axes] if len(axes) < len(true.axes) else []
-    where = f" along {' and '.join(along)}" if along else ""
-    other = f" (here the same as {', '.join(common[1:])})" if common[1:] else ""
-    return f"the boundary is treated as {common[0]} in the {case.what}{where}{other}"
+        parts = (f"{rules[a]} along {name}" for a, name in zip(axes, named, strict=True))
+        return case.say("boundary", rules=", ".join(parts), remark="")
+    remark = f" along {' and '.join(named)}" if len(axes) < len(true.axes) else ""
+    remark += f" (here the same as {', '.join(common[1:])})" if common[1:] else ""
+    return case.say("boundary", rules=common[0], remark=remark)
 
 
-def padded_again(case: Case, true: Fit) -> str | None:
+def _padded_again(case: Case, true: Fit) -> str | None:
     """Try an adjoint that pads with a rule as a forward does, instead of folding back."""
     if not true.reaches_out or any(axis.stride > 1 for axis in true.axes):
         return None
     axes = tuple(
-        Axis(
-            axis.out,
-            axis.k,
-            1,
-            axis.dilation,
-            (axis.extent - 1 - axis.padding[0], axis.extent - 1 - axis.padding[1]),
+        replace(
+            axis,
+            n=axis.out,
+            padding=tuple(axis.extent - 1 - side for side in axis.padding),
             out=axis.n,
         )
         for axis in true.axes
@@ -303,48 +351,40 @@ def padded_again(case: Case, true: Fit) -> str | None:
     kernel = np.flip(true.kernel.swapaxes(0, 1), tuple(range(2, true.kernel.ndim)))
     back = Fit(Geometry(axes, kernel.shape[:2]), np.ascontiguousarray(kernel))
     for rule in _RULES:
-        if case.agrees(back.matrices[rule].T, case.slack):
-            how = "padded again, not folded back"
-            return f"the boundary is treated as {rule} in the {case.what}: {how}"
+        if case.agrees(back.dense(rule).T, case.slack):
+            return case.say("boundary", rules=rule, remark=": padded again, not folded back")
     return None
 
 
-def stencil(case: Case, true: Fit) -> str | None:
+def _stencil(case: Case, true: Fit) -> str | None:
     """Try to read another stencil off B: kernel, stride, dilation or place differ."""
     got = fit(case, case.B)
-    if got is None or not _trusted(case, got):
+    if got is None:
         return None
-    return _compare(case, true, got)
+    # The interior of B is a third of its rows, or the fit is all of B.
+    trusted = 3 * got.inside().sum() >= len(case.B)
+    if not trusted and got.full(case.B, case.slack) is None:
+        return None
+    return _difference(case, true, got)
 
 
-def _trusted(case: Case, got: Fit) -> bool:
-    """Whether the interior of B is a third of its rows, or the fit is all of B."""
-    if 3 * got.inside().sum() >= len(case.B):
-        return True
-    return got.full(case.B, case.slack) is not None
-
-
-def _compare(case: Case, true: Fit, got: Fit) -> str | None:
+def _difference(case: Case, true: Fit, got: Fit) -> str | None:
     """Say how two convolutions differ, if it is one change."""
     pairs = list(zip(true.axes, got.axes, strict=True))
     steps = [(mine.stride, yours.stride) for mine, yours in pairs]
     pitches = [(mine.dilation, yours.dilation) for mine, yours in pairs]
     if _same(case, true.kernel, got.kernel):
-        if any(a != b for a, b in steps):
-            text = "stride: the {0} advances by {2} along axis {3}, the {1} by {4}"
-            return _told(case, text, steps)
-        pitches = [
-            (a, b) if mine.k > 1 else (1, 1)
-            for (a, b), (mine, _) in zip(pitches, pairs, strict=True)
+        long = [
+            pair if axis.k > 1 else (1, 1)
+            for pair, axis in zip(pitches, true.axes, strict=True)
         ]
-        if any(a != b for a, b in pitches):
-            text = "dilation: the {0}'s taps are {2} apart along axis {3}, the {1}'s {4} apart"
-            return _told(case, text, pitches)
-        return _moved(case, pairs)
+        return (
+            _steps_differ(case, "stride", steps)
+            or _steps_differ(case, "dilation", long)
+            or _place(case, pairs)
+        )
     if any(a != b for a, b in steps):
         return None
-    if all(a == b for a, b in pitches):
-        return _kernels(case, true.kernel, got.kernel)
     return _kernels(case, true.kernel, got.kernel, pitches)
 
 
@@ -352,145 +392,114 @@ def _same(case: Case, first: np.ndarray, second: np.ndarray) -> bool:
     return first.shape == second.shape and bool((np.abs(first - second) <= case.slack).all())
 
 
-def _told(case: Case, text: str, values: list[tuple[int, int]]) -> str:
-    offset = case.channels[1]
+def _steps_differ(case: Case, name: str, steps: list[tuple[int, int]]) -> str:
+    """Say along which axes the strides or dilations differ; empty if nowhere."""
+    true = "forward" if case.what == "adjoint" else "true forward"
     return "; ".join(
-        text.format(case.what, case.true, yours, a + offset, mine)
-        for a, (mine, yours) in enumerate(values)
+        case.say(name, true=true, got=yours, axis=a + case.T.channel, expected=mine)
+        for a, (mine, yours) in enumerate(steps)
         if mine != yours
     )
 
 
-def _moved(case: Case, pairs: list[tuple[Axis, Axis]]) -> str | None:
+def _place(case: Case, pairs: list[tuple[Axis, Axis]]) -> str | None:
     """Say how far the stencil is from its place."""
-    output, given = case.spaces
     phase, words = "", []
     for a, (mine, yours) in enumerate(pairs):
         by, s = abs(mine.padding[0] - yours.padding[0]), mine.stride
         if by % s:
             phase = "stride phase: "
         if by:
-            size, space = (by, given) if s == 1 or by % s else (by // s, output)
-            words.append(f"by {count(size)} along axis {a + case.channels[1]} of the {space}")
-    return f"{phase}shifted {' and '.join(words)}" if words else None
+            whole = s > 1 and by % s == 0
+            size, space = (by // s, case.space) if whole else (by, case.T.space)
+            words.append(shifted_by(size, a + case.T.channel, space))
+    return case.say("shift", phase=phase, by=" and ".join(words)) if words else None
 
 
 def _kernels(
-    case: Case,
-    mine: np.ndarray,
-    yours: np.ndarray,
-    pitches: list[tuple[int, int]] | None = None,
+    case: Case, mine: np.ndarray, yours: np.ndarray, pitches: list[tuple[int, int]]
 ) -> str | None:
     """Say how one kernel's entries are arranged in the other."""
     d = mine.ndim - 2
+    alike = all(a == b for a, b in pitches)
     for a, b in itertools.combinations(range(d), 2):
-        swapped = not pitches or pitches[a] == pitches[b][::-1]
+        swapped = alike or pitches[a] == pitches[b][::-1]
         if swapped and _same(case, mine.swapaxes(2 + a, 2 + b), yours):
-            return kernel_axes(case, a, b)
-    if pitches:
+            return kernel_axes(case.spaces, a, b)
+    if not alike:
         return None
     for axes in [tuple(range(d)), *((a,) for a in range(d))]:
         if _same(case, np.flip(mine, tuple(2 + a for a in axes)), yours):
-            return unflipped(case, axes, d)
+            return unflipped(case.spaces, axes)
     c_out, c_in = mine.shape[:2]
     if _same(case, mine.reshape(c_in, c_out, *mine.shape[2:]).swapaxes(0, 1), yours):
-        return "input and output channels are exchanged"
+        return case.say("channels exchanged")
     return None
 
 
-def one_tap(case: Case, true: Fit) -> str | None:
+def _one_tap(case: Case, true: Fit) -> str | None:
     """Try a convolution of which one tap differs."""
-    found = _other_kernel(case, true)
-    if found is None or found.sum() != 1:
+    kernel = _other_kernel(case, true)
+    differ = [] if kernel is None else np.argwhere(np.abs(kernel - true.kernel) > case.slack)
+    if kernel is None or len(differ) != 1:
         return None
-    kernels = _kernel_of(case.B, case, true), true.kernel
-    got, expected = (number(kernel[found][0]) for kernel in kernels)
-    return f"one tap of the kernel is {got} in the {case.what}, expected {expected}"
+    at = tuple(differ[0])
+    return case.say("one tap", got=number(kernel[at]), expected=number(true.kernel[at]))
 
 
-def other_taps(case: Case, true: Fit) -> str | None:
+def _other_taps(case: Case, true: Fit) -> str | None:
     """Try a convolution of which only the taps differ."""
-    found = _other_kernel(case, true)
-    if found is None:
+    kernel = _other_kernel(case, true)
+    if kernel is None:
         return None
-    return f"the {case.what} has another kernel: {found.sum()} of {found.size} taps differ"
+    differ = np.count_nonzero(np.abs(kernel - true.kernel) > case.slack)
+    return case.say("other taps", count=differ, size=kernel.size)
 
 
 def _other_kernel(case: Case, true: Fit) -> np.ndarray | None:
-    """Return which taps differ, if B is the same convolution with other taps."""
+    """Read the taps of B off its rows of one position inside, if they explain all of B."""
     if true.kernel.size < 2 or true.tight:
         return None
-    kernel = _kernel_of(case.B, case, true)
-    differ = np.abs(kernel - true.kernel) > case.slack
-    rules = true.full(case.C, case.slack)
-    if rules is None or not differ.any():
-        return None
-    other = replace(true, kernel=kernel).dense(rules)
-    return differ if case.agrees(other, case.slack) else None
-
-
-def _kernel_of(M: np.ndarray, case: Case, true: Fit) -> np.ndarray:
-    """Read the taps of `M` off its rows of one output position inside."""
-    out, into = (shape[flag:] for shape, flag in zip(case.shapes, case.channels, strict=True))
-    T = M.reshape(-1, *out, M.shape[1] // math.prod(into), *into)
     at = [axis.interior[len(axis.interior) // 2] for axis in true.axes]
     lows = [axis.stride * i - axis.padding[0] for axis, i in zip(true.axes, at, strict=True)]
     taps = (
         slice(low, low + axis.extent, axis.dilation)
         for axis, low in zip(true.axes, lows, strict=True)
     )
-    return np.ascontiguousarray(T[(slice(None), *at, slice(None), *taps)])
-
-
-def variants(case: Case, true: Fit) -> str | None:
-    """Build small convolutions with one change, and compare all entries."""
-    if case.C.size > _SMALL:
-        return None
+    kernel = np.ascontiguousarray(
+        _tensor(case, case.B)[(slice(None), *at, slice(None), *taps)]
+    )
     rules = true.full(case.C, case.slack)
-    if rules is None:
+    if rules is None or _same(case, kernel, true.kernel):
         return None
-    for changed in _changes(true):
-        if changed.geometry.shape == case.C.shape and case.agrees(
-            changed.dense(rules), case.slack
-        ):
-            return _compare(case, true, changed)
+    other = Fit(true.geometry, kernel).dense(*rules)
+    return kernel if case.agrees(other, case.slack) else None
+
+
+def _other_steps(case: Case, true: Fit) -> str | None:
+    """Build convolutions of another stride or dilation: small ones have little interior."""
+    rules = true.full(case.C, case.slack) if case.C.size <= _SMALL else None
+    for a, axis in enumerate(true.axes if rules else ()):
+        s, pitch, lo = axis.stride, axis.dilation, axis.padding[0]
+        options = [(other, pitch, lo) for other in (1, 2, 3) if other != s and axis.out > 1]
+        for other in (1, 2, 3) if axis.k > 1 else ():
+            # A kernel spread differently from its first tap, or about its centre.
+            starts = (lo, lo + (other - pitch) * (axis.k - 1) // 2)
+            options += [(s, other, start) for start in starts if other != pitch]
+        for step, spread, low in options:
+            other = _axis(axis.n, axis.k, step, spread, -low, 0, axis.out)
+            if other and rules:
+                axes = (*true.axes[:a], other, *true.axes[a + 1 :])
+                changed = Fit(replace(true.geometry, axes=axes), true.kernel)
+                if case.agrees(changed.dense(*rules), case.slack):
+                    return _difference(case, true, changed)
     return None
 
 
-def _changes(true: Fit) -> Iterator[Fit]:
-    """Yield convolutions that differ from `true` in one thing."""
-    w, d = true.kernel, len(true.axes)
-    for axes in {tuple(range(d)), *((a,) for a in range(d))}:
-        flipped = np.flip(w, tuple(2 + a for a in axes))
-        yield replace(true, kernel=np.ascontiguousarray(flipped))
-    for a, b in itertools.combinations(range(d), 2):
-        if w.shape[2 + a] == w.shape[2 + b]:
-            yield replace(true, kernel=np.ascontiguousarray(w.swapaxes(2 + a, 2 + b)))
-    for a, axis in enumerate(true.axes):
-        s, pitch, lo = axis.stride, axis.dilation, axis.padding[0]
-        options = [(s, pitch, lo + by) for by in (1, -1, 2, -2)]
-        options += [(s, other, lo) for other in (1, 2, 3) if other != pitch and axis.k > 1]
-        # A kernel spread differently about the same centre.
-        options += [
-            (s, other, lo + (other - pitch) * (axis.k - 1) // 2)
-            for other in (1, 2, 3)
-            if other != pitch and axis.k > 1
-        ]
-        options += [(other, pitch, lo) for other in (1, 2, 3) if other != s and axis.out > 1]
-        for step, spread, low in options:
-            other = _axis(axis.n, axis.k, step, spread, -low, 0, axis.out)
-            if other:
-                axes = (*true.axes[:a], other, *true.axes[a + 1 :])
-                yield replace(true, geometry=replace(true.geometry, axes=axes))
-
-
-def near_boundary(case: Case, true: Fit) -> str | None:
+def _near_boundary(case: Case, true: Fit) -> str | None:
     """Try the rows and columns within the kernel's reach of a face."""
     central = true.inside()[:, None] & true.central()[None, :]
     if (case.bad & central).any() or (case.involved & central).sum() < 8:
         return None
-    total, wrong = int(case.involved.sum()), int(case.bad.sum())
-    share = 1 - (case.involved & central).sum() / total
-    if wrong > 1 and share**wrong < _CHANCE:
-        return "wrong only near the boundary"
-    return None
+    share = 1 - (case.involved & central).sum() / case.total
+    return case.say("near boundary") if case.wrong > 1 and share**case.wrong < CHANCE else None
