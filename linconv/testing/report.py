@@ -1,4 +1,4 @@
-"""What a test of an operator found: a frozen report, as text and as HTML."""
+"""The results of a test of an operator: a frozen report, as text and as HTML."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-# Code -> what the check asks.  The order is that of the report.
+# Code -> name of the check, in the order of the report.
 CHECKS = {
     "C01": "arrays of the right shape",
     "C02": "dtype of the results",
@@ -45,15 +45,15 @@ class CheckResult:
     status : str
         "passed", "failed", "left out" or "not applicable".
     error, tolerance : float
-        What was measured and the most that is right, in `unit`; nan where neither
-        applies.
+        The measured error and the largest that is right, in `unit`; nan where
+        neither applies.
     unit : str
         "sigma" (standard deviations of the rounding noise), "u" (half the machine
         epsilon) or "" for what must hold exactly.
     trials : int
         Comparisons made.
     message : str
-        What is wrong, or why the check does not apply.
+        The faults, or why the check does not apply.
     """
 
     code: str
@@ -108,7 +108,7 @@ def number(value: Any) -> str:
 
 @dataclass(frozen=True)
 class AdjointReport:
-    """What `check_adjoint` found.
+    """The findings of `check_adjoint`.
 
     Attributes
     ----------
@@ -119,7 +119,7 @@ class AdjointReport:
     checks : tuple of CheckResult
         One per check; ``report["A01"]`` finds one by its code.
     causes : tuple of str
-        What is wrong, in words; "unknown" where no hypothesis explains it.
+        The faults in words; "unknown" where no hypothesis explains it.
     entries : tuple of Entry
         The worst entries of the matrix, where they are known.
     error : float
@@ -170,7 +170,7 @@ class AdjointReport:
 
     @property
     def summary(self) -> str:
-        """The verdict, the causes and the checks that failed: what an AdjointError says."""
+        """The verdict, the causes and the failed checks: the text of an AdjointError."""
         return "\n".join([*self._verdict(), *(f"  {check}" for check in self.failed)])
 
     def _verdict(self) -> list[str]:
@@ -237,7 +237,7 @@ class AdjointReport:
 
 
 class AdjointError(AssertionError):
-    """An operator failed its test; `report` says how, the message in short."""
+    """An operator failed its test: `report` holds the details, the message a summary."""
 
     def __init__(self, report: AdjointReport) -> None:
         super().__init__(report.summary)

@@ -1,6 +1,6 @@
-"""Checks of one operator: `run` asks them in order, a `Session` keeps what they found.
+"""Checks of one operator: `run` calls them in order, a `Session` keeps their findings.
 
-The entry point of this room; `identity`, `inner` and `probes` serve the diagnosis too.
+The entry point of this room; `identity` and `probes` serve the diagnosis too.
 """
 
 from __future__ import annotations
@@ -8,7 +8,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from linconv.testing.checks import contracts, exact, identity, inner, known, linearity, probes
+from linconv.testing.checks import contracts, exact, identity, known, linearity, probes
+from linconv.testing.checks.inner import Vectors, gram
 from linconv.testing.checks.session import (
     FAR,
     MOST_NOISE,
@@ -25,8 +26,9 @@ __all__ = [
     "Session",
     "Side",
     "Stop",
+    "Vectors",
+    "gram",
     "identity",
-    "inner",
     "open_session",
     "probes",
     "run",

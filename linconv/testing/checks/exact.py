@@ -25,7 +25,7 @@ MOST = 64
 MOST_TAP = 3
 # Room for partial sums that are larger than the results: they are not seen.
 _ROOM = 16
-# Beyond this distance from an integer there is no telling which one was meant.
+# Beyond this distance from an integer the nearest one need not be the right one.
 _NEAR = 0.25
 _TOO_LARGE = "sums would exceed what is exact in this precision"
 

@@ -1,4 +1,4 @@
-"""Against what is known for certain: the explicit matrix, an independent forward.
+"""Comparisons with the explicit matrix and with an independent forward.
 
 No adjoint test can see a forward that is wrong together with its adjoint; these checks can.
 """

@@ -206,7 +206,7 @@ class Side:
         return float(np.max(gap / peak / np.sqrt(scale + (np.mean(scale) or 1.0))))
 
     def allowed(self, units: float) -> float:
-        """Return a tolerance for `distance`: so many u, or what the measured noise asks."""
+        """Return a tolerance for `distance`: so many u, or what the measured noise requires."""
         return max(units * self.u, FAR * self.noise)
 
 

@@ -27,7 +27,7 @@ _REPEATED = {"C07", "C08", "C09", "C10", "R02"}  # compare with an earlier produ
 def causes_of(
     session: Session, results: dict[str, CheckResult]
 ) -> tuple[list[str], list[Entry]]:
-    """Return what is wrong, the gravest first, and wrong entries of the matrix."""
+    """Return the causes, the gravest first, and wrong entries of the matrix."""
     failed = {code for code, result in results.items() if not result.passed}
     if not failed:
         return [], []
@@ -157,7 +157,7 @@ def _weights_ignored(session: Session, C: np.ndarray, B: np.ndarray) -> str:
 
 
 def _listed(cause: str, entries: Sequence[Entry]) -> str:
-    """Add the entries where they are what is wrong."""
+    """Add the entries to a cause that counts them."""
     if not cause.endswith(("wrong entry", "wrong entries")):
         return cause
     return f"{cause}: " + ", ".join(str(entry) for entry in entries)

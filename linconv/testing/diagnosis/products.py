@@ -13,8 +13,7 @@ from functools import cached_property
 
 import numpy as np
 
-from linconv.testing.checks import FAR, Session, Side, identity, probes
-from linconv.testing.checks.inner import Vectors, gram
+from linconv.testing.checks import FAR, Session, Side, Vectors, gram, identity, probes
 from linconv.testing.diagnosis.case import channel_axes
 from linconv.testing.diagnosis.causes import first_cause, place, say, slice_place
 from linconv.testing.diagnosis.moves import MOVES, Move, Spaces, shift

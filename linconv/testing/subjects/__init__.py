@@ -1,4 +1,4 @@
-"""Whose operator is it: anybody's operator, matrix or pair of functions as a `Subject`.
+"""Anybody's operator, matrix or pair of functions as a `Subject`.
 
 The entry point of this room.
 """

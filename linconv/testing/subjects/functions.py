@@ -53,7 +53,7 @@ def _first_accepted(
     for arrays in libraries:
         for number in dtypes:
             if named is not None and dtype is not None:
-                arrays.make(np.zeros(1, dtype))  # what the caller asked for must exist
+                arrays.make(np.zeros(1, dtype))  # the caller's dtype must exist there
             try:
                 result = forward(arrays.make(np.zeros(shape, number)))
             except Exception as error:
