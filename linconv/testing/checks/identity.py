@@ -52,10 +52,7 @@ class Mismatch:
     @property
     def ratio(self) -> np.ndarray:
         """|D| in standard deviations; 0 where D is exactly 0."""
-        with np.errstate(divide="ignore", invalid="ignore"):
-            ratio = np.abs(self.gap) / self.sigma
-        ratio = np.where(self.gap == 0, 0, ratio)
-        return np.where(np.isfinite(ratio), ratio, np.inf)
+        return probes.ratio(self.gap, self.sigma)
 
     @property
     def figures(self) -> tuple[float, float]:
@@ -122,12 +119,10 @@ def random_block(session: Session) -> CheckResult:
 
 def norm_scaled_error(session: Session) -> float:
     """Return the largest |<C x, y> - <x, A y>| / (|C x| |y|) of the random block."""
-    gap = np.abs(random_mismatch(session).gap)
+    gap = random_mismatch(session).gap
     X, Y = session.probed
-    with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
-        norms = np.sqrt(np.outer(Y.probes.energy, X.images.energy))
-        error = np.where(gap == 0, 0, gap / norms)
-    return float(np.max(np.where(np.isnan(error), np.inf, error)))
+    norms = np.sqrt(np.outer(Y.probes.energy, X.images.energy))
+    return float(np.max(probes.ratio(gap, norms)))
 
 
 def resolution(session: Session) -> float:

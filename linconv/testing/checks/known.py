@@ -44,22 +44,16 @@ def _excess(side: Side, matrix: Any, most: int) -> np.ndarray:
         right = matrix @ x.astype(np.result_type(x, float), copy=False)
         gap = np.abs(np.subtract(image, right))
         spread = FAR * side.noise * probes.rms(right)
-        ratio = _over(gap, spread)
+        ratio = probes.ratio(gap, spread)
         far = np.flatnonzero(~(ratio <= 1))
         if len(far):
             rows = matrix[far].tocsr()
             count = np.diff(rows.indptr) + 2
             gamma = 2 * count * side.u / (1 - count * side.u)
             bound = gamma * (abs(rows) @ np.abs(x).astype(float)) + spread
-            ratio[far] = _over(gap[far], bound)
+            ratio[far] = probes.ratio(gap[far], bound)
         found.append(ratio)
     return np.max(found, axis=0)
-
-
-def _over(gap: np.ndarray, bound: Any) -> np.ndarray:
-    with np.errstate(divide="ignore", invalid="ignore"):
-        ratio = np.where(gap == 0, 0, gap / bound)
-    return np.where(np.isnan(ratio), np.inf, ratio)
 
 
 def _describe(session: Session, side: Side, matrix: Any, rows: np.ndarray) -> str:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -146,6 +147,13 @@ def power(x: np.ndarray) -> np.ndarray:
     if x.dtype.kind != "c":
         return np.square(x, dtype=wide)
     return np.square(np.real(x), dtype=wide) + np.square(np.imag(x), dtype=wide)
+
+
+def ratio(gap: np.ndarray, bound: Any) -> np.ndarray:
+    """Return |gap| / bound: 0 where the gap is exactly 0, infinity instead of NaN."""
+    with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
+        found = np.where(gap == 0, 0, np.abs(gap) / bound)
+    return np.where(np.isnan(found), np.inf, found)
 
 
 def binade(peak: float) -> float:

@@ -32,11 +32,6 @@ class Case:
     spaces: Spaces
     dtype: np.dtype
 
-    @property
-    def what(self) -> str:
-        """The part that B belongs to: "adjoint" or "forward"."""
-        return self.spaces.what
-
     @cached_property
     def bad(self) -> np.ndarray:
         """Where B differs from C."""
@@ -97,11 +92,11 @@ class Case:
 
     def say(self, name: str, **words: Any) -> str:
         """Return the sentence of a cause of B."""
-        return say(name, self.what, **words)
+        return say(name, self.spaces.what, **words)
 
     def factor(self, s: Any) -> str:
         """Write a factor of B as one of the adjoint, which has the conjugate, or forward."""
-        return number(np.conj(s) if self.what == "adjoint" else s)
+        return number(np.conj(s) if self.spaces.what == "adjoint" else s)
 
     def agrees(self, P: np.ndarray, tolerance: Any = None) -> bool:
         """Whether B equals `P`, which is not C."""

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any
 
 import numpy as np
@@ -47,21 +48,20 @@ class Fit:
 
     def dense(self, *rules: Boundary) -> np.ndarray:
         """Return the matrix with these boundary rules: one per axis, or one for all."""
-        if len(set(rules)) > 1:
-            return self._built(rules)
-        if rules[0] not in self._one_rule:
-            self._one_rule[rules[0]] = self._built(rules[:1] * len(self.axes))
-        return self._one_rule[rules[0]]
+        alike = len(set(rules)) == 1
+        found = self._one_rule.get(rules[0]) if alike else None
+        if found is None:
+            pairs = zip(self.axes, rules[:1] * len(self.axes) if alike else rules, strict=True)
+            axes = tuple(replace(axis, boundary=(rule, rule)) for axis, rule in pairs)
+            csr = conv_csr(replace(self.geometry, axes=axes), self.kernel)
+            found = csr_array((csr.data, csr.indices, csr.indptr), csr.shape).toarray()
+        if alike:
+            self._one_rule[rules[0]] = found
+        return found
 
     @cached_property
     def _one_rule(self) -> dict[Boundary, np.ndarray]:
         return {}
-
-    def _built(self, rules: tuple[Boundary, ...]) -> np.ndarray:
-        pairs = zip(self.axes, rules, strict=True)
-        axes = tuple(replace(axis, boundary=(rule, rule)) for axis, rule in pairs)
-        csr = conv_csr(replace(self.geometry, axes=axes), self.kernel)
-        return csr_array((csr.data, csr.indices, csr.indptr), csr.shape).toarray()
 
     @property
     def tight(self) -> bool:
@@ -148,32 +148,24 @@ class Convolutions:
             steps[side].update({a + flag: axis.stride for a, axis in enumerate(true.axes)})
         return steps
 
-    def boundary(self) -> str | None:
-        """Try other boundary rules: C's are known, the adjoint pads again, none is known."""
-        return (
-            self._first(lambda one, true: _boundary(one, true, known=True))
-            or self._first(_padded_again)
-            or self._first(lambda one, true: _boundary(one, true, known=False))
-        )
+    def hypotheses(self) -> dict[str, Callable[[], str | None]]:
+        """Return the hypotheses by their names in the table of causes."""
+        tests: dict[str, tuple[Callable[[Case, Fit], str | None], ...]] = {
+            "boundary": (
+                partial(_boundary, known=True),
+                _padded_again,
+                partial(_boundary, known=False),
+            ),
+            "convolution": (_stencil, _other_steps),
+            "one tap": (_one_tap,),
+            "near boundary": (_near_boundary,),
+            "other taps": (_other_taps,),
+        }
+        return {name: partial(self._first, several) for name, several in tests.items()}
 
-    def changed(self) -> str | None:
-        """Try another kernel, stride, dilation or place: read off B, or one of a few."""
-        return self._first(lambda one, true: _stencil(one, true) or _other_steps(one, true))
-
-    def one_tap(self) -> str | None:
-        """Try a convolution of which one tap differs."""
-        return self._first(_one_tap)
-
-    def other_taps(self) -> str | None:
-        """Try a convolution of which only the taps differ."""
-        return self._first(_other_taps)
-
-    def near_boundary(self) -> str | None:
-        """Try the rows and columns within the kernel's reach of a face."""
-        return self._first(_near_boundary)
-
-    def _first(self, hypothesis: Any) -> str | None:
-        return next(filter(None, (hypothesis(one, true) for one, true in self.fits)), None)
+    def _first(self, tests: tuple[Callable[[Case, Fit], str | None], ...]) -> str | None:
+        found = (test(one, true) for test in tests for one, true in self.fits)
+        return next(filter(None, found), None)
 
 
 # Reading the stencil of a matrix
@@ -188,7 +180,7 @@ def fit(case: Case, M: np.ndarray) -> Fit | None:
     seen = _tensor(case, np.abs(M) > case.tolerance)
     found = []
     for centre in _centres(seen, len(out)):
-        for guess in _guesses(T, seen, centre, case.slack):
+        for guess in _guesses(T, seen, centre):
             if _holds(guess, M, case.slack):
                 if not guess.tight:
                     return guess
@@ -219,23 +211,21 @@ def _centres(seen: np.ndarray, d: int) -> list[tuple[int, ...]]:
     return [tuple(int(i) for i in np.unravel_index(b, out)) for b in best]
 
 
-def _guesses(
-    T: np.ndarray, seen: np.ndarray, centre: tuple[int, ...], slack: float
-) -> Iterator[Fit]:
+def _guesses(T: np.ndarray, seen: np.ndarray, centre: tuple[int, ...]) -> Iterator[Fit]:
     """Yield the convolutions whose rows at `centre` are those of `T`."""
     d = len(centre)
     out, into = T.shape[1 : 1 + d], T.shape[2 + d :]
-    boxes = _box(seen, centre)
-    if boxes is None:
-        return
-    choices = []
-    for a in range(d):
-        low, high, pitch = boxes[a]
+    choices, taps = [], []
+    for a, used in enumerate(_reads(seen, centre)):
+        if not len(used):
+            return
+        low, high = int(used[0]), int(used[-1])
+        pitch = int(np.gcd.reduce(np.diff(used))) if len(used) > 1 else 1
         k = (high - low) // pitch + 1
-        steps = _steps(T, seen, centre, a, slack)
+        steps = _steps(seen, centre, a)
         guesses = (_axis(into[a], k, s, pitch, low, centre[a], out[a]) for s in steps)
         choices.append([axis for axis in guesses if axis])
-    taps = tuple(slice(low, high + 1, pitch) for low, high, pitch in boxes)
+        taps.append(slice(low, high + 1, pitch))
     kernel = T[(slice(None), *centre, slice(None), *taps)]
     few = math.prod(kernel.shape[2:]) <= _TAPS or T.size <= _SMALL
     if all(choices) and few and kernel[0].size <= 4096:
@@ -251,46 +241,25 @@ def _axis(n: int, k: int, s: int, pitch: int, low: int, at: int, out: int) -> Ax
     return Axis(n, k, s, pitch, (lo, hi), out=out)
 
 
-def _box(seen: np.ndarray, at: tuple[int, ...]) -> list[tuple[int, int, int]] | None:
-    """Return first and last sample read at an output position, and their pitch."""
-    d = len(at)
+def _reads(seen: np.ndarray, at: tuple[int, ...]) -> list[np.ndarray]:
+    """Return the indices along every axis of the samples that an output position reads."""
     reads = seen[(slice(None), *at)].any(axis=(0, 1))
-    if not reads.any():
-        return None
-    boxes = []
-    for a in range(d):
-        others: Any = tuple(b for b in range(d) if b != a)
-        used = np.flatnonzero(reads.any(axis=others))
-        pitch = int(np.gcd.reduce(np.diff(used))) if len(used) > 1 else 1
-        boxes.append((int(used[0]), int(used[-1]), pitch))
-    return boxes
+    others: Any = [tuple(b for b in range(len(at)) if b != a) for a in range(len(at))]
+    return [np.flatnonzero(reads.any(axis=axes)) for axes in others]
 
 
-def _steps(
-    T: np.ndarray, seen: np.ndarray, centre: tuple[int, ...], a: int, slack: float
-) -> list[int]:
-    """Return the likely strides: those that move most of a row onto its neighbour."""
-    length, scores = T.shape[1 + a], dict.fromkeys(range(1, 5), 0)
-    if length == 1:
+def _steps(seen: np.ndarray, centre: tuple[int, ...], a: int) -> list[int]:
+    """Return the likely strides: by how much the neighbours read further on."""
+    if seen.shape[1 + a] == 1:
         return [1]
-    rows = [T[(slice(None), *centre)], seen[(slice(None), *centre)]]
-    row, used = (np.moveaxis(M, 2 + a, 0) for M in rows)
-    first, last = np.flatnonzero(used.any(axis=tuple(range(1, used.ndim))))[[0, -1]]
+    mine, moves = _reads(seen, centre)[a], Counter[int]()
     for by in (1, -1):
         at = (*centre[:a], centre[a] + by, *centre[a + 1 :])
-        if not 0 <= at[a] < length:
-            continue
-        other = np.moveaxis(T[(slice(None), *at)], 2 + a, 0)
-        reads = np.moveaxis(seen[(slice(None), *at)], 2 + a, 0)
-        ends = np.flatnonzero(reads.any(axis=tuple(range(1, used.ndim))))
-        moves = (by * (ends[0] - first), by * (ends[-1] - last)) if len(ends) else ()
-        for s in {*scores, *moves}:
-            if 1 <= s < len(row):
-                old, new = (slice(0, -s), slice(s, None))[::by]
-                same = used[old] & (np.abs(row[old] - other[new]) <= slack)
-                scores[int(s)] = scores.get(int(s), 0) + int(same.sum())
-    likely = [s for s, score in scores.items() if score]
-    return sorted(likely, key=lambda s: -scores[s])[:2]
+        other = _reads(seen, at)[a] if 0 <= at[a] < seen.shape[1 + a] else mine
+        if len(other):
+            moves.update(by * int(other[end] - mine[end]) for end in (0, -1))
+    likely = [s for s, _ in moves.most_common() if s > 0]
+    return list(dict.fromkeys([*likely, 1, 2]))[:3]  # where taps wrap, ends say nothing
 
 
 def _holds(guess: Fit, M: np.ndarray, slack: float) -> bool:
@@ -343,7 +312,7 @@ def _padded_again(case: Case, true: Fit) -> str | None:
         replace(
             axis,
             n=axis.out,
-            padding=tuple(axis.extent - 1 - side for side in axis.padding),
+            padding=(axis.extent - 1 - axis.padding[0], axis.extent - 1 - axis.padding[1]),
             out=axis.n,
         )
         for axis in true.axes
@@ -394,7 +363,7 @@ def _same(case: Case, first: np.ndarray, second: np.ndarray) -> bool:
 
 def _steps_differ(case: Case, name: str, steps: list[tuple[int, int]]) -> str:
     """Say along which axes the strides or dilations differ; empty if nowhere."""
-    true = "forward" if case.what == "adjoint" else "true forward"
+    true = "forward" if case.spaces.what == "adjoint" else "true forward"
     return "; ".join(
         case.say(name, true=true, got=yours, axis=a + case.T.channel, expected=mine)
         for a, (mine, yours) in enumerate(steps)

@@ -33,7 +33,7 @@ def causes_of(
         return [], []
     found = [results[code].message for code in ("C01", "C06") if code in failed]
     if session.stopped or "C06" in failed:  # NaN equals nothing: what else fails follows
-        return found or [_messages(results, failed)], []
+        return found or ["; ".join(results[code].message for code in sorted(failed))], []
     if not found and failed & {*_LINEAR, *_ADJOINT} and "C04" not in failed:
         _look_for_state(session, results, failed)
     if "C04" in failed:
@@ -50,10 +50,6 @@ def causes_of(
         failed -= _REPEATED
     found += [results[code].message for code in _CONTRACTS if code in failed]
     return list(dict.fromkeys(found)), entries
-
-
-def _messages(results: dict[str, CheckResult], failed: set[str]) -> str:
-    return "; ".join(results[code].message for code in sorted(failed))
 
 
 def _linear(session: Session, results: dict[str, CheckResult], failed: set[str]) -> str:

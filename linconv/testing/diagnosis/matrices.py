@@ -7,8 +7,9 @@ hypotheses only say where the wrong entries are.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -28,16 +29,7 @@ _SHOWN = 12  # of a list of factors or channels
 
 @dataclass(frozen=True)
 class Diagnosis:
-    """Why a matrix is wrong.
-
-    Attributes
-    ----------
-    cause : str
-        In words, "unknown" if no hypothesis explains every entry, "" if nothing
-        is wrong.
-    entries : tuple of Entry
-        The worst entries, at most five, the worst first.
-    """
+    """Why a matrix is wrong: "" if it is right, and at most five entries, worst first."""
 
     cause: str
     entries: tuple[Entry, ...]
@@ -56,34 +48,13 @@ def diagnose(
 ) -> Diagnosis:
     """Say why B is not C, by hypotheses that predict B from C.
 
-    Parameters
-    ----------
-    C : ndarray, (m, n)
-        The true matrix; m and n are the sizes of `out_shape` and `in_shape`.
-    B : ndarray, (m, n)
-        The matrix that the part under test implies.  For an adjoint, the conjugate
-        transpose of its matrix: it is right if and only if B is C.
-    in_shape, out_shape : tuple of int
-        Shapes of the arrays that the columns and the rows stand for.
-    tolerance : array_like, (m, n) or broadcastable
-        The largest ``|B - C|`` that is right.
-    dtype : dtype
-        Of the operator.
-    what : {"adjoint", "forward"}
-        The part that B belongs to; the word in the sentences.
-    geometry : Geometry, optional
-        Of the operator, or of its transpose: says which axes are channels.
-        Otherwise axis 0 is a channel axis of arrays with three or more axes, and
-        of those with two if every pair of indices along it couples.
-
-    Returns
-    -------
-    Diagnosis
-
-    Raises
-    ------
-    ValueError
-        If the matrices do not have the shapes' sizes.
+    C, of shape (m, n), is the true matrix; m and n are the sizes of `out_shape` and
+    `in_shape`, of the arrays that rows and columns stand for.  B belongs to the part
+    under test, `what` ("adjoint" or "forward"): of an adjoint it is the conjugate
+    transpose, which is right if and only if it is C.  `tolerance` is the largest
+    ``|B - C|`` that is right.  The `geometry` of the operator, or of its transpose, says
+    which axes are channels; otherwise axis 0 is one of arrays with three or more axes,
+    and of those with two if every pair of indices along it couples.
 
     Examples
     --------
@@ -101,27 +72,9 @@ def diagnose(
     if not case.wrong:
         return Diagnosis("", ())
     stencils = Convolutions(case)
-    cause = first_cause(
-        {
-            "precision": lambda: precision(case),
-            "conjugate": lambda: conjugate(case),
-            "scale": lambda: scale(case),
-            "boundary": stencils.boundary,
-            "single entry": lambda: single_entry(case),
-            "uniform region": lambda: uniform_region(case),
-            "moves": lambda: moved(case),
-            "transpose": lambda: transpose(case),
-            "shifts": lambda: shifted(case, stencils.strides),
-            "convolution": stencils.changed,
-            "factors": lambda: scaled_along(case),
-            "rough precision": lambda: roughly_precision(case),
-            "one tap": stencils.one_tap,
-            "region": lambda: region(case),
-            "near boundary": stencils.near_boundary,
-            "other taps": stencils.other_taps,
-            "few entries": lambda: few_entries(case),
-        }
-    )
+    tests = stencils.hypotheses()
+    tests |= {name: partial(test, case) for name, test in _HYPOTHESES.items()}
+    cause = first_cause(tests | {"shifts": lambda: shifted(case, stencils.strides)})
     return Diagnosis(cause, _entries(C, B, np.abs(case.B - case.C) * case.bad))
 
 
@@ -186,7 +139,9 @@ def conjugate(case: Case) -> str | None:
             return case.say("real part")
     if case.C.shape[0] != case.C.shape[1] or not case.moved(lambda M: M.conj().T):
         return None
-    same = _named(case, MOVES["reversed"](case.spaces)) if case.what == "adjoint" else None
+    same = (
+        _named(case, MOVES["reversed"](case.spaces)) if case.spaces.what == "adjoint" else None
+    )
     return case.say("adjoint") + (f" ({same})" if same else "")
 
 
@@ -473,3 +428,18 @@ def few_entries(case: Case) -> str | None:
     """Try a few entries, a small part of all."""
     few = case.wrong <= min(8, case.total // 4)
     return case.say("few entries", count=case.wrong) if few else None
+
+
+_HYPOTHESES: dict[str, Callable[[Case], str | None]] = {
+    "precision": precision,
+    "conjugate": conjugate,
+    "scale": scale,
+    "single entry": single_entry,
+    "uniform region": uniform_region,
+    "moves": moved,
+    "transpose": transpose,
+    "factors": scaled_along,
+    "rough precision": roughly_precision,
+    "region": region,
+    "few entries": few_entries,
+}

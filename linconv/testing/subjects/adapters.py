@@ -7,6 +7,7 @@ library, unchecked and unchanged, for their results are under test.
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import math
 from collections.abc import Callable
@@ -209,23 +210,13 @@ def _own_matrix(A: Any) -> Callable[[], Any] | None:
 def _duck(A: Any, xp: Arrays | None) -> Subject:
     if getattr(A, "rmatvec", None) is None:
         raise TypeError(f"{title(A)} has matvec but no rmatvec, the product under test")
-    shapes = _hinted_shapes(A)
+    shapes: dict[str, Shape] = {}
+    # As linconv or PyLops name them, where they fit.
+    for field, other, side in (("in_shape", "dims", 1), ("out_shape", "dimsd", 0)):
+        with contextlib.suppress(TypeError, ValueError):
+            shape = sizes(getattr(A, field, getattr(A, other, None)), field)
+            shapes |= {field: shape} if math.prod(shape) == A.shape[side] else {}
     return _products(A, title(A), xp or arrays_for("numpy"), matrix=_own_matrix(A), **shapes)
-
-
-def _hinted_shapes(A: Any) -> dict[str, Shape]:
-    """Return the shapes that an object names as linconv or PyLops do, where they fit."""
-    found = {}
-    names = (("in_shape", "dims", 1), ("out_shape", "dimsd", 0))
-    for field, other, side in names:
-        hint = getattr(A, field, getattr(A, other, None))
-        try:
-            shape = sizes(hint, field)
-        except (TypeError, ValueError):
-            continue
-        if math.prod(shape) == A.shape[side]:
-            found[field] = shape
-    return found
 
 
 def _pylops(A: Any, xp: Arrays | None) -> Subject:

@@ -25,13 +25,7 @@ _OVERLAP_WORK = 100_000
 class Arrays:
     """One array library: how to make, read, overwrite and compare its arrays.
 
-    Attributes
-    ----------
-    name : str
-        Of the library: "numpy", "torch", "jax" or "cupy".
-    layouts : tuple of str
-        Layouts that `make` offers beyond "contiguous": "strided", "reversed" and
-        "read-only", and "fortran" for 2-d arrays.
+    `layouts` are those that `make` offers beyond "contiguous".
     """
 
     name: str = ""
@@ -40,22 +34,10 @@ class Arrays:
     def make(self, x: np.ndarray, layout: str = "contiguous") -> Any:
         """Return a fresh array of this library with the values and dtype of `x`.
 
-        Parameters
-        ----------
-        x : numpy.ndarray
-            The values.
-        layout : str
-            "contiguous" (C order; NumPy's data start at a multiple of 64 bytes),
-            "strided" (every other entry of a wider buffer along the last axis, whose
-            gaps hold NaN, or the largest integer), "reversed" (a negative stride along
-            the last axis), "read-only", or "fortran" (2-d, columns contiguous).
-
-        Raises
-        ------
-        ValueError
-            If the library has no such layout, or JAX is asked for 64 bits it has off.
-        TypeError
-            If the library cannot hold the dtype.
+        Layouts are "contiguous" (C order; NumPy's data start at a multiple of 64 bytes),
+        "strided" (every other entry of a wider buffer along the last axis, whose gaps
+        hold NaN, or the largest integer), "reversed" (a negative stride along the last
+        axis), "read-only", and "fortran" (2-d, columns contiguous).
         """
         if layout != "contiguous" and layout not in self.layouts:
             known = ("contiguous", *self.layouts)
@@ -157,13 +139,7 @@ class NumpyArrays(Arrays):
 
 
 class TorchArrays(Arrays):
-    """Dense PyTorch tensors on one device.
-
-    Parameters
-    ----------
-    device : str
-        Where `make` puts them.
-    """
+    """Dense PyTorch tensors on one device, where `make` puts them."""
 
     name = "torch"
     layouts = ("strided", "fortran")  # torch has no negative strides, no read-only tensors
@@ -251,19 +227,9 @@ _LIBRARIES["jaxlib"] = JaxArrays
 def arrays_for(what: Any) -> Arrays:
     """Return the library of an array, a dtype, a module or a name.
 
-    Parameters
-    ----------
-    what : array, dtype, module, str or Arrays
-        An array or dtype of a library; the module itself (`jax.numpy` too); its name,
-        for PyTorch with a device if need be ("torch:cuda").  NumPy's dtypes, their names
-        and classes are NumPy's; `jax.numpy.float32` is JAX's.
-
-    Raises
-    ------
-    ValueError
-        If it names a library that nothing has imported.
-    TypeError
-        If it is of no known library.
+    A module may be `jax.numpy` too; the name of PyTorch may have a device
+    ("torch:cuda").  NumPy's dtypes, their names and classes are NumPy's;
+    `jax.numpy.float32` is JAX's.
 
     Examples
     --------
@@ -303,10 +269,7 @@ def owners(value: Any) -> list[str]:
 def as_dtype(value: Any) -> np.dtype:
     """Return NumPy's dtype, of native byte order, for a dtype of any library.
 
-    Raises
-    ------
-    TypeError
-        If NumPy has no such numbers, as for bfloat16.
+    TypeError if NumPy has no such numbers, as for bfloat16.
     """
     if isinstance(value, np.dtype) and value.isbuiltin == 1 and value.kind in "biufc":
         return value  # builtin in native byte order: nearly always

@@ -29,7 +29,12 @@ def functions(
         arrays, found, result = _first_accepted(forward, shape, wanted, arrays)
         if wanted is None and found != np.float64:
             wanted = found
-        out_shape = _shape_of(arrays, result) if out_shape is None else out_shape
+        if out_shape is None and not arrays.is_array(result):
+            raise TypeError(
+                f"forward returned a {type(result).__name__}, expected an array of "
+                f"{arrays.name}; give out_shape= to have it tested nevertheless"
+            )
+        out_shape = tuple(map(int, result.shape)) if out_shape is None else out_shape
     name = f"the pair {function_name(forward)}, {function_name(adjoint)}"
     products = {"forward": forward, "adjoint": adjoint}
     return shaped(name, shape, out_shape, arrays, "adjoint", dtype=wanted, **products)
@@ -83,12 +88,3 @@ def _home(result: Any) -> Arrays | None:
         arrays = arrays_for(result)
         return arrays if arrays.is_array(result) else None
     return None
-
-
-def _shape_of(arrays: Arrays, result: Any) -> Shape:
-    if not arrays.is_array(result):
-        raise TypeError(
-            f"forward returned a {type(result).__name__}, expected an array of "
-            f"{arrays.name}; give out_shape= to have it tested nevertheless"
-        )
-    return tuple(int(size) for size in result.shape)
