@@ -25,6 +25,9 @@ ROOMS = [
     "geometry",
     "_options",
 ]
+# The rooms and files of the harness, in the same order.
+HARNESS = ["plugin", "__init__", "strategies", "adjoint"]
+HARNESS += ["diagnosis", "checks", "subjects", "report"]
 STANDARD_ONLY = {"geometry", "_options"}
 # Names of a room's private files, which tests of arguments and kernels may import.
 FILES = sorted(ROOT.rglob("*.py"))
@@ -66,6 +69,18 @@ def test_imports_go_down_and_through_the_entry_points(path):
             continue
         assert there in ROOMS[ROOMS.index(here) :], f"{named(path)} imports {name}, upwards"
         assert not inner, f"{named(path)} imports {name}, past the entry point of {there}"
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "testing").rglob("*.py")), ids=named)
+def test_imports_of_the_harness_go_down_its_rooms(path):
+    here = path.relative_to(ROOT / "testing").parts[0].removesuffix(".py")
+    for name in imports(path):
+        there, _, inner = name.removeprefix("linconv.testing.").partition(".")
+        if name.startswith("linconv.testing.") and there != here:
+            assert there in HARNESS[HARNESS.index(here) + 1 :], (
+                f"{named(path)}: {name}, upwards"
+            )
+            assert not inner, f"{named(path)} imports {name}, past the entry point of {there}"
 
 
 @pytest.mark.parametrize("name", sorted(STANDARD_ONLY))

@@ -14,39 +14,12 @@ from typing import Any
 import numpy as np
 
 from linconv._options import at_least
-from linconv.testing.checks import contracts, exact, identity, known, linearity
-from linconv.testing.checks.opening import open_session, rebuilt
-from linconv.testing.checks.session import Session, Stop
-from linconv.testing.diagnosis import explain
-from linconv.testing.report import (
-    CHECKS,
-    AdjointError,
-    AdjointReport,
-    CheckResult,
-    judge,
-    not_applicable,
-)
+from linconv.testing.checks import Session, identity, open_session, run
+from linconv.testing.diagnosis import causes_of
+from linconv.testing.report import CHECKS, AdjointError, AdjointReport, CheckResult
 
 LEVELS = ("quick", "standard", "thorough")
 SEED = 20111
-_BLOCK = {"quick": 3, "standard": 6, "thorough": 16}
-
-# In this order: what writes into results comes last, right after a product to repeat.
-_CHECKS: dict[str, Callable[[Session], CheckResult]] = {
-    "L00": linearity.zero,
-    "L01": linearity.homogeneity,
-    "L02": linearity.additivity,
-    "L03": linearity.complex_vectors,
-    "A01": identity.random_block,
-    "R01": known.against_matrix,
-    "R02": known.against_reference,
-    "A03": identity.every_entry,
-    "C08": contracts.columns,
-    "C07": contracts.layouts,
-    "C10": contracts.pickling,
-    "C09": contracts.threads,
-    "A02": identity.structured_probes,
-}
 
 
 def check_adjoint(
@@ -148,14 +121,14 @@ def check_adjoint(
         out_shape=out_shape,
         dtype=dtype,
         xp=xp,
-        matrix=matrix,
         deterministic=deterministic,
         real_linear=real_linear,
     )
     session.reference = reference
     with np.errstate(all="ignore"):  # broken operators return NaN and infinity
-        results = _run(session, codes, factory, kernel_shape)
-        causes, entries = explain.causes(session, results)
+        options = {"matrix": matrix, "factory": factory, "kernel_shape": kernel_shape}
+        results = run(session, codes, **options)
+        causes, entries = causes_of(session, results)
         return _report(session, results, causes, entries, seed, time.perf_counter() - began)
 
 
@@ -202,54 +175,6 @@ def _chosen(level: str, only: Iterable[str] | None, leave_out: Iterable[str]) ->
 
 def _listed(codes: Iterable[str]) -> list[str]:
     return [codes] if isinstance(codes, str) else list(codes)
-
-
-def _run(
-    session: Session, codes: set[str], factory: Any, kernel_shape: Any
-) -> dict[str, CheckResult]:
-    """Run the checks; one that finds no way to go on ends the test."""
-    results: dict[str, CheckResult] = {}
-    try:
-        for side in session.sides:
-            side.start(session.rng, _BLOCK[session.level])
-        linearity.measure_noise(session)
-        for code, check in _CHECKS.items():
-            if code in codes:
-                results[code] = check(session)
-        if codes & {"E01", "E02"}:
-            found = _exact(session, factory, kernel_shape)
-            results |= {check.code: check for check in found if check.code in codes}
-        for code, check in (("C04", contracts.repeated), ("C05", contracts.aliasing)):
-            if code in codes:
-                results[code] = check(session)
-    except Stop as stop:
-        session.stopped = True
-        results[stop.code] = judge(stop.code, [stop.message], trials=1)
-    for code in ("C01", "C02", "C03", "C06"):
-        if code in codes and code not in results:
-            results[code] = contracts.watched(session, code)
-    reason = "an earlier check ended the test"
-    for code in codes - set(results):
-        results[code] = not_applicable(code, reason)
-    return results
-
-
-def _exact(
-    session: Session, factory: Any, kernel_shape: Any
-) -> tuple[CheckResult, CheckResult]:
-    """Run exact mode on the operator with a kernel of whole numbers, if it can be made."""
-    if session.weighted:
-        reason = "the inner product has weights"
-        return not_applicable("E01", reason), not_applicable("E02", reason)
-    other = rebuilt(session, factory, kernel_shape)
-    if other is None:
-        found = exact.run(session, *session.sides, integer_kernel=False)
-    else:
-        found = exact.run(session, *other, integer_kernel=True)
-        for side, copy in zip(session.sides, other, strict=True):
-            side.copied += copy.products
-    session.miss = found.miss
-    return exact.judged(found)
 
 
 def _report(

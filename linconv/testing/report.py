@@ -1,16 +1,14 @@
-"""What a test of an operator found: a frozen report, as text and as HTML."""
+"""The results of a test of an operator: a frozen report, as text and as HTML."""
 
 from __future__ import annotations
 
 import html
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
-from linconv.testing.diagnosis.diagnosis import Entry
-
-# Code -> what the check asks.  The order is that of the report.
+# Code -> name of the check, in the order of the report.
 CHECKS = {
     "C01": "arrays of the right shape",
     "C02": "dtype of the results",
@@ -47,15 +45,15 @@ class CheckResult:
     status : str
         "passed", "failed", "left out" or "not applicable".
     error, tolerance : float
-        What was measured and the most that is right, in `unit`; nan where neither
-        applies.
+        The measured error and the largest that is right, in `unit`; nan where
+        neither applies.
     unit : str
         "sigma" (standard deviations of the rounding noise), "u" (half the machine
         epsilon) or "" for what must hold exactly.
     trials : int
         Comparisons made.
     message : str
-        What is wrong, or why the check does not apply.
+        The faults, or why the check does not apply.
     """
 
     code: str
@@ -86,8 +84,31 @@ class CheckResult:
 
 
 @dataclass(frozen=True)
+class Entry:
+    """One wrong entry of the matrix: flat output and input index, and both values."""
+
+    index: tuple[int, int]
+    expected: complex
+    got: complex
+
+    def __str__(self) -> str:
+        return f"{self.index} is {number(self.got)}, expected {number(self.expected)}"
+
+
+def number(value: Any) -> str:
+    """Write a number without the rounding errors in its last digits."""
+    value = complex(value)
+    small = 1e-5 * abs(value)
+    if abs(value.imag) <= small:
+        return f"{value.real:.6g}"
+    if abs(value.real) <= small:
+        return f"{value.imag:.6g}j"
+    return f"({value.real:.6g}{value.imag:+.6g}j)"
+
+
+@dataclass(frozen=True)
 class AdjointReport:
-    """What `check_adjoint` found.
+    """The findings of `check_adjoint`.
 
     Attributes
     ----------
@@ -98,7 +119,7 @@ class AdjointReport:
     checks : tuple of CheckResult
         One per check; ``report["A01"]`` finds one by its code.
     causes : tuple of str
-        What is wrong, in words; "unknown" where no hypothesis explains it.
+        The faults in words; "unknown" where no hypothesis explains it.
     entries : tuple of Entry
         The worst entries of the matrix, where they are known.
     error : float
@@ -149,7 +170,7 @@ class AdjointReport:
 
     @property
     def summary(self) -> str:
-        """The verdict, the causes and the checks that failed: what an AdjointError says."""
+        """The verdict, the causes and the failed checks: the text of an AdjointError."""
         return "\n".join([*self._verdict(), *(f"  {check}" for check in self.failed)])
 
     def _verdict(self) -> list[str]:
@@ -216,7 +237,7 @@ class AdjointReport:
 
 
 class AdjointError(AssertionError):
-    """An operator failed its test; `report` says how, the message in short."""
+    """An operator failed its test: `report` holds the details, the message a summary."""
 
     def __init__(self, report: AdjointReport) -> None:
         super().__init__(report.summary)
@@ -240,6 +261,31 @@ def judge(
     status = "failed" if faults else "passed"
     figures = (float(error), float(tolerance), unit, trials)
     return CheckResult(code, CHECKS[code], status, *figures, "; ".join(faults))
+
+
+@dataclass
+class Tally:
+    """The comparisons of one check: their number, the largest error, every fault."""
+
+    code: str
+    unit: str = ""
+    faults: list[str] = field(default_factory=list)
+    error: float = 0.0
+    tolerance: float = 0.0
+    trials: int = 0
+
+    def compare(self, error: float, tolerance: float, fault: str = "") -> bool:
+        """Count one comparison; return whether it is right, else note the fault."""
+        self.trials += 1
+        self.error, self.tolerance = max(self.error, error), max(self.tolerance, tolerance)
+        right = error <= tolerance
+        self.faults += [fault] if fault and not right else []
+        return right
+
+    def result(self) -> CheckResult:
+        """Return the result of the check."""
+        figures = (self.error, self.tolerance, self.unit)
+        return judge(self.code, self.faults, *figures, trials=self.trials)
 
 
 def not_applicable(code: str, reason: str) -> CheckResult:

@@ -1,10 +1,10 @@
 """What the adjoint harness catches, what it wrongly accuses, and what it costs.
 
-Run by name: ``python tests/benchmarks/harness.py false-alarms | cupboard | large | cost``.
+Run by name: ``python tests/benchmarks/harness.py false-alarms | catalogue | large | cost``.
 
 - false-alarms: right operators, 4 dtypes x sparse, FFT and torch products, n from 25 to
   a million, half of them at level quick; how many fail, and the largest sigma.
-- cupboard: every broken operator of tests/broken.py with many seeds: caught, diagnosed.
+- catalogue: every broken operator of tests/broken.py with many seeds: caught, diagnosed.
 - large: a float32 convolution with n = 1e6 and faults that are easy to miss.
 - cost: products and milliseconds at n = 1e4, interleaved with bare products.
 """
@@ -145,17 +145,17 @@ def false_alarms(checks: int, processes: int) -> None:
 
 def one_broken(task: tuple[int, str, str, int]) -> tuple:
     index, dtype, level, seed = task
-    member = broken.CUPBOARD[index]
+    member = broken.CATALOGUE[index]
     made = member.make(np.dtype(dtype), np.random.default_rng([7, seed]))
     report = check_adjoint(made, level=level, seed=1000 + seed, **member.options)
     named = bool(re.search(member.diagnosis, report.diagnosis))
     return member.name, level, not report.passed, named, f"{dtype}: {report.diagnosis}"
 
 
-def cupboard(seeds: int, processes: int) -> None:
+def catalogue(seeds: int, processes: int) -> None:
     tasks = [
         (i, dtype, level, seed)
-        for i, member in enumerate(broken.CUPBOARD)
+        for i, member in enumerate(broken.CATALOGUE)
         for dtype in member.dtypes
         for level in LEVELS
         for seed in range(seeds)
@@ -261,7 +261,7 @@ def _ms(seconds: list[float]) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("what", choices=("false-alarms", "cupboard", "large", "cost"))
+    parser.add_argument("what", choices=("false-alarms", "catalogue", "large", "cost"))
     parser.add_argument("--checks", type=int, default=10_000)
     parser.add_argument("--seeds", type=int, default=10)
     parser.add_argument("--rounds", type=int, default=25)
@@ -274,8 +274,8 @@ def main() -> None:
     start = time.perf_counter()
     if options.what == "false-alarms":
         false_alarms(options.checks, options.processes)
-    elif options.what == "cupboard":
-        cupboard(options.seeds, options.processes)
+    elif options.what == "catalogue":
+        catalogue(options.seeds, options.processes)
     elif options.what == "large":
         large()
     else:

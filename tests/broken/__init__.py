@@ -1,6 +1,6 @@
-"""The cupboard: operators that a test of adjoints must catch, and right ones.
+"""The catalogue: operators that a test of adjoints must catch, and right ones.
 
-CUPBOARD holds what must fail and what must then be said, RIGHT what must pass,
+CATALOGUE holds what must fail and what must then be said, RIGHT what must pass,
 pylops_findings() faults of a published library.  The parts are in broken_*.py.
 """
 
@@ -14,6 +14,6 @@ from broken.pylops import pylops_findings
 from broken.right import RIGHT
 from broken.sharing import SHARING
 
-CUPBOARD: list[Broken] = [*GEOMETRY, *ENTRIES, *LINEARITY, *CONTRACTS, *BLOCKS, *SHARING]
+CATALOGUE: list[Broken] = [*GEOMETRY, *ENTRIES, *LINEARITY, *CONTRACTS, *BLOCKS, *SHARING]
 
-__all__ = ["CUPBOARD", "RIGHT", "Broken", "Right", "pylops_findings"]
+__all__ = ["CATALOGUE", "RIGHT", "Broken", "Right", "pylops_findings"]

@@ -1,9 +1,9 @@
-"""What the cupboard is made of: an entry's type, true matrices, plain operators.
+"""What the catalogue is made of: an entry's type, true matrices, plain operators.
 
 Matrices come from numpy.pad on an identity, never from linconv, as tensors
 ``(*out_shape, *in_shape)`` that are easy to damage by index.  Taps are not flipped.
 Operators are classes with shape, dtype, matvec, rmatvec and hints, no more.  Their products
-take the arrays that they get, so that test_gpu_cupboard.py can move what they hold.
+take the arrays that they get, so that test_gpu_catalogue.py can move what they hold.
 """
 
 from __future__ import annotations

@@ -8,7 +8,7 @@ import scipy.sparse
 import linconv
 from linconv import spectrum
 from linconv.testing import assert_adjoint, check_adjoint
-from linconv.testing.subjects.adapters import as_subject
+from linconv.testing.subjects import as_subject
 
 IDENTITY = {"A01", "A02", "A03"}
 # Sums of cuSPARSE's transposed products may come in another order every time.

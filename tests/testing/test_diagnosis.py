@@ -8,7 +8,8 @@ from helpers import NUMPY_MODES
 
 import linconv
 from linconv.geometry import Geometry
-from linconv.testing.diagnosis.diagnosis import Diagnosis, Entry, diagnose
+from linconv.testing.diagnosis import Diagnosis, diagnose
+from linconv.testing.report import Entry
 
 DTYPES = ("float32", "float64", "complex64", "complex128")
 

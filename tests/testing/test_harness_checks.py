@@ -22,11 +22,9 @@ from broken.sharing import PAUSE, ForgetsTaps
 
 import linconv
 from linconv.testing import check_adjoint
-from linconv.testing.checks.opening import open_session
-from linconv.testing.checks.session import Stop
+from linconv.testing.checks import Stop, open_session
 from linconv.testing.report import CHECKS
-from linconv.testing.subjects.adapters import as_subject
-from linconv.testing.subjects.arrays import NumpyArrays
+from linconv.testing.subjects import NumpyArrays, as_subject
 
 F4, F8 = np.dtype("float32"), np.dtype("float64")
 DTYPES = ("float32", "float64", "complex64", "complex128")
@@ -289,8 +287,8 @@ def test_weights_of_the_inner_products_are_part_of_the_adjoint():
 
 
 def opened(A, level):
-    options = dict.fromkeys(("in_shape", "out_shape", "dtype", "xp", "matrix", "real_linear"))
-    return open_session(A, None, level=level, seed=8305, deterministic=True, **options)
+    options = {"seed": 8305, "deterministic": True, "real_linear": None}
+    return open_session(A, None, level=level, **options)
 
 
 @pytest.mark.parametrize("level", ["quick", "standard", "thorough"])

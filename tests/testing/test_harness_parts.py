@@ -22,8 +22,9 @@ from numpy.testing import assert_allclose, assert_array_equal
 
 import linconv
 from linconv.testing import AdjointError, check_adjoint
-from linconv.testing.checks import exact, identity, inner, interleave, probes
-from linconv.testing.checks.inner import Rows
+from linconv.testing.checks import exact, inner, interleave, probes
+from linconv.testing.checks.inner import Vectors
+from linconv.testing.checks.interleave import interleaved
 from linconv.testing.checks.session import describe, finite, same
 from linconv.testing.report import CHECKS
 
@@ -122,7 +123,7 @@ def test_the_tail_of_a_large_vector_is_a_thousandth():
 def test_inner_products_are_far_more_accurate_than_the_operator(dtype):
     n = 70_003  # no multiple of any block
     Y, X = (np.stack([taps(n, dtype, rng(seed + k)) for k in range(3)]) for seed in (920, 930))
-    got, powers = inner.products(Rows(Y), Rows(X))
+    got, powers = inner.products(Vectors(Y), Vectors(X))
     assert_allclose(powers, (np.abs(Y) ** 2) @ (np.abs(X) ** 2).T, rtol=1e-5)
     for b in range(3):
         for a in range(3):
@@ -130,7 +131,7 @@ def test_inner_products_are_far_more_accurate_than_the_operator(dtype):
             size = np.linalg.norm(Y[b]) * np.linalg.norm(X[a])
             gap = abs(got[b, a].real - real) + abs(got[b, a].imag - imag)
             assert gap <= 0.05 * probes.unit(np.dtype(dtype)) * size
-    zeros = inner.gram(Rows(0 * Y[:2]), Rows(X))
+    zeros = inner.gram(Vectors(0 * Y[:2]), Vectors(X))
     assert_array_equal(zeros, np.zeros((2, 3)))
 
 
@@ -139,7 +140,9 @@ def test_inner_products_cancel_to_far_below_double_precision(dtype):
     Y = taps(30_001, dtype, rng(940))
     X = taps(30_001, dtype, rng(941))
     order = rng(942).permutation(30_001)
-    gap = inner.gram(Rows([Y]), Rows([X])) - inner.gram(Rows([Y[order]]), Rows([X[order]]))
+    gap = inner.gram(Vectors([Y]), Vectors([X])) - inner.gram(
+        Vectors([Y[order]]), Vectors([X[order]])
+    )
     size = np.linalg.norm(Y) * np.linalg.norm(X)
     assert np.abs(gap[0, 0]) <= 0.01 * probes.unit(np.dtype(dtype)) * size
 
@@ -150,12 +153,12 @@ def test_inner_products_of_scaled_mixed_and_sparse_vectors():
     few = np.where(np.arange(n) % 9 == 4, x, 0)
     for a, b in ((few, y), (y, few), (x, y), (y, x), (few, few), (x, few)):
         real, imag = exact_inner(a, b)
-        got = inner.gram(Rows([a], 4.0), Rows([b], 0.5))[0, 0] * 2
+        got = inner.gram(Vectors([a], 4.0), Vectors([b], 0.5))[0, 0] * 2
         gap = abs(got.real - real) + abs(got.imag - imag)
         assert gap <= 1e-15 * np.linalg.norm(a) * np.linalg.norm(b)
-    huge = Rows([x * 2.0**600], 2.0**600)
+    huge = Vectors([x * 2.0**600], 2.0**600)
     assert_allclose(huge.energy, [np.linalg.norm(x) ** 2], rtol=1e-12)
-    half = Rows([np.full(1000, 200, np.float16)])
+    half = Vectors([np.full(1000, 200, np.float16)])
     assert_allclose(half.energy, [4e7])
 
 
@@ -199,10 +202,6 @@ def test_small_helpers_of_probes():
 def patient(monkeypatch):
     """A busy machine does not end the turns."""
     monkeypatch.setattr(interleave, "_PATIENCE", 10.0)
-
-
-def interleaved(jobs, paces, **options):
-    return interleave.interleaved([jobs], paces, **options)[0]
 
 
 def logger(log, me, count=30):
@@ -260,28 +259,16 @@ def test_exceptions_come_back_and_the_other_thread_goes_on():
         outcomes = interleaved(jobs, (1, 1), steps=50)
         assert sum(isinstance(outcome, ValueError) for outcome in outcomes) == 1
     assert len(log) == 60
-    assert interleave.interleaved([], (), steps=5) == []
+    assert interleaved([], (), steps=5) == []
     assert interleaved([logger(log, 7)], (1,), steps=5) == [7]
 
 
-def test_a_job_that_nobody_hands_over_to_runs_afterwards_in_the_same_thread():
-    def place():
-        return threading.get_ident()
-
+def test_nobody_waits_for_a_job_that_is_through():
+    begun = time.perf_counter()
     # Compiled code has no line of Python, at which to hand over.
     here = functools.partial(threading.get_ident)
-    first, second = interleaved([here, place], (1, 1), steps=5)
-    assert first == second != threading.get_ident()
-    log = []
-    rounds = [[int, logger(log, 1)], [logger(log, 0), logger(log, 1)], [int]]
-    assert interleave.interleaved(rounds, (1, 1), steps=50) == [[0, 1], [0, 1], [0]]
-    assert sorted(log) == [0] * 30 + [1] * 60
-    first, second = interleaved([place, place], (1, 1), steps=5)
-    assert first != second
-    begun = time.perf_counter()
-    _, first, second = interleaved([int, place, place], (1, 1, 1), steps=5)
-    assert first == second
-    assert time.perf_counter() - begun < interleave._PATIENCE, "nobody waits for a turn"
+    assert len(set(interleaved([here, here, threading.get_ident], (1, 1, 1), steps=5))) == 3
+    assert time.perf_counter() - begun < interleave._PATIENCE
 
 
 def test_a_long_job_in_compiled_code_meets_the_others(monkeypatch):
@@ -294,20 +281,6 @@ def test_a_long_job_in_compiled_code_meets_the_others(monkeypatch):
     sleep = functools.partial(time.sleep, 1.0)
     interleaved([sleep, ends_at], (1, 1), steps=5)
     assert ends["second"] < time.perf_counter() - 0.3, "before the first ends"
-
-
-@pytest.mark.parametrize("shape", [(300,), (40, 50), (2, 30, 31)])
-def test_structured_probes_are_joined_with_about_the_same_energy_each(shape):
-    values = probes.gaussian(rng(), math.prod(shape), F8).reshape(shape)
-    found = list(probes.structured(rng(), values, True))
-    name, x = identity._joined(found)
-    assert name == "the last 0.1 %, corners, faces"
-    assert_array_equal(x != 0, np.any([part != 0 for _, part in found], axis=0))
-    for _, part in found:
-        only = (part != 0) & (sum((other != 0).astype(int) for _, other in found) == 1)
-        if np.any(only):  # the parts overlap at their corners
-            assert set(np.frexp(x[only] / part[only])[0]) == {0.5}, "a power of two"
-        assert 0.9 < np.linalg.norm(x[part != 0]) < 8
 
 
 def test_norms_of_numbers_whose_squares_leave_the_range():
@@ -434,9 +407,9 @@ def test_reports_and_errors_survive_a_pickle():
     [
         ("float64", "standard", 2 * 128.0**-3),
         ("float32", "quick", 2 * 128.0**-2),
-        ("float64", "quick", 2 * 16384.0**-1),
+        ("float64", "quick", 2 * 128.0**-2),
         ("complex64", "standard", 2 * 128.0**-6),
-        ("complex128", "quick", 2 * 128.0**-2),
+        ("complex128", "quick", 2 * 128.0**-4),
     ],
 )
 def test_the_miss_probability_is_that_of_the_values_and_vectors_drawn(dtype, level, miss):
@@ -444,23 +417,6 @@ def test_the_miss_probability_is_that_of_the_values_and_vectors_drawn(dtype, lev
     report = check_adjoint(A, level=level)
     assert report.miss_probability == miss
     assert exact.MOST == 64
-
-
-def test_one_vector_of_many_values_does_where_there_is_room_for_them():
-    C = rng().integers(-9, 10, (15, 19)).astype(F8)
-    for operator, vectors in (
-        (Dense(C), 1),
-        (Dense(C.astype(F4)), 2),
-        (Dense(2.0**20 * C), 2),
-    ):
-        report = check_adjoint(operator, level="quick")
-        assert report["E02"].status == "passed", str(report)
-        assert report["E02"].trials == vectors**2
-        assert report.miss_probability == 2 * 128.0**-2
-    B = C.copy()
-    B[3, 4] += 1
-    report = check_adjoint(Pair(C, B.T), level="quick", only=["E02"])
-    assert not report["E02"].passed
 
 
 @pytest.mark.parametrize("dtype", DTYPES)

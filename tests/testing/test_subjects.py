@@ -14,9 +14,8 @@ from helpers import quietly
 from numpy.testing import assert_array_equal
 
 import linconv
+from linconv.testing.subjects import Subject, arrays_for, as_dtype, as_subject
 from linconv.testing.subjects import arrays as libraries
-from linconv.testing.subjects.adapters import Subject, as_subject
-from linconv.testing.subjects.arrays import arrays_for, as_dtype
 
 M = np.array([[1.0, 2, 0], [0, 3, 4]])
 MC = M + 1j * np.array([[5, 0, 6], [0, 7, 0]])
@@ -84,7 +83,7 @@ def test_every_library_gives_back_what_it_was_given_in_every_layout(xp, dtype):
     for layout in ("contiguous", *xp.layouts):
         r = xp.make(x, layout)
         assert xp.is_array(r)
-        assert xp.shape(r) == (2, 3)
+        assert tuple(r.shape) == (2, 3)
         assert xp.dtype(r) == np.dtype(dtype)
         y = xp.read(r)
         assert_array_equal(y, x, strict=True)
@@ -134,16 +133,16 @@ def test_foreign_byte_order_becomes_native(xp):
 def test_reading_is_a_copy_that_later_writes_do_not_reach(xp):
     r = xp.make(np.zeros(3, np.float32))
     before = xp.read(r)
-    assert xp.overwrite(r, np.array([1.0, 2, 3])) is xp.mutable
+    assert xp.overwrite(r, np.array([1.0, 2, 3])) is (xp.name != "jax")
     assert_array_equal(before, [0, 0, 0])
-    assert_array_equal(xp.read(r), [1, 2, 3] if xp.mutable else [0, 0, 0])
+    assert_array_equal(xp.read(r), [1, 2, 3] if xp.name != "jax" else [0, 0, 0])
 
 
 def test_overwriting_takes_complex_values_and_nan_without_a_warning(xp):
     real, whole = xp.make(np.zeros(1, np.float32)), xp.make(np.zeros(1, np.int32))
-    assert xp.overwrite(real, np.array([2 + 3j])) is xp.mutable
-    assert xp.overwrite(whole, np.array([np.nan])) is xp.mutable
-    assert xp.read(real)[0] == (2 if xp.mutable else 0)
+    assert xp.overwrite(real, np.array([2 + 3j])) is (xp.name != "jax")
+    assert xp.overwrite(whole, np.array([np.nan])) is (xp.name != "jax")
+    assert xp.read(real)[0] == (2 if xp.name != "jax" else 0)
 
 
 def test_nothing_is_written_where_writing_cannot_be(torch):
@@ -159,8 +158,8 @@ def test_nothing_is_written_where_writing_cannot_be(torch):
 
 def test_sharing_is_seen_through_views_and_not_between_interleaved_ones(xp):
     r = xp.make(np.zeros(8, np.float32))
-    assert xp.shares_memory(r, r) is xp.mutable
-    assert xp.shares_memory(r, r[2:4]) is xp.mutable
+    assert xp.shares_memory(r, r) is (xp.name != "jax")
+    assert xp.shares_memory(r, r[2:4]) is (xp.name != "jax")
     assert not xp.shares_memory(r[::2], r[1::2])
     assert not xp.shares_memory(r, xp.make(np.zeros(8, np.float32)))
     assert not xp.shares_memory(r[:0], r)
@@ -206,19 +205,15 @@ def test_torch_reads_conjugated_negated_and_differentiable_tensors(torch):
     assert not tensors.is_array(torch.eye(2).to_sparse())
 
 
-def test_cupy_is_read_through_its_own_door(cupy):
+def test_cupy_is_read_by_its_own_function(cupy):
     arrays = arrays_for("cupy")
     r = arrays.make(np.arange(3.0))
     standin.transfers.to_host = 0
-    arrays.shape(r), arrays.dtype(r), arrays.shares_memory(r, r), arrays.synchronize()
+    arrays.dtype(r), arrays.shares_memory(r, r)
     assert standin.transfers.to_host == 0
     arrays.read(r)
     assert standin.transfers.to_host == 1
     assert not arrays.is_array(np.zeros(3))
-
-
-def test_synchronizing_the_host_does_nothing(xp):
-    assert xp.synchronize() is None
 
 
 def test_libraries_are_found_from_arrays_dtypes_modules_and_names(torch, jax):
@@ -321,7 +316,7 @@ def test_a_convolution_brings_shapes_matrix_and_geometry():
     assert (subject.call_in_shape, subject.call_out_shape) == ((12,), (6,))
     assert subject.dtype == np.float64
     assert (subject.forward_name, subject.adjoint_name) == ("matvec", "rmatvec")
-    assert (subject.geometry, subject.geometry_transposed) == (A.geometry, False)
+    assert subject.geometry == A.geometry
     assert (subject.in_dtype, subject.weights, subject.real_linear) == (None, None, False)
     assert_is_matrix(subject, A.toarray())
     assert_array_equal(subject.matrix().toarray(), A.toarray())
@@ -329,11 +324,11 @@ def test_a_convolution_brings_shapes_matrix_and_geometry():
     assert_array_equal(subject.rmatmat(np.eye(6)), A.toarray().T)
 
 
-def test_a_view_of_a_convolution_has_its_geometry_transposed():
+def test_a_view_of_a_convolution_has_its_geometry():
     A = linconv.Conv([1j, 2], 4)
-    for view, transposed in ((A.H, True), (A.T, True), (A.conj(), False)):
+    for view in (A.H, A.T, A.conj()):
         subject = as_subject(view)
-        assert (subject.geometry, subject.geometry_transposed) == (A.geometry, transposed)
+        assert subject.geometry == A.geometry
         assert_is_matrix(subject, view.toarray())
     assert as_subject(A.H).name.endswith(").H")
 

@@ -1,99 +1,96 @@
-"""Exact mode: whole numbers, for which floating point makes no error at all.
+"""Exact mode: integers, for which floating point makes no error at all.
 
 While every partial sum stays below 2^t all results are exact in any order of summation,
 so equality is bitwise, on any device.  For k probes x and k probes y drawn from a set S
 of values, a fault of any size is missed with probability of at most 2 |S|^-k: A - C^H
-sends all x to zero with at most |S|^-k, and what is left, all y.
+sends all x to zero with at most |S|^-k, and all y its remainder likewise.
 """
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 
+from linconv._options import sizes
 from linconv.testing.checks import probes
-from linconv.testing.checks.session import Session, Side
+from linconv.testing.checks.session import Session, Side, sides
 from linconv.testing.report import CheckResult, judge, not_applicable
+from linconv.testing.subjects import Subject, as_subject
 
-# Largest whole number of probes, and of kernels that are made for the test.
+# Largest integer of probes, and of kernels that are made for the test.
 MOST = 64
 MOST_TAP = 3
-# As many values as two of the first have together.
-_MANY = 2 * MOST**2
 # Room for partial sums that are larger than the results: they are not seen.
 _ROOM = 16
-# Much more room than numbers need: products by FFT stay near whole numbers, too.
-_AMPLE = 1 << 20
-# Beyond this distance from a whole number there is no telling which one was meant.
+# Beyond this distance from an integer the nearest one need not be the right one.
 _NEAR = 0.25
+_TOO_LARGE = "sums would exceed what is exact in this precision"
 
 
-@dataclass
-class Exact:
-    """What exact mode found: `reason` says why it did not run."""
-
-    reason: str = ""
-    faults: tuple[str, ...] = ()  # results that are no whole numbers
-    distance: float = 0.0
-    equal: bool = True
-    example: str = ""
-    trials: int = 0
-    miss: float | None = None
+class _Unfit(Exception):  # noqa: N818 - no error: exact mode does not apply
+    """Exact mode cannot judge this operator; the message says why."""
 
 
-def run(session: Session, forward: Side, adjoint: Side, *, integer_kernel: bool) -> Exact:
-    """Try whole numbers on both sides and compare all inner products in integers.
+def exact_mode(session: Session, factory: Any, kernel_shape: Any) -> list[CheckResult]:
+    """E01, E02: results are integers, and <C x, y> = <x, A y> without any tolerance."""
+    try:
+        return _judged(session, factory, kernel_shape)
+    except _Unfit as reason:
+        return [not_applicable(code, str(reason)) for code in ("E01", "E02")]
 
-    Without a kernel known to be of whole numbers, an operator whose results are whole
-    for whole inputs is taken for one.
+
+def _judged(session: Session, factory: Any, kernel_shape: Any) -> list[CheckResult]:
+    """Try integers on both sides and compare all inner products in integers.
+
+    Without a kernel known to be of integers, an operator whose results are integers
+    for integer inputs is taken for one.
     """
-    q, count = _drawn(session, forward, adjoint, integer_kernel)
+    if session.weighted:
+        raise _Unfit("the inner product has weights")
+    made = _rebuilt(session, factory, kernel_shape)
+    pair = session.sides if made is None else made
+    q, count = _largest(session, pair, made is not None), 2 if session.quick else 3
     if q < 1:
-        return Exact("sums would exceed what is exact in this precision")
-    images, inputs, distance = [], [], 0.0
-    for side in (forward, adjoint):
+        raise _Unfit(_TOO_LARGE)
+    inputs, images, distance = [], [], 0.0
+    for side, own in zip(pair, session.sides, strict=True):
         inputs.append([probes.whole(session.rng, side.n, side.dtype, q) for _ in range(count)])
         images.append([])
         for x in inputs[-1]:
-            image = side(x)
-            whole, gap = _rounded(image)
+            image, gap = _rounded(side(x))
+            own.copied += made is not None
             distance = max(distance, gap)
-            if gap and (not integer_kernel or gap >= _NEAR):
-                if integer_kernel:
-                    return Exact(faults=(_fault(side, gap),), distance=gap, trials=count)
-                return Exact("its results are no whole numbers for whole inputs")
-            if _ROOM * _peak(whole) >= 2.0 ** (np.finfo(side.result_dtype).nmant + 1):
-                return Exact("sums would exceed what is exact in this precision")
-            images[-1].append(whole)
-    return _compare(session, inputs, images, q, distance)
+            if gap and made is None:
+                raise _Unfit("its results are no whole numbers for whole inputs")
+            if gap >= _NEAR:
+                words = (
+                    f"{side.name} returns no whole numbers for whole inputs: {gap:.2g} away"
+                )
+                first = judge("E01", [words], gap, _NEAR, trials=count)
+                return [first, not_applicable("E02", "results are no whole numbers")]
+            if _ROOM * _peak(image) >= 2.0 ** (np.finfo(side.result_dtype).nmant + 1):
+                raise _Unfit(_TOO_LARGE)
+            images[-1].append(image)
+    faults = _compare(session, inputs, images, q)
+    values = (2 * q) ** (2 if inputs[0][0].dtype.kind == "c" else 1)
+    session.miss = min(1.0, 2 * values**-count)
+    return [
+        judge("E01", [], distance, _NEAR, trials=count**2),
+        judge("E02", faults[:1], trials=count**2),
+    ]
 
 
-def _drawn(
-    session: Session, forward: Side, adjoint: Side, integer_kernel: bool
-) -> tuple[int, int]:
-    """Return the largest whole number that leaves sums exact, and how many vectors to try.
-
-    By what random probes gave.  One vector of values from a set misses no more than two
-    from a set of its square root: complex numbers are so many, and long mantissas have
-    room for as many.
-    """
-    bits = min(np.finfo(side.result_dtype).nmant + 1 for side in (forward, adjoint))
+def _largest(session: Session, pair: tuple[Side, Side], integer_kernel: bool) -> int:
+    """Return the largest integer that leaves sums exact, judged by the random probes."""
     if integer_kernel:
         peak = max(1.0, MOST_TAP * math.sqrt(max(1, session.taps)) * 5)
     else:
         peak = max(_peak(image) for side in session.sides for image in side.images)
-    room = 2.0 ** (bits - 1) / (_ROOM * max(peak, 1e-300))
-    q = int(min(MOST, room))
-    if not session.quick:
-        return q, 3
-    if session.complex:
-        return q, 1
-    inner = max(forward.n, forward.m) * _MANY**2 * max(peak, 1.0)
-    if room >= _AMPLE * _MANY and _ROOM * inner < 2.0**62:
-        return _MANY, 1
-    return q, 2
+    bits = min(np.finfo(side.result_dtype).nmant + 1 for side in pair)
+    return int(min(MOST, 2.0 ** (bits - 1) / (_ROOM * max(peak, 1e-300))))
 
 
 def _peak(image: np.ndarray) -> float:
@@ -102,47 +99,35 @@ def _peak(image: np.ndarray) -> float:
 
 
 def _rounded(image: np.ndarray) -> tuple[np.ndarray, float]:
-    """Return the nearest whole numbers and the largest distance from them."""
-    if image.dtype.kind == "c":
-        real, imag = np.rint(np.real(image)), np.rint(np.imag(image))
-        gap = max(_peak(np.real(image) - real), _peak(np.imag(image) - imag))
-        return (real + 1j * imag).astype(image.dtype), gap
+    """Return the nearest integers and the largest distance from them."""
     whole = np.rint(image)
     gap = _peak(image - whole)
     return whole, gap if np.isfinite(gap) else np.inf
 
 
-def _fault(side: Side, gap: float) -> str:
-    return f"{side.name} returns no whole numbers for whole inputs: {gap:.2g} away"
-
-
 def _compare(
-    session: Session,
-    inputs: list[list[np.ndarray]],
-    images: list[list[np.ndarray]],
-    q: int,
-    distance: float,
-) -> Exact:
-    """Compare <C x, y> with <x, A y> as whole numbers; real parts if real-linear."""
+    session: Session, inputs: list[list[np.ndarray]], images: list[list[np.ndarray]], q: int
+) -> list[str]:
+    """Compare <C x, y> with <x, A y> as integers; real parts if real-linear."""
     (X, Y), (CX, AY) = inputs, images
-    sizes = [len(X[0]) * q * _peak(a) for a in AY] + [len(Y[0]) * q * _peak(c) for c in CX]
-    if 4 * max(sizes) >= 2.0**63:
-        return Exact("inner products would exceed 64-bit integers")
-    # Doubles, where they hold all sums exactly, are added by BLAS.
-    kind = np.dtype(np.float64 if 4 * max(sizes) < 2.0**53 else np.int64)
-    set_size = (2 * q) ** (2 if X[0].dtype.kind == "c" else 1)
-    result = Exact(
-        distance=distance, trials=len(X) * len(Y), miss=min(1.0, 2 * set_size ** -len(X))
+    most = max(
+        len(x) * q * _peak(image)
+        for x, several in ((X[0], AY), (Y[0], CX))
+        for image in several
     )
+    if 4 * most >= 2.0**63:
+        raise _Unfit("inner products would exceed 64-bit integers")
+    # Doubles, where they hold all sums exactly, are added by BLAS.
+    kind = np.dtype(np.float64 if 4 * most < 2.0**53 else np.int64)
+    faults = []
     for y, a in zip(Y, AY, strict=True):
         for x, c in zip(X, CX, strict=True):
             left, right = _inner(y, c, kind), _inner(a, x, kind)
             if session.real_linear:
                 left, right = (left[0], 0), (right[0], 0)
-            if left != right and result.equal:
-                result.equal = False
-                result.example = f"<y, C x> = {_text(left)}, but <A y, x> = {_text(right)}"
-    return result
+            if left != right:
+                faults.append(f"<y, C x> = {_text(left)}, but <A y, x> = {_text(right)}")
+    return faults
 
 
 def _inner(a: np.ndarray, b: np.ndarray, kind: np.dtype) -> tuple[int, int]:
@@ -159,13 +144,32 @@ def _text(value: tuple[int, int]) -> str:
     return f"{value[0]}" if not value[1] else f"{value[0]}{value[1]:+d}i"
 
 
-def judged(found: Exact) -> tuple[CheckResult, CheckResult]:
-    """Return E01 and E02."""
-    if found.reason:
-        return not_applicable("E01", found.reason), not_applicable("E02", found.reason)
-    trials = found.trials
-    first = judge("E01", list(found.faults), found.distance, _NEAR, trials=trials)
-    if found.faults:
-        return first, not_applicable("E02", "results are no whole numbers")
-    faults = [] if found.equal else [found.example]
-    return first, judge("E02", faults, trials=trials)
+def _rebuilt(session: Session, factory: Any, kernel_shape: Any) -> tuple[Side, Side] | None:
+    """Return both sides of the operator with a kernel of integers, if it can be made."""
+    subject = session.subject
+    if factory is None and kernel_shape is None:
+        factory, kernel_shape = _own_factory(subject)
+        if factory is None:
+            return None
+    if factory is None or kernel_shape is None:
+        raise ValueError("exact mode needs both factory= and kernel_shape=, got one of them")
+    shape = sizes(kernel_shape, "kernel_shape")
+    session.taps = int(np.prod(shape))
+    kernel = probes.whole(session.rng, session.taps, session.forward.dtype, MOST_TAP)
+    made = factory(kernel.reshape(shape))
+    functions = made if isinstance(made, tuple) else (made,)
+    pair = {"dtype": session.forward.dtype, "xp": subject.arrays} if len(functions) > 1 else {}
+    shapes = {"in_shape": subject.in_shape, "out_shape": subject.out_shape}
+    return sides(as_subject(*functions, **shapes, **pair), session.real_linear)
+
+
+def _own_factory(subject: Subject) -> tuple[Callable[[Any], Any] | None, Any]:
+    """Return a function that makes a linconv convolution again, with another kernel.
+
+    Not a subclass of somebody else's: it would lose all that it keeps besides the kernel.
+    """
+    A, made = subject.portable, subject.geometry
+    own = type(getattr(A, "base", A)).__module__.startswith("linconv.")
+    if made is None or not own or not hasattr(A, "with_kernel"):
+        return None, None
+    return lambda kernel: A.with_kernel(subject.arrays.make(kernel)), made.kernel_shape

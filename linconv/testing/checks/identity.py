@@ -12,9 +12,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from linconv.testing.checks import inner, probes
+from linconv.testing.checks import probes
+from linconv.testing.checks.inner import Vectors, products
 from linconv.testing.checks.session import FAR, Session, Side
-from linconv.testing.report import CheckResult, judge, not_applicable
+from linconv.testing.report import CheckResult, Tally, judge, not_applicable
 
 # In standard deviations; right operators stayed below 4.4 and between 0.5 and 1.1.
 MOST_SIGMA = 8
@@ -27,15 +28,19 @@ _BATCH = 6
 
 @dataclass
 class Probed:
-    """Probes, their images, and the power that rounding spreads over all samples of each."""
+    """Probes, their images, and the power that rounding spreads over all samples of each.
 
-    probes: inner.Rows
-    images: inner.Rows
+    The mean power that unit variance probes give stands in where the operator cancels a
+    probe, as a gradient cancels a constant.
+    """
+
+    probes: Vectors
+    images: Vectors
     spread: np.ndarray
 
 
 @dataclass
-class Block:
+class Mismatch:
     """D and the standard deviation of its rounding noise, for probes X and Y.
 
     Both are divided by a power of two where their squares would leave the range.
@@ -47,144 +52,106 @@ class Block:
     @property
     def ratio(self) -> np.ndarray:
         """|D| in standard deviations; 0 where D is exactly 0."""
-        with np.errstate(divide="ignore", invalid="ignore"):
-            ratio = np.abs(self.gap) / self.sigma
-        ratio = np.where(self.gap == 0, 0, ratio)
-        return np.where(np.isfinite(ratio), ratio, np.inf)
+        return probes.ratio(self.gap, self.sigma)
+
+    @property
+    def figures(self) -> tuple[float, float]:
+        """The largest ratio and the root mean square of all."""
+        return float(np.max(self.ratio)), float(np.sqrt(np.mean(self.ratio**2)))
+
+    @property
+    def vanishes(self) -> bool:
+        """Whether D is no more than rounding noise."""
+        worst, rms = self.figures
+        return worst <= MOST_SIGMA and rms <= MOST_RMS
 
 
-def block(session: Session, X: Probed, Y: Probed) -> Block:
+def mismatch(session: Session, X: Probed, Y: Probed) -> Mismatch:
     """Return Y^H (C X) - (A Y)^H X with its noise, sample by sample.
 
     The noise of an image is relative to the power of the sample itself and to the mean
-    over all samples, over which an FFT spreads it.  The mean power that unit variance
-    probes give stands in where a probe is cancelled, as a constant is by a gradient.
+    over all samples, over which an FFT spreads it.
     """
-    left, first = inner.products(Y.probes, X.images)
-    right, second = inner.products(Y.images, X.probes)
+    left, first = products(Y.probes, X.images)
+    right, second = products(Y.images, X.probes)
     gap = left - right
     first += np.outer(Y.probes.energy, X.spread)
     second += np.outer(Y.spread, X.probes.energy)
     forward, adjoint = session.sides
     variance = forward.noise**2 * first + adjoint.noise**2 * second
-    return Block(np.real(gap) if session.real_linear else gap, np.sqrt(variance))
+    return Mismatch(np.real(gap) if session.real_linear else gap, np.sqrt(variance))
 
 
 def probed(
     session: Session, side: Side, given: Sequence[np.ndarray], images: Sequence[np.ndarray]
 ) -> Probed:
     """Return probes with their images, divided by the session's scale."""
-    return _probed(side, inner.Rows(given), inner.Rows(images, session.scale))
-
-
-def _probed(side: Side, X: inner.Rows, CX: inner.Rows) -> Probed:
+    X, CX = Vectors(given), Vectors(images, session.scale)
     return Probed(X, CX, np.maximum(CX.energy / side.m, side.rms**2 * X.energy / side.n))
 
 
-def base_block(session: Session) -> Block:
-    """Return the block of the random probes of both sides; computed once."""
-    if session.block is None:
+def random_mismatch(session: Session) -> Mismatch:
+    """Return the mismatch of the random probes of both sides; computed once."""
+    if session.mismatch is None:
         images = [image for side in session.sides for image in side.images]
-        session.scale = _scale(images)
-        found = [inner.Rows(side.images, session.scale) for side in session.sides]
-        for side, CX in zip(session.sides, found, strict=True):
-            side.rms = float(np.sqrt(np.mean(CX.energy) / side.m))
-        session.base = tuple(
-            _probed(side, inner.Rows(side.probes), CX)
-            for side, CX in zip(session.sides, found, strict=True)
+        peak = max(map(probes.norm, images))
+        if not 1e-9 < peak < 1e9:  # squares would leave the range
+            session.scale = probes.binade(peak)
+        for side in session.sides:
+            energy = Vectors(side.images, session.scale).energy
+            side.rms = float(np.sqrt(np.mean(energy) / side.m))
+        session.probed = tuple(
+            probed(session, side, side.probes, side.images) for side in session.sides
         )
-        session.block = block(session, *session.base)
-    return session.block
-
-
-def _scale(images: list[np.ndarray]) -> float:
-    """Return 1, or a power of two near the largest norm where squares leave the range."""
-    peak = max(map(probes.norm, images))
-    if not 0 < peak < np.inf or 1e-9 < peak < 1e9:
-        return 1.0
-    return probes.binade(peak)
+        session.mismatch = mismatch(session, *session.probed)
+    return session.mismatch
 
 
 def random_block(session: Session) -> CheckResult:
     """A01: the adjoint identity for every pair of random probes."""
-    found = base_block(session)
-    ratio = found.ratio
-    rms = float(np.sqrt(np.mean(ratio**2)))
-    worst = float(np.max(ratio))
+    found = random_mismatch(session)
+    worst, rms = found.figures
     faults = []
-    if not (worst <= MOST_SIGMA and rms <= MOST_RMS):
+    if not found.vanishes:
         faults.append(f"<C x, y> != <x, A y>: {worst:.3g} sigma, rms {rms:.3g}")
-    return judge("A01", faults, worst, MOST_SIGMA, "sigma", trials=ratio.size)
+    return judge("A01", faults, worst, MOST_SIGMA, "sigma", trials=found.gap.size)
 
 
 def norm_scaled_error(session: Session) -> float:
     """Return the largest |<C x, y> - <x, A y>| / (|C x| |y|) of the random block."""
-    gap = np.abs(base_block(session).gap)
-    X, Y = session.base
-    with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
-        norms = np.sqrt(np.outer(Y.probes.energy, X.images.energy))
-        error = np.where(gap == 0, 0, gap / norms)
-    return float(np.max(np.where(np.isnan(error), np.inf, error)))
+    gap = random_mismatch(session).gap
+    X, Y = session.probed
+    norms = np.sqrt(np.outer(Y.probes.energy, X.images.energy))
+    return float(np.max(probes.ratio(gap, norms)))
 
 
 def resolution(session: Session) -> float:
     """Return the smallest |A - C^H|_F / |C|_F that the random block sees for certain."""
-    sigma = np.sqrt(np.mean(base_block(session).sigma ** 2))
-    norm = np.sqrt(np.mean(session.base[0].images.energy))
+    sigma = np.sqrt(np.mean(random_mismatch(session).sigma ** 2))
+    norm = np.sqrt(np.mean(session.probed[0].images.energy))
     return float((MOST_SIGMA + 2) * sigma / norm) if norm > 0 else 0.0
 
 
 def structured_probes(session: Session) -> CheckResult:
     """A02: the identity for probes at corners, faces, channel ends and the tail."""
-    faults, worst, trials = [], 0.0, 0
-    base_block(session)
+    tally = Tally("A02", "sigma")
+    random_mismatch(session)
     for side in session.sides:
+        space = "input" if side is session.forward else "output"
         values = side.probes[1].reshape(side.in_shape)  # the other side's are independent
         found = list(probes.structured(session.rng, values, session.quick))
-        # "quick" asks for all places at once, and for each of them only on failure.
-        ratios = _structured(session, side, [_joined(found)] if session.quick else found)
-        if session.quick and not ratios[0][1] <= FAR:
-            alone = _structured(session, side, found)
-            ratios = alone if any(not value <= FAR for _, value in alone) else ratios
-        trials += len(ratios) * len(side.probes)
-        worst = max([worst, *(value for _, value in ratios)])
-        space = "input" if side is session.forward else "output"
-        faults += [
-            f"{name} of the {space}: {value:.3g} sigma"
-            for name, value in ratios
-            if not value <= FAR
-        ]
-    message = ["<C x, y> != <x, A y> for " + ", ".join(faults[:3])] if faults else []
-    return judge("A02", message, worst, FAR, "sigma", trials=trials)
-
-
-def _structured(
-    session: Session, side: Side, found: Sequence[tuple[str, np.ndarray]]
-) -> list[tuple[str, float]]:
-    """Return (name, error in sigma) of probes on one side against all of the other."""
-    ratios: list[tuple[str, float]] = []
-    for start in range(0, len(found), _BATCH):
-        names, given = zip(*found[start : start + _BATCH], strict=True)
-        own = probed(session, side, given, [side(x) for x in given])
-        if side is session.forward:
-            ratio = block(session, own, session.base[1]).ratio
-        else:
-            ratio = block(session, session.base[0], own).ratio.T
-        ratios += zip(names, map(float, np.max(ratio, axis=0)), strict=True)
-    return ratios
-
-
-def _joined(found: Sequence[tuple[str, np.ndarray]]) -> tuple[str, np.ndarray]:
-    """Return one probe at the places of several, all of about the same energy.
-
-    So the few samples at corners are seen as well as the many on faces: noise grows by
-    the square root of how many probes are joined, not with the samples of the largest.
-    """
-    total = np.zeros_like(found[0][1])
-    for _, x in found:
-        weight = 1 / probes.binade(probes.norm(x))
-        total += x.dtype.type(weight) * x
-    return ", ".join(name for name, _ in found), total
+        for start in range(0, len(found), _BATCH):
+            names, given = zip(*found[start : start + _BATCH], strict=True)
+            own = probed(session, side, given, [side(x) for x in given])
+            if side is session.forward:
+                ratio = mismatch(session, own, session.probed[1]).ratio
+            else:
+                ratio = mismatch(session, session.probed[0], own).ratio.T
+            for name, error in zip(names, map(float, np.max(ratio, axis=0)), strict=True):
+                tally.compare(error, FAR, f"{name} of the {space}: {error:.3g} sigma")
+    if tally.faults:
+        tally.faults = ["<C x, y> != <x, A y> for " + ", ".join(tally.faults[:3])]
+    return tally.result()
 
 
 def dense(session: Session) -> tuple[np.ndarray, np.ndarray]:

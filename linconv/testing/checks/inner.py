@@ -9,22 +9,20 @@ needed, which some machines lack and which are slow on the others.
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Sequence
+from functools import cached_property
 
 import numpy as np
 
-# Samples that are looked at together: a few vectors of them stay in the cache.
-_BLOCK = 1 << 12
-# Samples by which a vector is taken for one of mostly zeros, or not.
-_SAMPLE = 1 << 8
-# Below it a sum of squares may have lost something to underflow.
+# Samples of a tile: some vectors of so many samples stay in the cache.
+_TILE = 1 << 12
+# A sum of squares below this may have lost digits to underflow.
 _SMALLEST = 1e-200
 # Bits of a double's mantissa.
 _BITS = 53
 
 
-class Rows:
+class Vectors:
     """Vectors of one length, divided by `scale`, a power of two.
 
     Attributes
@@ -50,41 +48,25 @@ class Rows:
             x = x.astype(np.float32)
         return float(np.vdot(x, x).real)
 
-    def block(self, start: int) -> np.ndarray:
+    def tile(self, start: int) -> np.ndarray:
         """Return some samples: (k, samples), or (2 k, samples) for complex vectors."""
-        rows = [x[start : start + _BLOCK] for x in self.vectors]
+        rows = [x[start : start + _TILE] for x in self.vectors]
         if self.parts > 1:
             rows = [np.real(x) for x in rows] + [np.imag(x) for x in rows]
-        whole = np.array(rows, self.dtype)
+        found = np.array(rows, self.dtype)
         if self.scale != 1:
-            whole /= self.scale
-        return whole
+            found /= self.scale
+        return found
 
-    def split(self, block: np.ndarray) -> np.ndarray:
-        """Return the high parts of a block's rows, and below them the low ones."""
-        k = len(block)
-        both = np.empty((2 * k, block.shape[1]))
-        high = np.add(block, self.shift, out=both[:k])
-        high -= self.shift
-        np.subtract(block, high, out=both[k:])
-        return both
+    def split(self, tile: np.ndarray) -> np.ndarray:
+        """Return the high parts of a tile's rows, and below them the low ones."""
+        high = tile + self._shift
+        high -= self._shift
+        return np.concatenate([high, tile - high])
 
-    @functools.cached_property
-    def support(self) -> np.ndarray | None:
-        """Where any vector is not zero, unless that is in most places."""
-        some = [x[:: -(-self.n // _SAMPLE)] for x in self.vectors]
-        if any(np.count_nonzero(x) > len(x) // 2 for x in some):
-            return None
-        places = np.flatnonzero(functools.reduce(np.logical_or, self.vectors))
-        return places if len(places) < self.n // 4 else None
-
-    def at(self, places: np.ndarray) -> Rows:
-        """Return the vectors of these samples only."""
-        return Rows([x[places] for x in self.vectors], self.scale)
-
-    @functools.cached_property
-    def shift(self) -> np.ndarray:
-        """What rounds a block to its high part when it is added and subtracted."""
+    @cached_property
+    def _shift(self) -> np.ndarray:
+        """Numbers that round the rows of a tile to their high parts: add, then subtract."""
         bits = (_BITS - self.n.bit_length()) // 2
         # A norm is no smaller than any sample, and known: a few bits less in the high part.
         peaks = np.where(self.energy > _SMALLEST, np.sqrt(self.energy), 1.0)
@@ -92,24 +74,20 @@ class Rows:
         return np.tile(np.ldexp(1.5, exponent), self.parts)[:, None]
 
 
-def gram(Y: Rows, X: Rows) -> np.ndarray:
+def gram(Y: Vectors, X: Vectors) -> np.ndarray:
     """Return conj(Y) X^T, (k, l); in long double where doubles would be too coarse."""
     return products(Y, X)[0]
 
 
-def products(Y: Rows, X: Rows) -> tuple[np.ndarray, np.ndarray]:
+def products(Y: Vectors, X: Vectors) -> tuple[np.ndarray, np.ndarray]:
     """Return conj(Y) X^T and sum |y_i|^2 |x_i|^2, both (k, l)."""
-    places = X.support if Y.support is None else Y.support
-    if places is not None:  # most probes at corners and faces are zeros
-        Y, X = Y.at(places), X.at(places)
     kind = np.result_type(Y.dtype, X.dtype)
     split = kind == np.float64 and (Y.fine or X.fine)
-    shape = len(Y.vectors) * Y.parts, len(X.vectors) * X.parts
-    k, m = shape
-    total = np.zeros((2 * k, 2 * m) if split else shape, kind)
+    k, m = len(Y.vectors) * Y.parts, len(X.vectors) * X.parts
+    total = np.zeros((2 * k, 2 * m) if split else (k, m), kind)
     powers = np.zeros((len(Y.vectors), len(X.vectors)))
-    for start in range(0, Y.n, _BLOCK):
-        y, x = Y.block(start), X.block(start)
+    for start in range(0, Y.n, _TILE):
+        y, x = Y.tile(start), X.tile(start)
         powers += _power(y, Y.parts) @ _power(x, X.parts).T
         if split:
             y, x = Y.split(y), X.split(x)
@@ -117,25 +95,13 @@ def products(Y: Rows, X: Rows) -> tuple[np.ndarray, np.ndarray]:
     if split:  # the products of high parts are exact, all others too small to matter
         high, rest = total[:k, :m], total[:k, m:] + total[k:, :m] + total[k:, m:]
         total = high.astype(np.longdouble) + rest
-    return _combined(total, Y, X), powers
-
-
-def _power(block: np.ndarray, parts: int) -> np.ndarray:
-    squares = np.square(block, dtype=np.float64)
-    k = len(block) // parts
-    return squares if parts == 1 else squares[:k] + squares[k:]
-
-
-def _combined(total: np.ndarray, Y: Rows, X: Rows) -> np.ndarray:
-    """Return the inner products from those of real and imaginary parts."""
     total = total.reshape(Y.parts, len(Y.vectors), X.parts, len(X.vectors))
-    real, imag = total[0, :, 0], np.zeros_like(total[0, :, 0])
+    weights = np.array([1, 1j])[: X.parts] * np.array([1, -1j])[: Y.parts, None]
     if Y.parts == X.parts == 1:
-        return real
-    if X.parts > 1:
-        imag = imag + total[0, :, 1]
-    if Y.parts > 1:
-        imag = imag - total[1, :, 0]
-    if Y.parts == X.parts:
-        real = real + total[1, :, 1]
-    return real + 1j * imag
+        return total[0, :, 0], powers
+    return np.einsum("pq,paqb->ab", weights, total), powers
+
+
+def _power(tile: np.ndarray, parts: int) -> np.ndarray:
+    squares = np.square(tile, dtype=np.float64)
+    return squares.reshape(parts, -1, squares.shape[1]).sum(axis=0)

@@ -1,4 +1,4 @@
-"""Run functions in several threads that take turns, so that a race is met at once.
+"""Run functions in several threads that take turns, so that a race shows at once.
 
 Left alone, two short calls hardly ever overlap: the interpreter switches threads every
 few milliseconds.  Here each thread hands the turn to the next at every line of Python
@@ -15,49 +15,40 @@ from collections.abc import Callable, Sequence
 from types import FrameType
 from typing import Any
 
-# A thread that does not get the turn back in this time goes on: the other one is blocked.
+# Seconds; a thread that does not get the turn in this time goes on without it.
 _PATIENCE = 0.25
 _MOST_WAITS = 20
-# Lines that share no state, or are the harness' own: turns are for those of the operator.
+# Lines of these packages share no state of the operator.
 _KNOWN = {*sys.stdlib_module_names, "numpy", "scipy"}
 
 
 def interleaved(
-    rounds: Sequence[Sequence[Callable[[], Any]]],
+    jobs: Sequence[Callable[[], Any]],
     paces: Sequence[int],
     *,
     steps: int,
     trusted: Sequence[str] = (),
-) -> list[list[Any]]:
-    """Run the jobs of each round in threads of their own; return results or exceptions.
+) -> list[Any]:
+    """Run each job in a thread of its own; return their results or exceptions.
 
-    Thread i hands over at every `paces[i]`-th line it comes to, at most `steps` times a
-    round; where all go at pace 1, at their first bytecodes too.  Lines of the packages
-    `trusted` do not count.  A job that nobody ever handed over to meets nothing but a
-    thread that is through: it runs afterwards, in that one.
+    Thread i hands over at every `paces[i]`-th line it comes to, at most `steps` times;
+    where all go at pace 1, at their first bytecodes too.  Lines of the packages
+    `trusted` do not count.
     """
-    known = _KNOWN.union(trusted)
-    found = [_Turns(jobs, paces, steps, known) for jobs in rounds if jobs]
-    end = _held(1)[0]
-
-    def first_jobs() -> None:  # in one thread, since to start one takes longer than most jobs
-        try:
-            for turns in found:
-                turns.run(0)
-                turns.join()
-                turns.run_rest()
-        finally:
-            end.release()
-
-    threading.Thread(target=first_jobs, daemon=True).start()
-    while not end.acquire(timeout=_PATIENCE):
-        for turns in found:  # a long job in compiled code: let the others overlap with it
-            turns.start_all()
-    return [turns.outcomes for turns in found]
+    turns = _Turns(jobs, paces, steps, _KNOWN.union(trusted))
+    threads = [
+        threading.Thread(target=turns.run, args=(i,), daemon=True) for i in range(len(jobs))
+    ]
+    for thread in threads:
+        thread.start()
+    turns.open(0)
+    for thread in threads:
+        thread.join()
+    return turns.outcomes
 
 
 class _Turns:
-    """One round: its jobs, and whose turn it is; a thread asks by its number."""
+    """Some jobs, and the gates at which their threads wait for the turn."""
 
     def __init__(
         self,
@@ -68,17 +59,17 @@ class _Turns:
     ) -> None:
         self.jobs, self.paces, self.steps, self.known = jobs, paces, steps, known
         # Plain locks, held while a thread must wait: a semaphore takes five times as long.
-        self.gates, self.ends = _held(len(jobs)), _held(len(jobs))
+        self.gates = [threading.Lock() for _ in jobs]
+        for gate in self.gates:
+            gate.acquire()
         self.running = [True for _ in jobs]
-        self.started = [False for _ in jobs]
         self.outcomes: list[Any] = [None for _ in jobs]
         self.blocked = False  # the operator serialises its calls itself: let it run
-        self.closed = False
-        self._starting = threading.Lock()
 
     def run(self, me: int) -> None:
         """Run job `me` in this thread, handing over on the way."""
-        self.started[me] = True
+        # A long job in compiled code never hands over: then this one overlaps with it.
+        self.gates[me].acquire(timeout=_PATIENCE)
         sys.settrace(_tracer(self, me))
         try:
             self.outcomes[me] = self.jobs[me]()
@@ -86,53 +77,17 @@ class _Turns:
             self.outcomes[me] = error
         finally:
             sys.settrace(None)
-            self._leave(me)
+            self.running[me] = False
+            for i in range(len(self.gates)):
+                self.open(i)
 
     def hand_over(self, me: int) -> None:
-        """Let the next running thread go on, or begin, and wait for the turn."""
+        """Let the next running thread go on and wait for the turn to come back."""
         after = [(me + step) % len(self.jobs) for step in range(1, len(self.jobs))]
         others = [i for i in after if self.running[i]]
-        if not others or self.blocked:
-            return
-        if not self._start(others[0]):
-            self._open(others[0])
-        self.blocked = self.blocked or not self._regained(me)
-
-    def start_all(self) -> None:
-        """Start what waits for the first job, if that is under way and not through."""
-        for i in range(1, len(self.jobs)):
-            if self.started[0] and self.running[0]:
-                self._start(i)
-
-    def join(self) -> None:
-        """Wait for the end of every job that was begun."""
-        waited = {0}
-        while True:
-            with self._starting:
-                begun = [i for i, started in enumerate(self.started) if started]
-                self.closed = waited.issuperset(begun)
-            if self.closed:
-                return
-            for i in begun:
-                if i not in waited:
-                    self.ends[i].acquire()
-                    waited.add(i)
-
-    def run_rest(self) -> None:
-        """Run what was never begun in this thread; after `join` nobody else does."""
-        rest = [i for i, started in enumerate(self.started) if not started]
-        self.running = [False for _ in self.jobs]  # nobody is left to hand over to
-        for i in rest:
-            self.run(i)
-
-    def _start(self, i: int) -> bool:
-        """Start the thread of job i; False if it was, or the round is over."""
-        with self._starting:
-            if self.started[i] or self.closed:
-                return False
-            self.started[i] = True
-        threading.Thread(target=self.run, args=(i,), daemon=True).start()
-        return True
+        if others and not self.blocked:
+            self.open(others[0])
+            self.blocked = not self._regained(me)
 
     def _regained(self, me: int) -> bool:
         """Wait for the turn; False if it does not come back although nobody works."""
@@ -145,25 +100,11 @@ class _Turns:
                 return False
         return False
 
-    def _leave(self, me: int) -> None:
-        """Take no more turns."""
-        self.running[me] = False
-        for i in range(len(self.gates)):
-            self._open(i)
-        self.ends[me].release()
-
-    def _open(self, i: int) -> None:
-        """Give thread i the turn; it may have it already, when one was thought blocked."""
-        with contextlib.suppress(RuntimeError):
-            self.gates[i].release()
-
-
-def _held(count: int) -> list[threading.Lock]:
-    """Return locks, held until somebody else opens them."""
-    locks = [threading.Lock() for _ in range(count)]
-    for lock in locks:
-        lock.acquire()
-    return locks
+    def open(self, i: int) -> None:
+        """Give thread i the turn; it has it already if it ran out of patience before."""
+        if i < len(self.gates):
+            with contextlib.suppress(RuntimeError):
+                self.gates[i].release()
 
 
 def _tracer(turns: _Turns, me: int) -> Callable[..., Any]:

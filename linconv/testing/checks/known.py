@@ -1,6 +1,6 @@
-"""Against what is known for certain: the explicit matrix, an independent forward.
+"""Comparisons with the explicit matrix and with an independent forward.
 
-No adjoint test can see a forward that is wrong together with its adjoint; these can.
+No adjoint test can see a forward that is wrong together with its adjoint; these checks can.
 """
 
 from __future__ import annotations
@@ -12,8 +12,7 @@ import scipy.sparse
 
 from linconv.testing.checks import probes
 from linconv.testing.checks.session import FAR, MOST_NOISE, Session, Side, describe
-from linconv.testing.diagnosis.diagnosis import Entry
-from linconv.testing.report import CheckResult, judge, not_applicable
+from linconv.testing.report import CheckResult, Entry, Tally, not_applicable
 
 
 def against_matrix(session: Session) -> CheckResult:
@@ -24,20 +23,18 @@ def against_matrix(session: Session) -> CheckResult:
     """
     if session.matrix is None:
         return not_applicable("R01", "the matrix is not known; give it as matrix=")
-    faults, worst, trials = [], 0.0, 0
-    M = session.matrix
+    tally, M = Tally("R01"), session.matrix
     for side, matrix in ((session.forward, M), (session.adjoint, M.conj(copy=False).T)):
         ratio = _excess(side, matrix, 2 if session.quick else len(side.probes))
-        trials += ratio.size
-        worst = max(worst, float(np.max(ratio, initial=0)))
-        if not np.max(ratio, initial=0) <= 1:
-            rows = np.flatnonzero(~(np.max(ratio, axis=0, initial=0) <= 1))
-            faults.append(_describe(session, side, matrix, rows))
-    return judge("R01", faults, worst, 1, trials=trials)
+        if not tally.compare(float(np.max(ratio)), 1.0):
+            tally.faults.append(
+                _describe(session, side, matrix, np.flatnonzero(~(ratio <= 1)))
+            )
+    return tally.result()
 
 
 def _excess(side: Side, matrix: Any, most: int) -> np.ndarray:
-    """Return (probe, row) -> |error| over the bound.
+    """Return, for every row, the largest |error| of the probes over the bound.
 
     The measured noise alone is bound enough for nearly all rows; the others' own
     bounds are added to it.
@@ -47,25 +44,16 @@ def _excess(side: Side, matrix: Any, most: int) -> np.ndarray:
         right = matrix @ x.astype(np.result_type(x, float), copy=False)
         gap = np.abs(np.subtract(image, right))
         spread = FAR * side.noise * probes.rms(right)
-        if np.max(gap, initial=0) <= spread:  # nearly always; a single division will do
-            gap /= spread or 1.0
-            found.append(gap)
-            continue
-        ratio = _over(gap, spread)
+        ratio = probes.ratio(gap, spread)
         far = np.flatnonzero(~(ratio <= 1))
-        rows = matrix[far].tocsr()
-        count = np.diff(rows.indptr) + 2
-        gamma = 2 * count * side.u / (1 - count * side.u)
-        bound = gamma * (abs(rows) @ np.abs(x).astype(float)) + spread
-        ratio[far] = _over(gap[far], bound)
+        if len(far):
+            rows = matrix[far].tocsr()
+            count = np.diff(rows.indptr) + 2
+            gamma = 2 * count * side.u / (1 - count * side.u)
+            bound = gamma * (abs(rows) @ np.abs(x).astype(float)) + spread
+            ratio[far] = probes.ratio(gap[far], bound)
         found.append(ratio)
-    return np.stack(found)
-
-
-def _over(gap: np.ndarray, bound: Any) -> np.ndarray:
-    with np.errstate(divide="ignore", invalid="ignore"):
-        ratio = np.where(gap == 0, 0, gap / bound)
-    return np.where(np.isnan(ratio), np.inf, ratio)
+    return np.max(found, axis=0)
 
 
 def _describe(session: Session, side: Side, matrix: Any, rows: np.ndarray) -> str:
@@ -111,47 +99,42 @@ def _single_entry(side: Side, matrix: Any, row: int) -> tuple[int, complex, comp
 
 def against_reference(session: Session) -> CheckResult:
     """R02: the forward against an independent one, on the random probes and on ones."""
-    reference = session.reference
-    if reference is None:
+    if session.reference is None:
         return not_applicable("R02", "no reference= was given")
-    side = session.forward
-    faults, worst, bound = [], 0.0, side.allowed(MOST_NOISE)
-    ones = np.ones(side.n, side.dtype)
+    side, tally = session.forward, Tally("R02")
     cases = [*zip(side.probes, side.images, strict=True)]
     if not session.quick:
+        ones = np.ones(side.n, side.dtype)
         cases.append((ones, side(ones)))
     for x, image in cases:
+        error = np.inf
         try:
-            right = _ask(session, reference, x)
-        except Exception as error:
-            faults.append(f"the reference raised {describe(error)}")
+            right = _reference_image(session, x)
+        except Exception as raised:
+            fault = f"the reference raised {describe(raised)}"
+        else:
+            if right.size == side.m:
+                error = side.distance(image, right.reshape(-1))
+                gap = np.abs(image - right.reshape(-1))
+                place = np.unravel_index(np.argmax(gap), side.out_shape)
+                where = tuple(int(i) for i in place)
+                fault = f"the forward differs from the reference, most at output {where}"
+            else:
+                fault = f"the reference returns shape {right.shape}, expected {side.out_shape}"
+        if not tally.compare(error, side.allowed(MOST_NOISE), fault):
             break
-        if right.size != side.m:
-            faults.append(
-                f"the reference returns shape {right.shape}, expected {side.out_shape}"
-            )
-            break
-        error = side.distance(image, right.reshape(-1))
-        worst = max(worst, error)
-        if not error <= bound:
-            place = int(np.argmax(np.abs(image - right.reshape(-1))))
-            where = tuple(int(i) for i in np.unravel_index(place, side.out_shape))
-            faults.append(f"the forward differs from the reference, most at output {where}")
-            break
-    return judge("R02", faults, worst, bound, trials=len(cases))
+    return tally.result()
 
 
-def _ask(session: Session, reference: Any, x: np.ndarray) -> np.ndarray:
-    """Return the reference's answer: a function of shaped arrays, an operator or a matrix."""
-    arrays, side = session.subject.arrays, session.forward
+def _reference_image(session: Session, x: np.ndarray) -> np.ndarray:
+    """Return the image of x by the reference: a function, an operator or a matrix."""
+    arrays, side, reference = session.subject.arrays, session.forward, session.reference
     if scipy.sparse.issparse(reference) or isinstance(reference, np.ndarray):
         return np.asarray(reference @ x)
     if hasattr(reference, "matvec"):
-        return _read(arrays, reference.matvec(arrays.make(x)))
-    return _read(arrays, reference(arrays.make(x.reshape(side.in_shape))))
-
-
-def _read(arrays: Any, result: Any) -> np.ndarray:
+        result = reference.matvec(arrays.make(x))
+    else:
+        result = reference(arrays.make(x.reshape(side.in_shape)))
     return arrays.read(result) if arrays.is_array(result) else np.asarray(result)
 
 

@@ -9,11 +9,14 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 import numpy as np
 
 # One sample in so many of a random probe is an exact zero: some operators divide by it.
 _ZEROS = 16
+# Bits of a mantissa, and the name of the precision that has so many.
+PRECISIONS = ((24, "float32"), (11, "half precision"), (8, "half precision"))
 # Sums of squares above this have lost nothing that counts to underflow.
 _SMALLEST = 1e-200
 
@@ -97,7 +100,7 @@ def structured(
     """Yield (name, probe) where operators go wrong: corners, faces, channels, the tail.
 
     With `few`, all corners are one probe and all faces another; the random `values`
-    on them, of the input's shape, keep apart what is wrong at each.
+    on them, of the input's shape, keep the faults at different places apart.
     """
     n, shape, dtype = values.size, values.shape, values.dtype
     values = np.where(values == 0, dtype.type(1), values)
@@ -144,6 +147,13 @@ def power(x: np.ndarray) -> np.ndarray:
     if x.dtype.kind != "c":
         return np.square(x, dtype=wide)
     return np.square(np.real(x), dtype=wide) + np.square(np.imag(x), dtype=wide)
+
+
+def ratio(gap: np.ndarray, bound: Any) -> np.ndarray:
+    """Return |gap| / bound: 0 where the gap is exactly 0, infinity instead of NaN."""
+    with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
+        found = np.where(gap == 0, 0, np.abs(gap) / bound)
+    return np.where(np.isnan(found), np.inf, found)
 
 
 def binade(peak: float) -> float:

@@ -2,8 +2,8 @@
 
 A `Side` is one direction, matvec or rmatvec.  Each product goes to the operator as a
 fresh array; its result is copied at once, so that no fault of one check spoils another.
-What must hold at every product - shape, dtype, finiteness, inputs unchanged, results
-that stay - is looked at during all of them and judged at the end.
+Shape, dtype, finiteness, inputs that stay as they are and earlier results that stay as
+they were: every product is watched for these, and the end of the test judges them.
 """
 
 from __future__ import annotations
@@ -11,12 +11,12 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
 from linconv.testing.checks import probes
-from linconv.testing.subjects.adapters import Subject
+from linconv.testing.subjects import Subject, as_subject
 
 # Noise above this many u is a fault to report, never a tolerance to use.
 MOST_NOISE = 256
@@ -30,15 +30,6 @@ class Stop(Exception):  # noqa: N818 - it ends a test, which goes on to report
     def __init__(self, code: str, message: str) -> None:
         super().__init__(message)
         self.code, self.message = code, message
-
-
-class Product(NamedTuple):
-    """One product: the native arrays, a copy of the result, and which one it was."""
-
-    given: Any
-    result: Any
-    raw: np.ndarray
-    number: int
 
 
 @dataclass
@@ -72,9 +63,8 @@ class Side:
     copied: int = 0  # products of a copy with another kernel
     watched: dict[str, str] = field(default_factory=dict)  # code -> the first fault seen
     reused: bool = False  # whether arrays were reused and results written into
-    layouts: bool = False  # whether inputs of other layouts were found to be right
-    block: tuple[Any, np.ndarray] | None = None  # the last result of matmat, as it was
-    last: Product | None = None  # the last one that went through `__call__`
+    last: tuple[Any, np.ndarray] | None = None  # the last result of `apply`, as it was
+    last_columns: tuple[Any, np.ndarray] | None = None  # likewise of `columns`
 
     @property
     def n(self) -> int:
@@ -97,11 +87,6 @@ class Side:
         """The rounding unit of the results."""
         return probes.unit(self.result_dtype)
 
-    @property
-    def overwritten(self) -> str:
-        """What is said when an earlier result has changed."""
-        return f"{self.name} returns a buffer that it overwrites: an earlier result changed"
-
     def native(self, x: np.ndarray, layout: str = "contiguous") -> Any:
         """Return the flat probe x as a fresh array of the subject's own library."""
         return self.subject.arrays.make(self.unweighted(x), layout)
@@ -112,25 +97,32 @@ class Side:
             x = (x / self.pre).astype(x.dtype)
         return x.reshape(self.call_in)
 
-    def __call__(
-        self, x: np.ndarray, layout: str = "contiguous", *, frozen: bool = False
-    ) -> np.ndarray:
+    def __call__(self, x: np.ndarray, layout: str = "contiguous") -> np.ndarray:
         """Return the image of the flat probe x, flat, and note what happened on the way."""
-        arrays = self.subject.arrays
         before = self.unweighted(x)
-        given = arrays.make(before, layout)
-        if frozen and isinstance(given, np.ndarray):
-            given.setflags(write=False)
+        given = self.subject.arrays.make(before, layout)
         result = self.call(given)
         raw = self.read(result)
-        if not same(before, arrays.host(given)):
-            self.note("C03", f"{self.name} changes its input")
-        if arrays.shares_memory(result, given):
-            self.note("C05", f"{self.name}'s result shares memory with its input")
-        last, self.last = self.last, Product(given, result, raw, self.products)
-        if last is not None and not same(last.raw, arrays.host(last.result)):
-            self.note("C05", self.overwritten)
+        self.last = self.watch(self.name, given, before, result, raw, self.last)
         return self.image(raw)
+
+    def watch(
+        self, name: str, given: Any, before: Any, result: Any, raw: Any, last: Any
+    ) -> tuple[Any, np.ndarray]:
+        """Note a product that changes its input or an earlier result; return its own."""
+        arrays = self.subject.arrays
+        if not same(before, arrays.host(given)):
+            self.note("C03", f"{name} changes its input")
+        if arrays.shares_memory(result, given):
+            self.note("C05", f"{name}'s result shares memory with its input")
+        if last is not None and not same(last[1], arrays.host(last[0])):
+            self.overwritten(name)
+        return result, raw
+
+    def overwritten(self, name: str) -> None:
+        """Note that a later product changed the result of an earlier one."""
+        words = "returns a buffer that it overwrites: an earlier result changed"
+        self.note("C05", f"{name} {words}")
 
     def call(self, given: Any) -> Any:
         """Run one product on a native array."""
@@ -211,7 +203,7 @@ class Side:
         return float(np.max(gap / peak / np.sqrt(scale + (np.mean(scale) or 1.0))))
 
     def allowed(self, units: float) -> float:
-        """Return a tolerance for `distance`: so many u, or what the measured noise asks."""
+        """Return a tolerance for `distance`: some u, or as much as the noise."""
         return max(units * self.u, FAR * self.noise)
 
 
@@ -226,8 +218,8 @@ class Session:
     level: str
     deterministic: bool
     real_linear: bool
-    block: Any = None  # the adjoint identity of the random probes, once it was computed
-    base: Any = None  # the random probes of both sides with their images, likewise
+    mismatch: Any = None  # of the random probes in the adjoint identity, once computed
+    probed: Any = None  # the random probes of both sides with their images, likewise
     scale: float = 1.0  # power of two by which images are divided
     matrices: tuple[np.ndarray, np.ndarray] | None = None  # C and A^H, once they were
     matrix: Any = None  # the known matrix
@@ -257,6 +249,12 @@ class Session:
         """Whether the operator is a complex one."""
         return self.forward.dtype.kind == "c"
 
+    def repeats(self, side: Side, got: np.ndarray, expected: np.ndarray) -> bool:
+        """Whether a result is an earlier one again: bit for bit, if it is deterministic."""
+        if self.deterministic:
+            return same(got, expected)
+        return side.distance(got, expected) <= side.allowed(MOST_NOISE)
+
 
 def same(a: np.ndarray, b: np.ndarray) -> bool:
     """Whether two arrays hold the same values; NaN equals NaN, 0 equals -0."""
@@ -267,8 +265,6 @@ def same(a: np.ndarray, b: np.ndarray) -> bool:
 
 def finite(x: np.ndarray) -> bool:
     """Whether there is neither NaN nor infinity in an array."""
-    if x.dtype.char in "dD" and np.isfinite(np.vdot(x, x)):  # several times as fast
-        return True
     return bool(np.isfinite(x).all())
 
 
@@ -276,3 +272,89 @@ def describe(error: BaseException) -> str:
     """Return an exception as one line."""
     text = " ".join(str(error).split())
     return f"{type(error).__name__}: {text[:200]}" if text else type(error).__name__
+
+
+def open_session(
+    A: Any,
+    adjoint: Callable[[Any], Any] | None,
+    *,
+    level: str,
+    seed: int,
+    deterministic: bool,
+    real_linear: bool | None,
+    **options: Any,
+) -> Session:
+    """Return a session with both sides, before any probe was tried.
+
+    The `options` are those of `as_subject`.
+    """
+    subject = as_subject(A, adjoint, **options)
+    real = subject.real_linear if real_linear is None else bool(real_linear)
+    forward, back = sides(subject, real)
+    if not forward.n or not forward.m:
+        raise ValueError(f"there is nothing to test: the shape is {(forward.m, forward.n)}")
+    rng = np.random.default_rng(seed)
+    return Session(subject, forward, back, rng, level, deterministic, real)
+
+
+def sides(subject: Subject, real_linear: bool) -> tuple[Side, Side]:
+    """Return both sides with the dtypes of their probes and results."""
+    given, back = _probe_dtypes(subject, real_linear)
+    if subject.in_dtype is not None:
+        results = subject.out_dtype, subject.in_dtype
+    elif subject.dtype is not None and not real_linear:
+        results = tuple(np.result_type(subject.dtype, dtype) for dtype in (given, back))
+    else:
+        results = None, None
+    domain, codomain = subject.weights or (None, None)
+    forward = Side(
+        subject,
+        *(subject.forward_name, subject.forward, subject.matmat, "matmat"),
+        *(subject.in_shape, subject.out_shape),
+        *(subject.call_in_shape, subject.call_out_shape),
+        *(given, results[0]),
+    )
+    adjoint = Side(
+        subject,
+        *(subject.adjoint_name, subject.adjoint, subject.rmatmat, "rmatmat"),
+        *(subject.out_shape, subject.in_shape),
+        *(subject.call_out_shape, subject.call_in_shape),
+        *(back, results[1]),
+        pre=_flat(codomain),
+        post=_flat(domain),
+    )
+    return forward, adjoint
+
+
+def _flat(weights: Any) -> Any:
+    if weights is None:
+        return None
+    weights = np.asarray(weights, float)
+    return weights.reshape(-1) if weights.ndim else float(weights)
+
+
+def _probe_dtypes(subject: Subject, real_linear: bool) -> tuple[np.dtype, np.dtype]:
+    """Return the dtypes of x and y: those declared, else what the operator takes and gives."""
+    if subject.in_dtype is not None and subject.out_dtype is not None:
+        return subject.in_dtype, subject.out_dtype
+    double = np.dtype(np.float64)
+    if subject.dtype is not None:
+        given = subject.dtype if subject.dtype.kind in "fc" else double
+        result = _result_dtype(subject, given) if real_linear else None
+        return given, given if result is None else result
+    for dtype in (np.dtype(np.complex128), double):
+        result = _result_dtype(subject, dtype)
+        if result is not None and (dtype.kind == "f" or result.kind == "c" or real_linear):
+            return dtype, np.result_type(result, np.float16)
+    return double, double
+
+
+def _result_dtype(subject: Subject, dtype: np.dtype) -> np.dtype | None:
+    """Return the dtype of one result, None if the operator refuses such an input."""
+    x = np.ones(subject.call_in_shape, dtype)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            return subject.arrays.read(subject.forward(subject.arrays.make(x))).dtype
+    except Exception:  # whatever it raises, it refuses
+        return None

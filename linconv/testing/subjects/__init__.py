@@ -1,1 +1,10 @@
-"""Whose operator is tested: the adapters to its protocol and its arrays."""
+"""Anybody's operator, matrix or pair of functions as a `Subject`.
+
+The entry point of this room.
+"""
+
+from linconv.testing.subjects.adapters import as_subject
+from linconv.testing.subjects.arrays import Arrays, NumpyArrays, arrays_for, as_dtype
+from linconv.testing.subjects.subject import Subject
+
+__all__ = ["Arrays", "NumpyArrays", "Subject", "arrays_for", "as_dtype", "as_subject"]

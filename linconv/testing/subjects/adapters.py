@@ -2,11 +2,12 @@
 
 Libraries are recognised by the packages that an object's classes come from, and
 never imported.  A Subject's forward and adjoint take and return arrays of its
-library, unchecked and unchanged, for what they return is what is under test.
+library, unchecked and unchanged, for their results are under test.
 """
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import math
 from collections.abc import Callable
@@ -22,7 +23,7 @@ from linconv._options import sizes
 from linconv.geometry import Geometry
 from linconv.operators import LinearOperator, View, aslinearoperator
 from linconv.testing.subjects.arrays import Arrays, arrays_for, as_dtype, owners
-from linconv.testing.subjects.pairs import pair
+from linconv.testing.subjects.functions import functions
 from linconv.testing.subjects.shaped import odl, scico, sigpy
 from linconv.testing.subjects.subject import Shape, Subject, peer_name, title
 
@@ -69,7 +70,7 @@ def as_subject(
     if isinstance(A, Subject):
         return _relabelled(A, in_shape, out_shape, dtype)
     if adjoint is not None:
-        return pair(A, adjoint, in_shape, out_shape, dtype, xp)
+        return functions(A, adjoint, in_shape, out_shape, dtype, xp)
     arrays = None if xp is None else arrays_for(xp)
     options = {"in_shape": in_shape, "out_shape": out_shape, "dtype": dtype, "xp": xp}
     subject = replace(_builder(A)(A, arrays), rewrap=partial(as_subject, **options))
@@ -157,13 +158,13 @@ def _products(A: Any, name: str, arrays: Arrays, **more: Any) -> Subject:
 
 def _linconv(A: Any, xp: Arrays | None) -> Subject:
     _require_both_products(A)
-    base, transposed = A, False
+    base = A
     while isinstance(base, View):
-        base, transposed = base.base, transposed ^ base._transposes
+        base = base.base
     geometry = getattr(base, "geometry", None)
     # A FilterConv has one, too, but maps the kernel to the output: it has no kernel.
     if not isinstance(geometry, Geometry) or not hasattr(base, "kernel"):
-        geometry, transposed = None, False
+        geometry = None
     return _products(
         A,
         title(A),
@@ -172,7 +173,6 @@ def _linconv(A: Any, xp: Arrays | None) -> Subject:
         out_shape=A.out_shape,
         matrix=partial(_linconv_matrix, A) if _knows_matrix(A) else None,
         geometry=geometry,
-        geometry_transposed=transposed,
     )
 
 
@@ -210,23 +210,13 @@ def _own_matrix(A: Any) -> Callable[[], Any] | None:
 def _duck(A: Any, xp: Arrays | None) -> Subject:
     if getattr(A, "rmatvec", None) is None:
         raise TypeError(f"{title(A)} has matvec but no rmatvec, the product under test")
-    shapes = _hinted_shapes(A)
+    shapes: dict[str, Shape] = {}
+    # As linconv or PyLops name them, where they fit.
+    for field, other, side in (("in_shape", "dims", 1), ("out_shape", "dimsd", 0)):
+        with contextlib.suppress(TypeError, ValueError):
+            shape = sizes(getattr(A, field, getattr(A, other, None)), field)
+            shapes |= {field: shape} if math.prod(shape) == A.shape[side] else {}
     return _products(A, title(A), xp or arrays_for("numpy"), matrix=_own_matrix(A), **shapes)
-
-
-def _hinted_shapes(A: Any) -> dict[str, Shape]:
-    """Return the shapes that an object names as linconv or PyLops do, where they fit."""
-    found = {}
-    names = (("in_shape", "dims", 1), ("out_shape", "dimsd", 0))
-    for field, other, side in names:
-        hint = getattr(A, field, getattr(A, other, None))
-        try:
-            shape = sizes(hint, field)
-        except (TypeError, ValueError):
-            continue
-        if math.prod(shape) == A.shape[side]:
-            found[field] = shape
-    return found
 
 
 def _pylops(A: Any, xp: Arrays | None) -> Subject:

@@ -14,9 +14,9 @@ from typing import Any
 
 import numpy as np
 
-# Summation order in vectorised loops depends on where data starts: let it not be luck.
+# Bytes; the order of sums in vectorised loops depends on where data start.
 _ALIGNMENT = 64
-# What every library can hold; NumPy also has long doubles.
+# Dtypes that every library can hold; NumPy also has long doubles.
 _HELD = ("float16", "float32", "float64", "complex64", "complex128")
 # Overlap of strided arrays is a Diophantine problem: past this much work, assume it.
 _OVERLAP_WORK = 100_000
@@ -25,40 +25,19 @@ _OVERLAP_WORK = 100_000
 class Arrays:
     """One array library: how to make, read, overwrite and compare its arrays.
 
-    Attributes
-    ----------
-    name : str
-        Of the library: "numpy", "torch", "jax" or "cupy".
-    mutable : bool
-        Whether arrays can be written in place.
-    layouts : tuple of str
-        What `make` offers beyond "contiguous": "strided", "reversed" and "read-only",
-        and "fortran" for 2-d arrays.
+    `layouts` are those that `make` offers beyond "contiguous".
     """
 
     name: str = ""
-    mutable: bool = True
     layouts: tuple[str, ...] = ()
 
     def make(self, x: np.ndarray, layout: str = "contiguous") -> Any:
         """Return a fresh array of this library with the values and dtype of `x`.
 
-        Parameters
-        ----------
-        x : numpy.ndarray
-            The values.
-        layout : str
-            "contiguous" (C order; NumPy's data start at a multiple of 64 bytes),
-            "strided" (every other entry of a wider buffer along the last axis, whose
-            gaps hold NaN, or the largest integer), "reversed" (a negative stride along
-            the last axis), "read-only", or "fortran" (2-d, columns contiguous).
-
-        Raises
-        ------
-        ValueError
-            If the library has no such layout, or JAX is asked for 64 bits it has off.
-        TypeError
-            If the library cannot hold the dtype.
+        Layouts are "contiguous" (C order; NumPy's data start at a multiple of 64 bytes),
+        "strided" (every other entry of a wider buffer along the last axis, whose gaps
+        hold NaN, or the largest integer), "reversed" (a negative stride along the last
+        axis), "read-only", and "fortran" (2-d, columns contiguous).
         """
         if layout != "contiguous" and layout not in self.layouts:
             known = ("contiguous", *self.layouts)
@@ -74,12 +53,19 @@ class Arrays:
             )
         x = np.asarray(x, dtype)
         if layout == "strided":
-            return self._fresh(_widened(x))[..., ::2]
+            kind = x.dtype.kind
+            gap = np.nan if kind in "fc" else True if kind == "b" else np.iinfo(x.dtype).max
+            wide = np.full((*x.shape[:-1], 2 * x.shape[-1]), gap, x.dtype)
+            wide[..., ::2] = x
+            return self._fresh(wide)[..., ::2]
         if layout == "reversed":
             return self._fresh(x[..., ::-1])[..., ::-1]
         if layout == "fortran":
             return self._fresh(x.T).T
-        return self._fresh(x)
+        result = self._fresh(x)
+        if layout == "read-only":
+            result.setflags(write=False)
+        return result
 
     def _fresh(self, x: np.ndarray) -> Any:
         """Return a C-contiguous array with memory of its own."""
@@ -97,32 +83,38 @@ class Arrays:
         """Return the values on the host, to be looked at only: they may be `r` itself."""
         return np.asarray(r)
 
-    def shape(self, r: Any) -> tuple[int, ...]:
-        """Return the shape of `r` as ints."""
-        return tuple(int(size) for size in r.shape)
-
     def dtype(self, r: Any) -> np.dtype:
         """Return NumPy's name for the dtype of `r`; TypeError for bfloat16 and the like."""
         return as_dtype(r.dtype)
 
     def overwrite(self, r: Any, value: np.ndarray) -> bool:
         """Write `value` into `r` in place; False, and nothing done, where that cannot be."""
-        return False
+        if not self._writable(r) or _repeats(self._memory(r)):
+            return False
+        dtype = self.dtype(r)
+        value = np.real(value) if dtype.kind != "c" else value
+        with np.errstate(all="ignore"):
+            fitted = value.astype(dtype)
+        self._write(r, fitted)
+        return True
+
+    def _writable(self, r: Any) -> bool:
+        return self.is_array(r)
+
+    def _write(self, r: Any, value: np.ndarray) -> None:
+        r[...] = self._fresh(value)
 
     def shares_memory(self, a: Any, b: Any) -> bool:
         """Return whether writing into one array can change the other."""
         work: Any = _OVERLAP_WORK  # Any: NumPy's stubs know two values only
         try:
-            return np.shares_memory(self._extent(a), self._extent(b), max_work=work)
+            return np.shares_memory(self._memory(a), self._memory(b), max_work=work)
         except np.exceptions.TooHardError:
             return True
 
-    def _extent(self, r: Any) -> np.ndarray:
+    def _memory(self, r: Any) -> np.ndarray:
         """Return an array that lies where `r` lies; it is never read."""
         return np.asarray(r)
-
-    def synchronize(self) -> None:
-        """Wait until the device has finished; nothing to do for arrays on the host."""
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}()"
@@ -134,12 +126,6 @@ class NumpyArrays(Arrays):
     name = "numpy"
     layouts = ("strided", "reversed", "read-only", "fortran")
 
-    def make(self, x: np.ndarray, layout: str = "contiguous") -> np.ndarray:  # noqa: D102
-        result = super().make(x, layout)
-        if layout == "read-only":
-            result.setflags(write=False)
-        return result
-
     def _fresh(self, x: np.ndarray) -> np.ndarray:
         return _aligned_copy(x)
 
@@ -148,23 +134,12 @@ class NumpyArrays(Arrays):
             return not isinstance(r, (np.matrix, np.ma.MaskedArray))
         return _is_jax(r)
 
-    def overwrite(self, r: Any, value: np.ndarray) -> bool:  # noqa: D102
-        if not isinstance(r, np.ndarray) or not r.flags.writeable:
-            return False
-        if _repeats(r.shape, r.strides):
-            return False
-        r[...] = _fitted(value, r.dtype)
-        return True
+    def _writable(self, r: Any) -> bool:
+        return isinstance(r, np.ndarray) and r.flags.writeable
 
 
 class TorchArrays(Arrays):
-    """Dense PyTorch tensors on one device.
-
-    Parameters
-    ----------
-    device : str
-        Where `make` puts them.
-    """
+    """Dense PyTorch tensors on one device, where `make` puts them."""
 
     name = "torch"
     layouts = ("strided", "fortran")  # torch has no negative strides, no read-only tensors
@@ -182,20 +157,12 @@ class TorchArrays(Arrays):
     def host(self, r: Any) -> np.ndarray:  # noqa: D102
         return r.detach().resolve_conj().resolve_neg().cpu().numpy()
 
-    def overwrite(self, r: Any, value: np.ndarray) -> bool:  # noqa: D102
-        if not self.is_array(r) or _repeats(r.shape, r.stride()):
-            return False
-        source = self._torch.from_numpy(_aligned_copy(_fitted(value, self.dtype(r))))
-        r.detach().copy_(source)
-        return True
+    def _write(self, r: Any, value: np.ndarray) -> None:
+        r.detach().copy_(self._torch.from_numpy(_aligned_copy(value)))
 
-    def _extent(self, r: Any) -> np.ndarray:
-        strides = tuple(step * r.element_size() for step in r.stride())
-        return _placeholder(r.data_ptr(), tuple(r.shape), strides, r.element_size())
-
-    def synchronize(self) -> None:  # noqa: D102
-        if self.device.startswith("cuda"):
-            self._torch.cuda.synchronize(self.device)
+    def _memory(self, r: Any) -> np.ndarray:
+        strides = (step * r.element_size() for step in r.stride())
+        return _placeholder(r.data_ptr(), r.shape, strides, r.element_size())
 
     def __repr__(self) -> str:
         return f"TorchArrays({self.device!r})"
@@ -205,7 +172,6 @@ class JaxArrays(Arrays):
     """JAX arrays; results that are NumPy arrays count too."""
 
     name = "jax"
-    mutable = False
 
     def __init__(self) -> None:
         self._jax = _imported("jax")
@@ -223,6 +189,9 @@ class JaxArrays(Arrays):
 
     def is_array(self, r: Any) -> bool:  # noqa: D102
         return _is_jax(r) or type(r) is np.ndarray
+
+    def _writable(self, r: Any) -> bool:
+        return False
 
     def shares_memory(self, a: Any, b: Any) -> bool:  # noqa: D102
         # x -> x gives the same array back: harmless, for nobody can write into it
@@ -247,46 +216,20 @@ class CupyArrays(Arrays):
     def host(self, r: Any) -> np.ndarray:  # noqa: D102
         return self._cupy.asnumpy(r)
 
-    def overwrite(self, r: Any, value: np.ndarray) -> bool:  # noqa: D102
-        if not self.is_array(r) or _repeats(r.shape, r.strides):
-            return False
-        r[...] = self._fresh(_fitted(value, self.dtype(r)))
-        return True
-
-    def _extent(self, r: Any) -> np.ndarray:
-        return _placeholder(
-            int(r.data.ptr), tuple(r.shape), tuple(r.strides), r.dtype.itemsize
-        )
-
-    def synchronize(self) -> None:  # noqa: D102
-        self._cupy.cuda.Device().synchronize()
+    def _memory(self, r: Any) -> np.ndarray:
+        return _placeholder(int(r.data.ptr), r.shape, r.strides, r.dtype.itemsize)
 
 
-_LIBRARIES = {
-    "numpy": NumpyArrays,
-    "torch": TorchArrays,
-    "jax": JaxArrays,
-    "jaxlib": JaxArrays,
-    "cupy": CupyArrays,
-}
+_LIBRARIES = {kind.name: kind for kind in (NumpyArrays, TorchArrays, JaxArrays, CupyArrays)}
+_LIBRARIES["jaxlib"] = JaxArrays
 
 
 def arrays_for(what: Any) -> Arrays:
     """Return the library of an array, a dtype, a module or a name.
 
-    Parameters
-    ----------
-    what : array, dtype, module, str or Arrays
-        An array or dtype of a library; the module itself (`jax.numpy` too); its name,
-        for PyTorch with a device if need be ("torch:cuda").  NumPy's dtypes, their names
-        and classes are NumPy's; `jax.numpy.float32` is JAX's.
-
-    Raises
-    ------
-    ValueError
-        If it names a library that nothing has imported.
-    TypeError
-        If it is of no known library.
+    A module may be `jax.numpy` too; the name of PyTorch may have a device
+    ("torch:cuda").  NumPy's dtypes, their names and classes are NumPy's;
+    `jax.numpy.float32` is JAX's.
 
     Examples
     --------
@@ -326,10 +269,7 @@ def owners(value: Any) -> list[str]:
 def as_dtype(value: Any) -> np.dtype:
     """Return NumPy's dtype, of native byte order, for a dtype of any library.
 
-    Raises
-    ------
-    TypeError
-        If NumPy has no such numbers, as for bfloat16.
+    TypeError if NumPy has no such numbers, as for bfloat16.
     """
     if isinstance(value, np.dtype) and value.isbuiltin == 1 and value.kind in "biufc":
         return value  # builtin in native byte order: nearly always
@@ -367,31 +307,12 @@ def _aligned_copy(x: np.ndarray) -> np.ndarray:
     return result
 
 
-def _widened(x: np.ndarray) -> np.ndarray:
-    """Return a buffer with the entries of `x` at even places of the last axis."""
-    kind = x.dtype.kind
-    gap = np.nan if kind in "fc" else True if kind == "b" else np.iinfo(x.dtype).max
-    wide = np.full((*x.shape[:-1], 2 * x.shape[-1]), gap, x.dtype)
-    wide[..., ::2] = x
-    return wide
-
-
-def _repeats(shape: Any, strides: Any) -> bool:
+def _repeats(r: np.ndarray) -> bool:
     """Return whether one place in memory is several entries, as after a broadcast."""
-    return any(step == 0 and size > 1 for size, step in zip(shape, strides, strict=True))
+    return any(step == 0 and size > 1 for size, step in zip(r.shape, r.strides, strict=True))
 
 
-def _fitted(value: np.ndarray, dtype: np.dtype) -> np.ndarray:
-    """Return `value` in `dtype`, without a warning for what is lost."""
-    if value.dtype.kind == "c" and dtype.kind != "c":
-        value = np.real(value)
-    with np.errstate(all="ignore"):
-        return value.astype(dtype)
-
-
-def _placeholder(
-    address: int, shape: tuple[int, ...], strides: tuple[int, ...], itemsize: int
-) -> np.ndarray:
+def _placeholder(address: int, shape: Any, strides: Any, itemsize: int) -> np.ndarray:
     """Return an array at an address, perhaps of a device: for `numpy.shares_memory` only."""
     if not address or 0 in shape:
         return np.empty(0, np.uint8)
@@ -399,8 +320,8 @@ def _placeholder(
     class Place:
         __array_interface__ = {  # noqa: RUF012
             "data": (address, True),
-            "shape": shape,
-            "strides": strides,
+            "shape": tuple(shape),
+            "strides": tuple(strides),
             "typestr": f"|V{itemsize}",
             "version": 3,
         }

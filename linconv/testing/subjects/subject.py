@@ -1,4 +1,4 @@
-"""What is under test: one shape for everybody's operator, and its name in reports."""
+"""Anybody's operator in one shape, and its name in reports."""
 
 from __future__ import annotations
 
@@ -21,65 +21,36 @@ _NAME_LENGTH = 100
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Subject:
-    """An operator under test.
+    """An operator under test, with two products and its own names for things."""
 
-    Attributes
-    ----------
-    name : str
-        For reports.
-    in_shape, out_shape : tuple of int
-        Axes of the input and output, for placing probes and wording diagnoses.
-    call_in_shape, call_out_shape : tuple of int
-        Shapes of the arrays that `forward` takes and returns; `adjoint` the reverse.
-    dtype : numpy.dtype or None
-        As declared, None if the operator declares none.
-    in_dtype, out_dtype : numpy.dtype or None
-        Of input and output where they may differ (SCICO, ODL), else None.
-    real_linear : bool
-        Whether it claims ``A(i x) = i A(x)`` for no more than real scalars.
-    arrays : Arrays
-        The library of its arrays.
-    forward, adjoint : callable
-        The two products.
-    forward_name, adjoint_name : str
-        What their authors call them.
-    matmat, rmatmat : callable or None
-        Products with columns, ``(n, k) -> (m, k)`` and back.
-    matrix : callable or None
-        Returns the matrix as a sparse array where it is known without products.
-    weights : (float or numpy.ndarray, float or numpy.ndarray) or None
-        Of the inner products of input and output, ``<u, v> = sum w conj(u) v``; None
-        where both are 1.
-    geometry : Geometry or None
-        Of a convolution; `geometry_transposed` where the operator maps its output to
-        its input.
-    portable : object or None
-        What to pickle; None for a pair of functions.
-    rewrap : callable or None
-        Makes a Subject of the unpickled object.
-    """
-
-    name: str
+    name: str  # in reports
+    # Axes of the input and output, for placing probes and wording diagnoses.
     in_shape: Shape
     out_shape: Shape
+    # Shapes of the arrays that `forward` takes and returns; `adjoint` the reverse.
     call_in_shape: Shape
     call_out_shape: Shape
-    arrays: Arrays
+    arrays: Arrays  # the library of its arrays
     forward: Callable[[Any], Any]
     adjoint: Callable[[Any], Any]
+    # Names of the two products in the library that they are of.
     forward_name: str = "matvec"
     adjoint_name: str = "rmatvec"
-    dtype: np.dtype | None = None
+    dtype: np.dtype | None = None  # as declared, if it is
+    # Of input and output where they may differ (SCICO, ODL).
     in_dtype: np.dtype | None = None
     out_dtype: np.dtype | None = None
-    real_linear: bool = False
+    real_linear: bool = False  # whether it claims A(s x) = s A(x) for real s only
+    # Products with columns, (n, k) -> (m, k) and back.
     matmat: Callable[[Any], Any] | None = None
     rmatmat: Callable[[Any], Any] | None = None
+    # Returns the matrix as a sparse array where it is known without products.
     matrix: Callable[[], Any] | None = None
+    # Of the inner products of input and output, <u, v> = sum w conj(u) v.
     weights: tuple[np.ndarray | float, np.ndarray | float] | None = None
-    geometry: Geometry | None = None
-    geometry_transposed: bool = False
-    portable: Any = None
+    geometry: Geometry | None = None  # of a convolution, or of its transpose
+    portable: Any = None  # the object to pickle; None for a pair of functions
+    # Makes a Subject of the unpickled object.
     rewrap: Callable[[Any], Subject] | None = None
 
 
@@ -104,7 +75,7 @@ def peer_name(A: Any, package: str, library: str) -> str:
 
 
 def function_name(function: Any) -> str:
-    """Return what a function is called."""
+    """Return the name of a function."""
     if isinstance(function, partial):
         return function_name(function.func)
     return getattr(function, "__name__", type(function).__name__)
@@ -115,12 +86,11 @@ def shaped(
 ) -> Subject:
     """Return the Subject of functions that take and return shaped arrays."""
     in_shape, out_shape = sizes(in_shape, "in_shape"), sizes(out_shape, "out_shape")
+    shapes = {"in_shape": in_shape, "out_shape": out_shape}
     return Subject(
         name=name,
-        in_shape=in_shape,
-        out_shape=out_shape,
-        call_in_shape=in_shape,
-        call_out_shape=out_shape,
+        **shapes,
+        **{f"call_{field}": shape for field, shape in shapes.items()},
         arrays=arrays,
         forward_name="forward",
         adjoint_name=adjoint_name,

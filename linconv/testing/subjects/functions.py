@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import contextlib
+import sys
 from typing import Any
 
 import numpy as np
 
 from linconv._options import sizes
-from linconv.testing.subjects.arrays import Arrays, arrays_for, as_dtype, owners
+from linconv.testing.subjects.arrays import Arrays, arrays_for, as_dtype
 from linconv.testing.subjects.subject import Shape, Subject, function_name, shaped
 
 
-def pair(
+def functions(
     forward: Any, adjoint: Any, in_shape: Any, out_shape: Any, dtype: Any, xp: Any
 ) -> Subject:
     """Return the Subject of two functions, whose library is found by calling the first."""
@@ -28,7 +29,12 @@ def pair(
         arrays, found, result = _first_accepted(forward, shape, wanted, arrays)
         if wanted is None and found != np.float64:
             wanted = found
-        out_shape = _shape_of(arrays, result) if out_shape is None else out_shape
+        if out_shape is None and not arrays.is_array(result):
+            raise TypeError(
+                f"forward returned a {type(result).__name__}, expected an array of "
+                f"{arrays.name}; give out_shape= to have it tested nevertheless"
+            )
+        out_shape = tuple(map(int, result.shape)) if out_shape is None else out_shape
     name = f"the pair {function_name(forward)}, {function_name(adjoint)}"
     products = {"forward": forward, "adjoint": adjoint}
     return shaped(name, shape, out_shape, arrays, "adjoint", dtype=wanted, **products)
@@ -52,7 +58,7 @@ def _first_accepted(
     for arrays in libraries:
         for number in dtypes:
             if named is not None and dtype is not None:
-                arrays.make(np.zeros(1, dtype))  # what the caller asked for must exist
+                arrays.make(np.zeros(1, dtype))  # the caller's dtype must exist there
             try:
                 result = forward(arrays.make(np.zeros(shape, number)))
             except Exception as error:
@@ -71,28 +77,14 @@ def _first_accepted(
 
 
 def _loaded_libraries() -> list[Arrays]:
-    """Return NumPy and whatever else somebody has imported."""
-    found = [arrays_for("numpy")]
-    for name in ("torch", "jax", "cupy"):
-        try:
-            found.append(arrays_for(name))
-        except ValueError:  # nobody has
-            continue
-    return found
+    """Return NumPy and the other libraries that somebody has imported."""
+    loaded = [name for name in ("torch", "jax", "cupy") if sys.modules.get(name) is not None]
+    return [arrays_for(name) for name in ("numpy", *loaded)]
 
 
 def _home(result: Any) -> Arrays | None:
-    """Return the library of an array, None for what is no array."""
-    if not {"numpy", "torch", "jax", "jaxlib", "cupy"}.intersection(owners(result)):
-        return None
-    arrays = arrays_for(result)
-    return arrays if arrays.is_array(result) else None
-
-
-def _shape_of(arrays: Arrays, result: Any) -> Shape:
-    if not arrays.is_array(result):
-        raise TypeError(
-            f"forward returned a {type(result).__name__}, expected an array of "
-            f"{arrays.name}; give out_shape= to have it tested nevertheless"
-        )
-    return arrays.shape(result)
+    """Return the library of an array, None for a result that is no array."""
+    with contextlib.suppress(TypeError):
+        arrays = arrays_for(result)
+        return arrays if arrays.is_array(result) else None
+    return None

@@ -1,22 +1,21 @@
 """From failed checks to causes, in words.
 
-A contract that is broken explains itself.  What is not linear has no adjoint to speak
-of.  Only where forward and adjoint are linear and differ are hypotheses tried: on the
-whole matrix where it is small, else on the random block and by bisection.
+A broken contract explains itself.  An operator that is not linear has no adjoint to
+speak of.  Only where forward and adjoint are linear and differ are hypotheses tried: on the
+whole matrix where it is small, else on products alone.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 
-from linconv.testing.checks import identity
-from linconv.testing.checks.session import MOST_NOISE, Session, Stop, same
-from linconv.testing.diagnosis import locate
-from linconv.testing.diagnosis.diagnosis import Entry, diagnose
-from linconv.testing.report import CheckResult, judge
+from linconv.testing.checks import MOST_NOISE, Session, Stop, identity
+from linconv.testing.diagnosis.causes import say
+from linconv.testing.diagnosis.matrices import diagnose
+from linconv.testing.diagnosis.products import diagnose_products, single_precision
+from linconv.testing.report import CheckResult, Entry, judge, number
 
 _LINEAR = ("L00", "L02", "L01", "L03")
 _ADJOINT = ("A01", "A02", "A03", "E02", "R01")
@@ -25,14 +24,16 @@ _CONTRACTS = ("C03", "C05", "C07", "C08", "C09", "C10", "C02", "E01", "R02")
 _REPEATED = {"C07", "C08", "C09", "C10", "R02"}  # compare with an earlier product
 
 
-def causes(session: Session, results: dict[str, CheckResult]) -> tuple[list[str], list[Entry]]:
-    """Return what is wrong, the gravest first, and wrong entries of the matrix."""
+def causes_of(
+    session: Session, results: dict[str, CheckResult]
+) -> tuple[list[str], list[Entry]]:
+    """Return the causes, the gravest first, and wrong entries of the matrix."""
     failed = {code for code, result in results.items() if not result.passed}
     if not failed:
         return [], []
     found = [results[code].message for code in ("C01", "C06") if code in failed]
     if session.stopped or "C06" in failed:  # NaN equals nothing: what else fails follows
-        return found or [_messages(results, failed)], []
+        return found or ["; ".join(results[code].message for code in sorted(failed))], []
     if not found and failed & {*_LINEAR, *_ADJOINT} and "C04" not in failed:
         _look_for_state(session, results, failed)
     if "C04" in failed:
@@ -51,10 +52,6 @@ def causes(session: Session, results: dict[str, CheckResult]) -> tuple[list[str]
     return list(dict.fromkeys(found)), entries
 
 
-def _messages(results: dict[str, CheckResult], failed: set[str]) -> str:
-    return "; ".join(results[code].message for code in sorted(failed))
-
-
 def _linear(session: Session, results: dict[str, CheckResult], failed: set[str]) -> str:
     """Return the cause of the first failure that explains the others."""
     if "L00" in failed:
@@ -71,7 +68,7 @@ def _weak_precision(session: Session) -> str:
     """Say single precision where only the size of the error, and homogeneity, speak for it."""
     for side in session.sides:
         if side.u < 2.0**-40 and MOST_NOISE * side.u < side.residual < 2.0**-19:
-            return f"float32 inside a {side.result_dtype.name} operator: {side.name}"
+            return single_precision(side)
     return ""
 
 
@@ -88,12 +85,7 @@ def _look_for_state(
             pairs = [(side(side.probes[i]), side.images[i]) for i in order]
         except Stop:
             continue
-        if session.deterministic:
-            right = all(same(a, b) for a, b in pairs)
-        else:
-            gaps = [side.distance(a, b) for a, b in pairs]
-            right = max(gaps) <= side.allowed(MOST_NOISE)
-        if not right:
+        if not all(session.repeats(side, again, first) for again, first in pairs):
             message = f"{side.name} gives different results for the same input"
             results["C04"] = judge("C04", [message], trials=len(order))
             failed.add("C04")
@@ -102,14 +94,14 @@ def _look_for_state(
 def _mismatch(session: Session, results: dict[str, CheckResult]) -> tuple[str, list[Entry]]:
     """Say why forward and adjoint differ."""
     if session.real_linear:
-        return "unknown", []
+        return say("unknown"), []
     try:
         if identity.small(session):
             return _of_matrices(session)
         seen = any(not results[code].passed for code in _UNAIDED if code in results)
         if session.entries or not seen:
             return results["R01"].message, list(session.entries)
-        cause, entries = locate.explain(session)
+        cause, entries = diagnose_products(session)
         return _listed(cause, entries), entries
     except Stop as stop:
         return stop.message, []
@@ -136,12 +128,12 @@ def _of_matrices(session: Session) -> tuple[str, list[Entry]]:
             tolerance=identity.dense_tolerance(session, right, got),
             dtype=session.forward.result_dtype,
             what=what,
-            geometry=_geometry(session),
+            geometry=session.subject.geometry,
         )
         if found.cause:
             words.append(_listed(found.cause, found.entries))
             entries += list(found.entries)
-    return "; ".join(words) or "unknown", entries[:8]
+    return "; ".join(words) or say("unknown"), entries[:8]
 
 
 def _weights_ignored(session: Session, C: np.ndarray, B: np.ndarray) -> str:
@@ -155,19 +147,13 @@ def _weights_ignored(session: Session, C: np.ndarray, B: np.ndarray) -> str:
     right = np.abs(B - ignored) <= identity.dense_tolerance(session, ignored, B)
     if not right.all() or np.array_equal(ignored, C):
         return ""
-    words = "the weights of the inner product are ignored"
     if factors.size > 1:
-        return words
-    return f"adjoint = {float(factors.item()):.6g} x the true adjoint: {words}"
+        return say("weights")
+    return say("scale", factor=number(factors.item()), remark=f": {say('weights')}")
 
 
 def _listed(cause: str, entries: Sequence[Entry]) -> str:
-    """Add the entries where they are what is wrong."""
+    """Add the entries to a cause that counts them."""
     if not cause.endswith(("wrong entry", "wrong entries")):
         return cause
     return f"{cause}: " + ", ".join(str(entry) for entry in entries)
-
-
-def _geometry(session: Session) -> Any:
-    subject = session.subject
-    return None if subject.geometry_transposed else subject.geometry

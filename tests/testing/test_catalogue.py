@@ -8,7 +8,7 @@ import warnings
 
 import numpy as np
 import pytest
-from broken import CUPBOARD, RIGHT, pylops_findings
+from broken import CATALOGUE, RIGHT, pylops_findings
 from helpers import SEEDS
 
 from linconv.testing import check_adjoint
@@ -17,7 +17,7 @@ LEVELS = ("standard", "quick")
 BROKEN = [
     pytest.param(level, dtype, member, id=f"{member}-{dtype}-{level}")
     for level in LEVELS
-    for member in CUPBOARD
+    for member in CATALOGUE
     for dtype in member.dtypes
 ]
 INNOCENT = [
@@ -36,7 +36,7 @@ FAMILIES = {
 
 
 def report_on(member, dtype, level, **options):
-    """Make a member of the cupboard and test it, by the seed of its dtype."""
+    """Make a member of the catalogue and test it, by the seed of its dtype."""
     seed = SEEDS[dtype]
     operator = member.make(np.dtype(dtype), np.random.default_rng(seed))
     return check_adjoint(operator, level=level, seed=seed, **options)
@@ -57,16 +57,16 @@ def test_a_right_operator_passes_without_a_word(level, dtype, member):
     assert report.entries == ()
 
 
-def test_the_cupboard_has_fifty_members_of_every_family_and_no_two_of_one_name():
-    assert len(CUPBOARD) >= 50
-    assert {member.family for member in CUPBOARD} >= FAMILIES
-    for members in (CUPBOARD, RIGHT):
+def test_the_catalogue_has_fifty_members_of_every_family_and_no_two_of_one_name():
+    assert len(CATALOGUE) >= 50
+    assert {member.family for member in CATALOGUE} >= FAMILIES
+    for members in (CATALOGUE, RIGHT):
         names = [(getattr(member, "family", ""), member.name) for member in members]
         assert len(set(names)) == len(names)
 
 
 def test_every_diagnosis_asked_for_says_something():
-    for member in CUPBOARD:
+    for member in CATALOGUE:
         assert member.dtypes
         assert set(member.dtypes) <= set(SEEDS), member
         # What depends on ids that Python gives out cannot be foretold.

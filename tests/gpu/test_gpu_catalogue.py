@@ -1,4 +1,4 @@
-"""The cupboard on the device: what is broken there is caught and named as on the host.
+"""The catalogue on the device: what is broken there is caught and named as on the host.
 
 Its operators are made on the host, and what they hold is moved.
 """
@@ -8,7 +8,7 @@ import re
 import numpy as np
 import pytest
 import scipy.sparse
-from broken import CUPBOARD, RIGHT
+from broken import CATALOGUE, RIGHT
 from helpers import SEEDS
 
 import linconv
@@ -36,9 +36,9 @@ LEFT_OUT = {
 }
 
 
-def members(cupboard):
+def members(catalogue):
     """Return those that can be on a device, with one of their dtypes each, in turn."""
-    params, found = [], [member for member in cupboard if member.name not in LEFT_OUT]
+    params, found = [], [member for member in catalogue if member.name not in LEFT_OUT]
     for i, member in enumerate(found):
         dtypes = getattr(member, "dtypes", tuple(SEEDS))
         dtype = dtypes[i % len(dtypes)]
@@ -68,7 +68,7 @@ def report_on(cupy, member, dtype):
     return check_adjoint(operator, **options, **getattr(member, "options", {}))
 
 
-@pytest.mark.parametrize(("member", "dtype"), members(CUPBOARD))
+@pytest.mark.parametrize(("member", "dtype"), members(CATALOGUE))
 def test_a_broken_operator_fails_on_the_device_and_its_fault_is_named(member, dtype, cupy):
     report = report_on(cupy, member, dtype)
     assert not report.passed
@@ -83,9 +83,9 @@ def test_a_right_operator_passes_on_the_device(member, dtype, cupy):
 
 
 def test_few_are_left_out_and_all_dtypes_are_there():
-    names = {member.name for member in (*CUPBOARD, *RIGHT)}
+    names = {member.name for member in (*CATALOGUE, *RIGHT)}
     assert set(LEFT_OUT) <= names
-    params = [*members(CUPBOARD), *members(RIGHT)]
+    params = [*members(CATALOGUE), *members(RIGHT)]
     assert len(params) >= 0.9 * len(names)
     dtypes = [dtype for _, dtype in (param.values for param in params)]
     assert min(map(dtypes.count, SEEDS)) >= 25
