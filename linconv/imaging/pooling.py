@@ -153,7 +153,7 @@ def _window(
     """Return the windows along axis `a`, all of which see a sample."""
     extent = d * (k - 1) + 1
     if isinstance(pad, str):
-        pad = named_padding(pad, (-(-n // s) - 1) * s + extent - n, extent)
+        pad = named_padding(pad, n, s, extent)
     lo, hi = pad
     if min(pad) < 0:
         raise ValueError(f"padding must be >= 0, got {pad} for axis {a}: use crop() first")
