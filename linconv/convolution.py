@@ -308,8 +308,8 @@ class Conv(LinearOperator):
         values = self._fitting(self.geometry, kernel)
         if gpu.device_of(values) != self.device:
             raise TypeError(
-                f"the kernel must be on the {self.device}, as the operator is: move the kernel, "
-                "or the operator with .to(device)"
+                f"the kernel must be on the {self.device}, as the operator is: move the "
+                "kernel, or the operator with .to(device)"
             )
         methods.choose(self.method, self.geometry, values.dtype, self.device)
         conv = type(self).__new__(type(self))

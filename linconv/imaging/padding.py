@@ -14,11 +14,7 @@ from linconv.operators import LinearOperator, Restriction
 
 
 def pad(
-    in_shape: Sequence[int] | int,
-    padding: Any,
-    *,
-    boundary: Any = "zeros",
-    dtype: Any = float,
+    in_shape: Sequence[int] | int, padding: Any, *, boundary: Any = "zeros", dtype: Any = float
 ) -> LinearOperator:
     """Return the operator that continues an array beyond its edges, as `numpy.pad`.
 
