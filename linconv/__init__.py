@@ -10,8 +10,8 @@ array([[ 1, -1,  0,  0],
        [ 0,  0,  1, -1]])
 """
 
-# pytest imports linconv.testing.plugin, hence this file, at the start of every run of
-# everybody who has linconv installed: NumPy and SciPy wait until a name is used (PEP 562).
+# Wherever linconv is installed, every run of pytest imports linconv.testing.plugin and hence
+# this file.  NumPy and SciPy are therefore imported when a name is first used (PEP 562).
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
@@ -55,76 +55,18 @@ if TYPE_CHECKING:
 
 __version__ = "0.1.0"
 
-__all__ = [
-    "Axis",
-    "Boundary",
-    "Conv",
-    "Diagonal",
-    "FilterConv",
-    "Geometry",
-    "Identity",
-    "LinearOperator",
-    "Matrix",
-    "Restriction",
-    "Unfold",
-    "VaryingConv",
-    "aslinearoperator",
-    "average_pool",
-    "block",
-    "block_diag",
-    "conv_matrix",
-    "conv_transpose",
-    "conv_transpose_matrix",
-    "crop",
-    "divergence",
-    "downsample",
-    "gradient",
-    "hstack",
-    "imaging",
-    "kron",
-    "laplacian",
-    "pad",
-    "resize",
-    "solvers",
-    "spectrum",
-    "symbolic",
-    "testing",
-    "unfold_matrix",
-    "upsample",
-    "vstack",
-]
-
 _MODULES = ("imaging", "solvers", "spectrum", "symbolic", "testing")
 _NAMES = {
-    "convolution": ("Conv", "conv_matrix", "conv_transpose", "conv_transpose_matrix"),
-    "geometry": ("Axis", "Boundary", "Geometry"),
-    "imaging": (
-        "average_pool",
-        "crop",
-        "divergence",
-        "downsample",
-        "gradient",
-        "laplacian",
-        "pad",
-        "resize",
-        "upsample",
-    ),
-    "operators": (
-        "Diagonal",
-        "Identity",
-        "LinearOperator",
-        "Matrix",
-        "Restriction",
-        "aslinearoperator",
-        "block",
-        "block_diag",
-        "hstack",
-        "kron",
-        "vstack",
-    ),
-    "patches": ("FilterConv", "Unfold", "VaryingConv", "unfold_matrix"),
+    "convolution": "Conv conv_matrix conv_transpose conv_transpose_matrix",
+    "geometry": "Axis Boundary Geometry",
+    "imaging": "average_pool crop divergence downsample gradient laplacian pad resize "
+    "upsample",
+    "operators": "Diagonal Identity LinearOperator Matrix Restriction aslinearoperator "
+    "block block_diag hstack kron vstack",
+    "patches": "FilterConv Unfold VaryingConv unfold_matrix",
 }
-_HOME = {name: module for module, names in _NAMES.items() for name in names}
+_HOME = {name: module for module, names in _NAMES.items() for name in names.split()}
+__all__ = [*_MODULES, *_HOME]  # pyright: ignore[reportUnsupportedDunderAll]
 
 
 def __getattr__(name: str) -> Any:

@@ -1,17 +1,15 @@
 """``python -m linconv demo [IMAGE]``: blur a photograph by a matrix, then restore it.
 
-The blur is the matrix C of `conv_matrix`, the restoration an iterative solver on
-the operator `Conv`.  scikit-image, matplotlib and tqdm are the extra "demo": they
-are imported inside functions, after `_require_extra` has looked for them.
+The blur is the matrix C of `conv_matrix`; an iterative solver restores the photograph with
+the operator `Conv`.  scikit-image, matplotlib and tqdm, the extra "demo", are imported
+inside functions, after `_require_extra` has looked for them.
 """
 
 from __future__ import annotations
 
 import argparse
-import functools
 import importlib
 import math
-import operator
 import os
 import sys
 import time
@@ -21,7 +19,7 @@ from typing import Any, NoReturn
 
 import numpy as np
 from scipy.sparse import diags_array
-from scipy.sparse.linalg import lsmr, lsqr
+from scipy.sparse.linalg import LinearOperator, lsmr, lsqr
 
 import linconv
 from linconv.testing import check_adjoint
@@ -35,7 +33,7 @@ _WORDS = {
     "--solver": tuple(_SOLVERS),
     "--boundary": ("reflect", *(rule.value for rule in linconv.Boundary if rule != "reflect")),
 }
-# Option: kind, least, most, default, help.  None: see `_fill_in`.
+# Option: kind, least, most, default, help; `_fill_in` replaces a default of None.
 _NUMBERS: dict[str, tuple[Any, ...]] = {
     "--length": (float, 1, 1000, None, "pixels of the motion (15)"),
     "--angle": (float, -360, 360, None, "degrees from the right to the motion (30)"),
@@ -47,13 +45,13 @@ _NUMBERS: dict[str, tuple[Any, ...]] = {
     "--rounds": (int, 1, 1000, 4, f"solves, each with new weights ({_DEFAULT})"),
     "--iterations": (int, 1, 10**6, 40, f"at most, of every solve ({_DEFAULT})"),
 }
-# Of one round: the weights of the next one change the solution by more.
+# Tolerance of a round's solver; the next round's weights change the solution by more.
 _TOLERANCE = 1e-3
-# Rounds the corner of |grad x|; a grey level of 255 is 0.004.
+# Smooths |grad x| at 0; one of 255 grey levels is 0.004.
 _EPS = 0.005
-# Rows of the C in the picture, that of an image of 24 x 24: about one dot each.
+# Rows of C in the picture, those of a 24 x 24 image: about one dot of the picture each.
 _CORNER = 576
-_STOPS = (  # The solvers' codes; 4 to 6 are 1 to 3 to rounding.
+_STOPS = (  # by SciPy's codes, of which 4 to 6 are 1 to 3 at the limit of precision
     "the start is the solution",
     f"the equations hold to {_TOLERANCE:g}",
     f"the least-squares solution is good to {_TOLERANCE:g}",
@@ -64,7 +62,7 @@ _STOPS = (  # The solvers' codes; 4 to 6 are 1 to 3 to rounding.
 
 
 class _RefusalError(Exception):
-    """The request of the user cannot be fulfilled; the text is one line for stderr."""
+    """A request that cannot be fulfilled; the text is one line for stderr."""
 
 
 class _Parser(argparse.ArgumentParser):
@@ -184,7 +182,7 @@ def _require_extra() -> None:
 
 
 def _fill_in(options: argparse.Namespace) -> None:
-    """Set the options whose defaults depend on others; refuse those of the other blur."""
+    """Set defaults that depend on other options; refuse options of the other blur."""
     for blur, defaults in _BLURS.items():
         for name, default in defaults.items():
             given = getattr(options, name) is not None
@@ -193,7 +191,7 @@ def _fill_in(options: argparse.Namespace) -> None:
             if not given:
                 setattr(options, name, default)
     if options.mu is None:
-        # Found by trial, for noise from 0.001 to 0.05.
+        # Chosen by experiments with noise from 0.001 to 0.05.
         options.mu = max(options.noise, 1e-4) ** 1.5
 
 
@@ -221,7 +219,7 @@ def _by(shape: tuple[int, ...]) -> str:
 
 
 def _photograph(path: str | None, size: int) -> tuple[np.ndarray, str]:
-    """Return a grey image of at most `size` pixels a side, and words for it."""
+    """Return a grey image of at most `size` pixels a side, and its description."""
     from skimage import data
     from skimage.transform import resize
 
@@ -247,7 +245,7 @@ def _read(path: str) -> np.ndarray:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             with Image.open(path) as file:
-                photo = ImageOps.exif_transpose(file)  # a camera notes how it was held
+                photo = ImageOps.exif_transpose(file)  # cameras store the orientation
                 peak = {"F": 1, "I": 65535}.get(photo.mode[0], 255)
                 image = np.asarray(photo if peak != 255 else photo.convert("L")) / peak
     except Exception as error:  # every format has errors of its own
@@ -258,7 +256,7 @@ def _read(path: str) -> np.ndarray:
 
 
 def _kernel(options: argparse.Namespace, shape: tuple[int, ...]) -> tuple[np.ndarray, str]:
-    """Return the kernel, which must fit into an image of `shape`, and words for it."""
+    """Return the kernel, which must fit an image of `shape`, and its description."""
     motion = options.blur == "motion"
     name, value = ("length", options.length) if motion else ("radius", options.radius)
     least = math.ceil(value if motion else 2 * value) + 3
@@ -298,30 +296,25 @@ def _blur(kernel: np.ndarray, x: np.ndarray, rules: dict[str, Any]) -> np.ndarra
     return (C @ x.ravel()).reshape(x.shape)
 
 
-class _Stack(linconv.LinearOperator):
-    """Operators above one another, ``[A; B; ...]``; every adjoint product calls `tick`."""
+def _counted(A: linconv.LinearOperator, tick: Callable[[], Any]) -> LinearOperator:
+    """Return A for SciPy's solvers; every product with its adjoint calls `tick`."""
 
-    def __init__(self, parts: Sequence[linconv.LinearOperator], tick: Callable[[], Any]):
-        rows = [part.shape[0] for part in parts]
-        super().__init__(np.float64, parts[0].in_shape, sum(rows))
-        self.parts, self.tick, self.cuts = parts, tick, np.cumsum(rows)[:-1]
+    def adjoint(y: np.ndarray) -> np.ndarray:
+        tick()
+        return A.rmatvec(y)
 
-    def _matmat(self, X: np.ndarray) -> np.ndarray:
-        return np.concatenate([part @ X for part in self.parts])
-
-    def _rmatmat(self, X: np.ndarray) -> np.ndarray:
-        self.tick()
-        blocks = zip(self.parts, np.split(X, self.cuts), strict=True)
-        return functools.reduce(operator.add, (part.H @ block for part, block in blocks))
+    products: Any = {"matvec": A.matvec, "rmatvec": adjoint, "dtype": A.dtype}
+    return LinearOperator(A.shape, **products)
 
 
 def _restore(
     A: linconv.Conv, b: np.ndarray, options: argparse.Namespace
 ) -> tuple[np.ndarray, list[int], str]:
-    """Minimise |A x - b|^2 + mu TV(x) by least squares, reweighted in every round.
+    """Minimise |A x - b|^2 + mu TV(x) by iteratively reweighted least squares.
 
-    At x0, |W G x|^2 touches mu TV(x), but for a constant, from above: a round lowers
-    both.  Returns x, the iterations of every round and why the last one stopped.
+    |W G x|^2 plus a constant is an upper bound of mu TV(x) that is attained at x0, so a round
+    that lowers the bound lowers mu TV(x) too.  Returns x, the iterations of every round and
+    the reason why the last round stopped.
     """
     from tqdm import tqdm
 
@@ -334,13 +327,13 @@ def _restore(
     with tqdm(total=options.rounds * options.iterations, unit="it") as bar:
         for turn in range(1, options.rounds + 1):
             bar.set_description(f"round {turn}/{options.rounds}")
-            bar.n -= 1  # the start takes a product too, but is no iteration
+            bar.n -= 1  # the solver's first adjoint product is no iteration
             size = np.sqrt(sum(((g @ x) ** 2 for g in G), np.full(b.size, _EPS**2)))
             W = linconv.Matrix(diags_array(np.sqrt(options.mu / 2 / size)))
-            stack = _Stack([A, *(W @ g for g in G)], bar.update)
-            x, stop, count, *_ = solve(stack, right, x0=x, **limits)
+            stack = linconv.vstack([A, *(W @ g for g in G)])
+            x, stop, count, *_ = solve(_counted(stack, bar.update), right, x0=x, **limits)
             counts.append(count)
-            bar.total -= options.iterations - count  # the bar ends full
+            bar.total -= options.iterations - count  # so that the bar ends full
         bar.refresh()
     return x.reshape(b.shape), counts, _STOPS[stop]
 
@@ -352,7 +345,7 @@ def _psnr(image: np.ndarray, original: np.ndarray) -> float:
 
 
 def _save(out: str, images: Sequence[np.ndarray], kernel: np.ndarray, rules: Any) -> None:
-    """Write the picture, without pyplot: the user's backend and settings stay as they are."""
+    """Write the picture without pyplot, whose backend and settings belong to the user."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
@@ -372,7 +365,7 @@ def _save(out: str, images: Sequence[np.ndarray], kernel: np.ndarray, rules: Any
         axes.set_title(words.replace(", ", "\n") if h > 1.5 * w else words, fontsize=13)
     for axes, image in zip(panels[:3], images, strict=True):
         axes.imshow(image, cmap="gray", vmin=0, vmax=1)
-    # Stretched to the shape of the photographs, where they are not square.
+    # The panel of C is stretched to the shape of the photographs.
     panels[3].imshow(corner, cmap="gist_heat_r", aspect=h / w, extent=(0, 1, 1, 0))
     inset = panels[1].inset_axes((0.73, 0.02, 0.25, 0.25), anchor="SE")
     inset.imshow(kernel, cmap="gray", vmin=0)
@@ -386,10 +379,10 @@ def _save(out: str, images: Sequence[np.ndarray], kernel: np.ndarray, rules: Any
 
 
 def _corner(kernel: np.ndarray, rules: dict[str, Any]) -> tuple[np.ndarray, str]:
-    """Return a C small enough to be seen, or the corner of one; and its title."""
+    """Return a small C, or the corner of one, and its title."""
     n = max(24, *kernel.shape)
     C = linconv.conv_matrix(kernel, (n, n), rows=(0, math.ceil(_CORNER / n)), **rules)
-    # The root shows the faint entries, at the rim of the kernel, as well.
+    # The square root makes the small entries at the kernel's rim visible.
     corner = np.sqrt(np.abs(C[:_CORNER, :_CORNER].toarray()))
     where = "C" if n * n == _CORNER else "corner of C"
     return corner, f"{where} of this {_by(kernel.shape)} kernel, on {n} x {n} pixels"

@@ -109,15 +109,17 @@ def _padding(entry: Any) -> tuple[int, int] | str:
     return pair
 
 
-def named_padding(word: str, total: int, extent: int) -> tuple[int, int]:
-    """Turn a word into samples; `total` is what "same" needs."""
-    if word == "valid":
+def named_padding(pad: Any, n: int, s: int, extent: int) -> tuple[int, int]:
+    """Return padding in samples; a word is worked out for an axis of n samples."""
+    if not isinstance(pad, str):
+        return pad
+    if pad == "valid":
         return 0, 0
-    if word == "full":
+    if pad == "full":
         return extent - 1, extent - 1
-    total = max(0, total)
+    total = max(0, (-(-n // s) - 1) * s + extent - n)  # ceil(n / s) outputs need so many
     less, more = total // 2, total - total // 2
-    return (less, more) if word == "same" else (more, less)
+    return (less, more) if pad == "same" else (more, less)
 
 
 def known(word: Any, words: Sequence[str], name: str) -> str:

@@ -1,4 +1,4 @@
-"""The convolution matrix and its operators: geometry and values meet here.
+"""The convolution matrix and its operators.
 
 Taps are not flipped: ``y[i] = sum_t w[t] x[s i - lo + d t]``, the
 cross-correlation of PyTorch, JAX and ONNX; ``flip=True`` gives the convolution
@@ -51,16 +51,16 @@ def conv_matrix(
     dilation : int or one per axis
         Distance of taps, in input samples.
     groups : int
-        Groups of channels that do not see each other.
+        Groups of channels; outputs of a group read its inputs only.
     boundary : str, one per axis, or one (lo, hi) pair per axis
         The samples outside the input: "zeros", "circular", "reflect" (edge
-        sample not repeated), "symmetric" (repeated), "replicate" or
-        "antireflect" (``2 x_edge - reflected``); or another library's word
-        such as "numpy:wrap", "ndimage:mirror", "torch:replicate".
+        sample not repeated), "symmetric" (edge sample repeated), "replicate"
+        or "antireflect" (``2 x_edge - reflected``); or another library's
+        word, such as "numpy:wrap", "ndimage:mirror", "torch:replicate".
     flip : bool
-        Flip the taps: the convolution of `scipy.signal`.
+        Flip the taps, as in the convolution of `scipy.signal`.
     dtype : dtype, optional
-        Of the matrix, instead of the kernel's.
+        Dtype of the matrix; by default that of the kernel.
     rows : (int, int), optional
         Build only rows ``start <= i < stop`` along the first axis of the output.
 
@@ -96,16 +96,8 @@ def conv_matrix(
            [3, 0, 0, 1, 2]])
     """
     values = _values(kernel, dtype)
-    geometry = Geometry.conv(
-        values.shape,
-        in_shape,
-        stride=stride,
-        padding=padding,
-        dilation=dilation,
-        groups=groups,
-        boundary=boundary,
-        flip=flip,
-    )
+    given = {"stride": stride, "padding": padding, "dilation": dilation, "groups": groups}
+    geometry = Geometry.conv(values.shape, in_shape, boundary=boundary, flip=flip, **given)
     return _matrix(geometry, values, rows=rows)
 
 
@@ -171,27 +163,19 @@ def conv_transpose_matrix(
     array([2, 4, 9, 6, 9])
     """
     values = _values(kernel, dtype)
-    geometry = Geometry.conv_transpose(
-        values.shape,
-        in_shape,
-        stride=stride,
-        padding=padding,
-        output_padding=output_padding,
-        dilation=dilation,
-        groups=groups,
-        boundary=boundary,
-        flip=flip,
-    )
+    given = {"stride": stride, "padding": padding, "dilation": dilation, "groups": groups}
+    given |= {"output_padding": output_padding, "boundary": boundary, "flip": flip}
+    geometry = Geometry.conv_transpose(values.shape, in_shape, **given)
     return _matrix(geometry, values, transposed=True, rows=rows)
 
 
 def _values(kernel: Any, dtype: Any) -> Any:
-    """Return the taps where they lie, of the dtype that their matrix will have."""
+    """Return the taps on their own device, in the dtype of their matrix."""
     return gpu.home(kernel).as_values(kernel, dtype, "kernel")
 
 
 def _matrix(geometry: Geometry, values: Any, **options: Any) -> Any:
-    """Return a matrix where the taps lie."""
+    """Return a matrix on the device of the taps."""
     return gpu.home(values).conv_matrix(geometry, values, **options)
 
 
@@ -208,15 +192,15 @@ class Conv(LinearOperator):
         See `conv_matrix`.  The kernel is copied.
     method : str
         How products are computed: "sparse" keeps the matrix, "sparse+adjoint" that of
-        the adjoint as well, "direct" gathers by stencils (Numba), "fft" transforms,
-        "torch" asks PyTorch; "auto" chooses.
+        the adjoint as well, "direct" runs compiled loops over stencils (Numba), "fft"
+        multiplies in the frequency domain, "torch" calls PyTorch; "auto" chooses.
 
     Attributes
     ----------
     geometry : Geometry
-        All shape arithmetic, and ``nnz`` and ``nbytes`` of the matrix.
+        Shapes and options of the convolution; ``nnz`` and ``nbytes`` of its matrix.
     kernel : ndarray
-        The taps as given, read-only, of the operator's dtype.
+        The taps, in the operator's dtype; read-only.
     method : str
         The method in use.
 
@@ -255,16 +239,8 @@ class Conv(LinearOperator):
         method: str = "auto",
     ) -> None:
         values = _values(kernel, dtype)
-        geometry = Geometry.conv(
-            values.shape,
-            in_shape,
-            stride=stride,
-            padding=padding,
-            dilation=dilation,
-            groups=groups,
-            boundary=boundary,
-            flip=flip,
-        )
+        given = {"stride": stride, "padding": padding, "dilation": dilation, "groups": groups}
+        geometry = Geometry.conv(values.shape, in_shape, boundary=boundary, flip=flip, **given)
         self._build(geometry, values, method)
 
     @classmethod
@@ -292,7 +268,7 @@ class Conv(LinearOperator):
         return values
 
     def _build(self, geometry: Geometry, values: np.ndarray, method: str) -> None:
-        """Fill in an operator; `values` is a private copy."""
+        """Set all attributes; `values` is a private copy."""
         choice = methods.choose(method, geometry, values.dtype, gpu.device_of(values))
         self._describe(geometry, values, choice)
         self._engine = choice.make(geometry, values)
@@ -310,7 +286,8 @@ class Conv(LinearOperator):
     def with_kernel(self, kernel: Any) -> Conv:
         """Return the operator of the same geometry and method with other taps.
 
-        All that depends on the geometry alone, such as the matrix' indices, is shared.
+        Both operators share whatever depends on the geometry alone, such as the matrix's
+        indices.
 
         Parameters
         ----------
@@ -320,7 +297,7 @@ class Conv(LinearOperator):
         Raises
         ------
         ValueError
-            If the kernel has another shape, or a dtype the method cannot represent.
+            If the kernel has another shape, or a dtype that the method lacks.
 
         Examples
         --------
@@ -331,8 +308,8 @@ class Conv(LinearOperator):
         values = self._fitting(self.geometry, kernel)
         if gpu.device_of(values) != self.device:
             raise TypeError(
-                f"the kernel must lie where the operator does, on the {self.device}: move it, "
-                "or the operator with .to(device)"
+                f"the kernel must be on the {self.device}, as the operator is: move the "
+                "kernel, or the operator with .to(device)"
             )
         methods.choose(self.method, self.geometry, values.dtype, self.device)
         conv = type(self).__new__(type(self))
@@ -341,7 +318,7 @@ class Conv(LinearOperator):
         return conv
 
     def explain(self) -> str:
-        """Return why this method computes the products, and what others would cost.
+        """Return why this method was chosen, and an estimate of the cost of each method.
 
         Examples
         --------
@@ -357,7 +334,7 @@ class Conv(LinearOperator):
 
     @property
     def device(self) -> str:
-        """Where the kernel lies, and with it the matrix and the arrays."""
+        """Device of the kernel, of the matrix and of the arrays."""
         return gpu.device_of(self.kernel)
 
     def _moved(self, device: str) -> Conv:
@@ -376,7 +353,7 @@ class Conv(LinearOperator):
         return self._able(X).adjoint(X)
 
     def _able(self, X: np.ndarray) -> methods.Method:
-        """Return the method, or the matrix for a product of a dtype that it lacks."""
+        """Return the method, or the stored matrix where the method lacks a dtype."""
         known = self._engine.dtypes
         if not known or np.result_type(self.dtype, X.dtype) in known:
             return self._engine
@@ -402,14 +379,14 @@ class Conv(LinearOperator):
         return f"{taps}, {self.in_shape} -> {self.out_shape}, method={self.method!r}"
 
     def __getstate__(self) -> dict[str, Any]:
-        built = ("_engine", "_matrix", "_choice")  # they are made again
+        built = ("_engine", "_matrix", "_choice")  # `__setstate__` builds these again
         state = {k: v for k, v in super().__getstate__().items() if k not in built}
         return state | {"method": self._choice.asked}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self._build(state["geometry"], state["kernel"].copy(), state["method"])
-        more = {k: v for k, v in state.items() if k not in self.__dict__}
-        self.__dict__.update(more)  # of a subclass
+        subclass = {k: v for k, v in state.items() if k not in self.__dict__}
+        self.__dict__.update(subclass)
 
 
 def conv_transpose(
@@ -438,8 +415,8 @@ def conv_transpose(
     Returns
     -------
     LinearOperator
-        The transpose of the `Conv` that maps its output to its input; its
-        ``kernel``, ``geometry`` and ``method`` are those of that `Conv`.
+        The transpose of the `Conv` from its output to its input, with the ``kernel``,
+        ``geometry`` and ``method`` of that `Conv`.
 
     Raises
     ------
@@ -454,15 +431,7 @@ def conv_transpose(
     array([2, 4, 9, 6, 9])
     """
     values = _values(kernel, dtype)
-    geometry = Geometry.conv_transpose(
-        values.shape,
-        in_shape,
-        stride=stride,
-        padding=padding,
-        output_padding=output_padding,
-        dilation=dilation,
-        groups=groups,
-        boundary=boundary,
-        flip=flip,
-    )
+    given = {"stride": stride, "padding": padding, "dilation": dilation, "groups": groups}
+    given |= {"output_padding": output_padding, "boundary": boundary, "flip": flip}
+    geometry = Geometry.conv_transpose(values.shape, in_shape, **given)
     return Conv.from_geometry(geometry, values, method=method).T

@@ -1,8 +1,8 @@
-"""Which input sample every tap of every output sample reads: integers only.
+"""The geometry of a convolution: which input sample each tap of each output reads.
 
-Standard library only.  One axis: tap ``t`` of output ``i`` reads sample
-``j = s i - lo + d t`` of ``n`` input samples, sent through the boundary rule
-where ``j`` lies outside ``0 .. n - 1``.  Taps are not flipped unless asked.
+Integers and the standard library only.  Along one axis of ``n`` input samples, tap ``t`` of
+output ``i`` reads sample ``j = s i - lo + d t``; the boundary rule says what it reads where
+``j`` lies outside ``0 .. n - 1``.  Taps are not flipped unless ``flip=True``.
 """
 
 from __future__ import annotations
@@ -44,8 +44,8 @@ class Boundary(StrEnum):
     antireflect   ``2a - (reflect) | ...``   pywt:antireflect
     ============= ========================== ==================================
 
-    A rule simply goes on where the padding is wider than the input.  The rule
-    of the low side is applied to ``j < 0``, that of the high side to ``j >= n``.
+    Padding wider than the input continues the same rule.  Positions ``j < 0`` follow the
+    rule of the low side, positions ``j >= n`` the rule of the high side.
 
     Examples
     --------
@@ -65,7 +65,7 @@ class Boundary(StrEnum):
 
     @classmethod
     def parse(cls, name: str) -> Boundary:
-        """Return the rule called `name`, one of ours or ``"library:mode"``."""
+        """Return the rule of this name: linconv's own, or another's ``"library:mode"``."""
         if not isinstance(name, str):
             raise TypeError(
                 f"boundary must be a string such as 'zeros', got {type(name).__name__}"
@@ -81,14 +81,14 @@ class Boundary(StrEnum):
         if ":" in word:
             library = word.partition(":")[0]
             likely = [alias for alias in _ALIASES if alias.startswith(library + ":")]
-            hint = f"; of {library} it knows {', '.join(map(repr, likely))}"
+            hint = f"; linconv knows {', '.join(map(repr, likely))} of {library}"
         raise ValueError(
             f"unknown boundary {name!r}: the rules are {known}"
             + (hint if likely else ", or 'numpy:wrap', 'ndimage:mirror', ...")
         )
 
 
-# The same words mean different things elsewhere, hence the library's name in front.
+# Libraries give the same word different meanings, so an alias starts with the library.
 _ALIASES: dict[str, Boundary] = {
     f"{library}:{mode}": rule
     for library, modes in {
@@ -122,7 +122,7 @@ class Axis:
     padding : (int, int)
         Samples put before and after the input; negative ones crop it.
     boundary : (Boundary, Boundary)
-        The rule below ``0`` and the rule from ``n`` on.
+        The rules for positions below ``0`` and from ``n`` on.
     out : int, optional
         Output positions.  Default, and largest value,
         ``floor((n + lo + hi - d (k - 1) - 1) / s) + 1`` [1]_.
@@ -193,7 +193,7 @@ class Axis:
         return Axis(self.n, 1, self.stride, 1, (lo, hi), self.boundary, self.out)
 
     def source(self, j: int) -> tuple[tuple[int, int], ...]:
-        """Return the ``(sample, weight)`` pairs that position `j` stands for."""
+        """Return the ``(sample, weight)`` pairs whose sum position `j` stands for."""
         n = self.n
         if 0 <= j < n:
             return ((j, 1),)
@@ -203,14 +203,15 @@ class Axis:
         if rule is Boundary.CIRCULAR:
             return ((j % n, 1),)
         if rule is Boundary.REPLICATE or (n == 1 and rule is not Boundary.SYMMETRIC):
-            return ((0 if j < 0 else n - 1, 1),)  # one sample has no inner neighbour
+            # A single sample has no inner neighbour to reflect.
+            return ((0 if j < 0 else n - 1, 1),)
         if rule is Boundary.SYMMETRIC:
             j %= 2 * n
             return ((min(j, 2 * n - 1 - j), 1),)
         turn, j = divmod(j, 2 * (n - 1))
         if rule is Boundary.REFLECT:
             return ((min(j, 2 * (n - 1) - j), 1),)
-        # antireflect: one turn of 2 (n - 1) samples adds 2 (x[n - 1] - x[0])
+        # Under "antireflect" each turn of 2 (n - 1) samples adds 2 (x[n - 1] - x[0]).
         terms = {0: -2 * turn, n - 1: 2 * turn}
         sign = 1 if j < n else -1
         if sign < 0:
@@ -221,11 +222,11 @@ class Axis:
 
     @cached_property
     def nnz(self) -> int:
-        """Nonzeros of this axis's matrix: distinct samples read, over all positions."""
+        """Nonzeros of this axis's matrix: the distinct samples each position reads, summed."""
         s, d, lo = self.stride, self.dilation, self.padding[0]
         if self.boundary == (Boundary.ZEROS, Boundary.ZEROS):
             count = 0
-            for j in range(-lo, d * self.k - lo, d):  # where this tap begins
+            for j in range(-lo, d * self.k - lo, d):  # the sample that output 0 reads
                 first = max(0, -(j // s))
                 count += max(0, min((self.n - 1 - j) // s, self.out - 1) - first + 1)
             return count
@@ -235,9 +236,9 @@ class Axis:
         )
 
     def _distinct(self, positions: range) -> int:
-        """Count the distinct samples each of `positions` reads, summed."""
+        """Return the sum over `positions` of the distinct samples that each reads."""
         s, d, extent, total = self.stride, self.dilation, self.extent, 0
-        for first in range(positions.start, positions.stop, 4096):  # a table at a time
+        for first in range(positions.start, positions.stop, 4096):  # bounds the memory
             last = min(first + 4096, positions.stop) - 1
             places = range(s * first - self.padding[0], s * last - self.padding[0] + extent)
             reads = [[sample for sample, _ in self.source(j)] for j in places]
@@ -252,8 +253,8 @@ class Axis:
 class Geometry:
     """The convolution ``C`` as integers: axes, channels, groups.
 
-    Build one with :meth:`conv`, or with :meth:`conv_transpose` for the
-    convolution whose transpose has a given input.
+    :meth:`conv` returns the geometry of a convolution, :meth:`conv_transpose` that of the
+    convolution whose transpose takes a given input.
 
     Parameters
     ----------
@@ -262,9 +263,9 @@ class Geometry:
     channels : (int, int), optional
         ``(c_out, c_in)``; None for arrays without a channel axis.
     groups : int
-        Groups of channels that do not see each other.
+        Groups of channels; outputs of a group read its inputs only.
     flip : bool
-        Whether taps run backwards: the convolution of `scipy.signal`.
+        Whether taps are flipped, as in the convolution of `scipy.signal`.
 
     Examples
     --------
@@ -292,20 +293,14 @@ class Geometry:
         flip: bool = False,
     ) -> Geometry:
         """Return the geometry of a convolution; options as in `conv_matrix`."""
-        kernel_shape, in_shape, spatial = _split(kernel_shape, in_shape)
-        taps = kernel_shape[-len(spatial) :]
-        options = _options_per_axis(len(spatial), stride, dilation, padding, boundary)
+        kernel_shape, in_shape, along = _parsed(
+            kernel_shape, in_shape, stride, dilation, padding, boundary
+        )
         axes = []
-        for a, (n, k, (s, d, pad, rule)) in enumerate(
-            zip(spatial, taps, options, strict=True)
-        ):
-            extent = d * (k - 1) + 1
-            if isinstance(pad, str):
-                pad = named_padding(pad, (-(-n // s) - 1) * s + extent - n, extent)
+        for a, (n, k, s, d, pad, rule) in enumerate(along):
+            pad = named_padding(pad, n, s, d * (k - 1) + 1)
             axes.append(_axis(a, n, k, s, d, pad, rule))
-        channels = None
-        if len(kernel_shape) > len(spatial):
-            channels = (kernel_shape[0], in_shape[0])
+        channels = (kernel_shape[0], in_shape[0]) if len(kernel_shape) > len(axes) else None
         geometry = cls(tuple(axes), channels, at_least(1, groups, "groups"), bool(flip))
         geometry._check_channels(kernel_shape, "(c_out, c_in // groups, *k)")
         return geometry
@@ -331,16 +326,16 @@ class Geometry:
         arXiv:1603.07285), to `in_shape`; with padding "same" the target has
         ``s n`` samples.  Outputs of ``C`` beyond `in_shape` are dropped.
         """
-        kernel_shape, in_shape, spatial = _split(kernel_shape, in_shape)
-        taps = kernel_shape[-len(spatial) :]
-        options = _options_per_axis(len(spatial), stride, dilation, padding, boundary)
-        more = per_axis(output_padding, len(spatial), "output_padding", least=0)
+        kernel_shape, in_shape, along = _parsed(
+            kernel_shape, in_shape, stride, dilation, padding, boundary
+        )
+        more = per_axis(output_padding, len(along), "output_padding", least=0)
         axes = []
-        for a, (o, k, (s, d, pad, rule)) in enumerate(
-            zip(spatial, taps, options, strict=True)
-        ):
-            pad, extra = _transposed_padding(a, pad, more[a], s, d, d * (k - 1) + 1)
-            n = s * (o - 1) + d * (k - 1) + 1 - sum(pad) + extra
+        for a, (o, k, s, d, pad, rule) in enumerate(along):
+            extent = d * (k - 1) + 1
+            extra = _output_padding(a, pad, more[a], s, d, extent)
+            pad = named_padding(pad, s * o, s, extent)
+            n = s * (o - 1) + extent - sum(pad) + extra
             if n < 1:
                 raise ValueError(
                     f"the output would be empty along axis {a}: s (n - 1) + d (k - 1) + 1 "
@@ -348,9 +343,8 @@ class Geometry:
                 )
             axes.append(_axis(a, n, k, s, d, pad, rule, o))
         groups = at_least(1, groups, "groups")
-        channels = None
-        if len(kernel_shape) > len(spatial):
-            channels = (in_shape[0], kernel_shape[1] * groups)
+        wide = len(kernel_shape) > len(axes)
+        channels = (in_shape[0], kernel_shape[1] * groups) if wide else None
         geometry = cls(tuple(axes), channels, groups, bool(flip))
         geometry._check_channels(kernel_shape, "(c_in, c_out // groups, *k)")
         return geometry
@@ -411,12 +405,12 @@ class Geometry:
 
     @property
     def nnz(self) -> int:
-        """Stored entries of the matrix of ``C``; exact, nothing is allocated."""
+        """Stored entries of the matrix of ``C``, by arithmetic alone."""
         channels = self.c_out * (self.c_in // self.groups)
         return channels * math.prod(axis.nnz for axis in self.axes)
 
     def nbytes(self, dtype: Any = "float64") -> int:
-        """Bytes of the CSR arrays with values of `dtype`; exact."""
+        """Bytes of the matrix's CSR arrays with values of `dtype`."""
         return csr_nbytes(self.shape, self.nnz, itemsize(dtype))
 
 
@@ -431,13 +425,13 @@ def index_bytes(shape: tuple[int, int], nnz: int) -> int:
     return 4 if max(nnz, *shape) <= INT32_MAX else 8
 
 
-def _split(kernel_shape: Any, in_shape: Any) -> tuple[tuple, tuple, tuple]:
-    """Check both shapes and return them with the spatial part of `in_shape`."""
+def _parsed(
+    kernel_shape: Any, in_shape: Any, stride: Any, dilation: Any, padding: Any, boundary: Any
+) -> tuple[tuple[int, ...], tuple[int, ...], list[tuple]]:
+    """Return both shapes, and ``(n, k, stride, dilation, padding, rules)`` of every axis."""
     kernel_shape, in_shape = spread(kernel_shape, 1), sizes(in_shape, "in_shape")
-    if len(kernel_shape) not in (len(in_shape), len(in_shape) + 1) or (
-        len(kernel_shape) == len(in_shape) + 1 and len(in_shape) == 1
-    ):
-        d = len(in_shape)
+    d = len(in_shape)
+    if len(kernel_shape) not in ((d, d + 1) if d > 1 else (1,)):
         raise ValueError(
             f"a kernel of shape {kernel_shape} does not fit an input of shape {in_shape}: "
             f"expected {d} kernel axes for one channel"
@@ -445,7 +439,15 @@ def _split(kernel_shape: Any, in_shape: Any) -> tuple[tuple, tuple, tuple]:
             + f", got {len(kernel_shape)}"
         )
     kernel_shape = sizes(kernel_shape, "the kernel's shape")
-    return kernel_shape, in_shape, in_shape[len(kernel_shape) - len(in_shape) :]
+    spatial = in_shape[len(kernel_shape) - d :]
+    d = len(spatial)
+    options = (
+        per_axis(stride, d, "stride", least=1),
+        per_axis(dilation, d, "dilation", least=1),
+        paddings(padding, d),
+        boundaries(boundary, d),
+    )
+    return kernel_shape, in_shape, list(zip(spatial, kernel_shape[-d:], *options, strict=True))
 
 
 def _axis(a: int, n: int, k: int, s: int, d: int, pad: Any, rule: Any, out: int = -1) -> Axis:
@@ -472,35 +474,18 @@ def boundaries(value: Any, d: int) -> tuple[tuple[Boundary, Boundary], ...]:
     return tuple(pairs)
 
 
-def _options_per_axis(d: int, stride: Any, dilation: Any, padding: Any, boundary: Any) -> list:
-    """Return ``(stride, dilation, padding or word, boundary pair)`` of every axis."""
-    return list(
-        zip(
-            per_axis(stride, d, "stride", least=1),
-            per_axis(dilation, d, "dilation", least=1),
-            paddings(padding, d),
-            boundaries(boundary, d),
-            strict=True,
-        )
-    )
-
-
-def _transposed_padding(
-    a: int, pad: Any, extra: int, s: int, d: int, extent: int
-) -> tuple[tuple[int, int], int]:
-    """Return an axis's padding in samples and its output_padding."""
+def _output_padding(a: int, pad: Any, extra: int, s: int, d: int, extent: int) -> int:
+    """Return the samples added at the end of an axis of the output."""
     if extra >= max(s, d):
         raise ValueError(
             f"output_padding must be below max(stride, dilation) = {max(s, d)} along axis "
             f"{a}, got {extra}"
         )
-    if not isinstance(pad, str):
-        return pad, extra
-    if pad.startswith("same"):
-        if extra:
-            raise ValueError(
-                f"padding={pad!r} makes the output stride * n long, so output_padding must "
-                f"be 0 along axis {a}, got {extra}"
-            )
-        extra = max(0, s - extent)
-    return named_padding(pad, extent - s, extent), extra
+    if not isinstance(pad, str) or not pad.startswith("same"):
+        return extra
+    if extra:
+        raise ValueError(
+            f"padding={pad!r} makes the output stride * n long, so output_padding must "
+            f"be 0 along axis {a}, got {extra}"
+        )
+    return max(0, s - extent)

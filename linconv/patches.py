@@ -1,7 +1,7 @@
-"""The other operators of a geometry: patches gathered, weighed one by one, or given.
+"""Operators on patches, the samples that the taps read at an output position.
 
-`Unfold` gathers what every tap sees, `VaryingConv` weighs it by a kernel of its
-own at every position, `FilterConv` is the convolution as a function of its kernel.
+`Unfold` gathers the patches, `VaryingConv` weighs each patch by a kernel of its own, and
+`FilterConv` is the convolution of a fixed array as a function of the kernel.
 """
 
 from __future__ import annotations
@@ -34,10 +34,10 @@ def unfold_matrix(
     dtype: Any = float,
     rows: tuple[int, int] | None = None,
 ) -> csr_array:
-    """Return the matrix U that gathers every tap of every position (im2col).
+    """Return the matrix U that gathers what each tap reads at each position (im2col).
 
-    A convolution is C = K U, with the kernel as a matrix K of shape
-    ``(c_out, c_in * prod(k))`` applied at every position.
+    A convolution is C = K U: the kernel as a matrix K of shape
+    ``(c_out, c_in * prod(k))`` multiplies the patch of every position.
 
     Parameters
     ----------
@@ -49,7 +49,7 @@ def unfold_matrix(
     stride, padding, dilation, boundary
         See `conv_matrix`.
     dtype : dtype
-        Of the matrix.
+        Dtype of the matrix.
     rows : (int, int), optional
         Build only rows ``start <= i < stop`` along the first axis of the output.
 
@@ -72,29 +72,24 @@ def unfold_matrix(
            [0, 1, 0],
            [0, 0, 1]])
     """
-    geometry = _unfold_geometry(in_shape, kernel_size, stride, padding, dilation, boundary)
-    values = _arrays.as_values(1, dtype, "1")
-    return gpu.host.unfold_matrix(geometry, values.dtype, rows)
+    given = {"stride": stride, "padding": padding, "dilation": dilation, "boundary": boundary}
+    geometry, dtype = _unfolding(in_shape, kernel_size, dtype, given)
+    return gpu.host.unfold_matrix(geometry, dtype, rows)
 
 
-def _unfold_geometry(
-    in_shape: Any, kernel_size: Any, stride: Any, padding: Any, dilation: Any, boundary: Any
-) -> Geometry:
+def _unfolding(
+    in_shape: Any, kernel_size: Any, dtype: Any, options: dict[str, Any]
+) -> tuple[Geometry, np.dtype]:
+    """Return the geometry of one output channel over all taps, and the matrix's dtype."""
     in_shape = sizes(in_shape, "in_shape")
     taps = sizes(spread(kernel_size, len(in_shape)), "kernel_size")
     channels = (1, in_shape[0]) if len(in_shape) == len(taps) + 1 else ()
-    return Geometry.conv(
-        (*channels, *taps),
-        in_shape,
-        stride=stride,
-        padding=padding,
-        dilation=dilation,
-        boundary=boundary,
-    )
+    geometry = Geometry.conv((*channels, *taps), in_shape, **options)
+    return geometry, _arrays.as_values(1, dtype, "1").dtype
 
 
 class Unfold(Stored):
-    """Gather every tap of every position (im2col); its transpose is fold (col2im).
+    """Gather what each tap reads at each position (im2col); its transpose is fold (col2im).
 
     Parameters
     ----------
@@ -133,16 +128,18 @@ class Unfold(Stored):
         boundary: Any = "zeros",
         dtype: Any = float,
     ) -> None:
-        geometry = _unfold_geometry(in_shape, kernel_size, stride, padding, dilation, boundary)
-        values = _arrays.as_values(1, dtype, "1")
-        csr = gpu.host.unfold_matrix(geometry, values.dtype)
+        given = {"stride": stride, "padding": padding, "dilation": dilation}
+        given["boundary"] = boundary
+        geometry, dtype = _unfolding(in_shape, kernel_size, dtype, given)
+        csr = gpu.host.unfold_matrix(geometry, dtype)
         taps = geometry.c_in * math.prod(axis.k for axis in geometry.axes)
         spatial = tuple(axis.out for axis in geometry.axes)
         super().__init__(csr, geometry.in_shape, (taps, *spatial))
         self.geometry = geometry
 
     def _moved(self, device: str) -> Unfold:
-        moved, place = copy.copy(self), gpu.at(device)  # building it is faster than copying
+        # Building the matrix again is faster than copying it between host and GPU.
+        moved, place = copy.copy(self), gpu.at(device)
         moved._csr = place.read_only(place.unfold_matrix(self.geometry, self.dtype))
         return moved
 
@@ -153,8 +150,8 @@ class VaryingConv(Stored):
     Parameters
     ----------
     kernels : array_like, ``(o1..od, k1..kd)``
-        ``kernels[i]`` are the taps of output position i; one channel.  CuPy's give a
-        matrix on their GPU.
+        ``kernels[i]`` are the taps of output position i; one channel.  CuPy arrays give
+        an operator on their GPU.
     in_shape : tuple of int, ``(n1..nd)``
         Shape of the input.
     stride, padding, dilation, boundary, flip, dtype
@@ -194,15 +191,8 @@ class VaryingConv(Stored):
                 f"kernels must have {2 * d} axes, (o1..od, k1..kd), for an input of shape "
                 f"{in_shape}, got shape {values.shape}"
             )
-        geometry = Geometry.conv(
-            values.shape[d:],
-            in_shape,
-            stride=stride,
-            padding=padding,
-            dilation=dilation,
-            boundary=boundary,
-            flip=flip,
-        )
+        given = {"stride": stride, "padding": padding, "dilation": dilation, "flip": flip}
+        geometry = Geometry.conv(values.shape[d:], in_shape, boundary=boundary, **given)
         if values.shape[:d] != geometry.out_shape:
             raise ValueError(
                 f"kernels has shape {values.shape}, but the geometry needs "
@@ -222,7 +212,7 @@ class FilterConv(LinearOperator):
     Parameters
     ----------
     x : array_like, ``(n1..nd)`` or ``(c_in, n1..nd)``
-        The array that is convolved; copied.  CuPy's gives an operator on its GPU.
+        The array that is convolved; copied.  A CuPy array gives an operator on its GPU.
     kernel_shape : tuple of int, ``(k1..kd)`` or ``(c_out, c_in // groups, k1..kd)``
         Shape of the kernel, which is the input of this operator.
     stride, padding, dilation, groups, boundary, flip, dtype
@@ -235,8 +225,8 @@ class FilterConv(LinearOperator):
 
     Notes
     -----
-    The operator keeps the patches that each tap sees, ``c_in prod(k) prod(o)`` values, and
-    multiplies them by BLAS.
+    The operator stores the patches, ``c_in prod(k) prod(o)`` values, and multiplies them by
+    BLAS.
 
     Examples
     --------
@@ -262,23 +252,17 @@ class FilterConv(LinearOperator):
     ) -> None:
         place = gpu.home(x)
         values = place.as_values(x, dtype, "x")
-        geometry = Geometry.conv(
-            sizes(kernel_shape, "kernel_shape"),
-            values.shape,
-            stride=stride,
-            padding=padding,
-            dilation=dilation,
-            groups=groups,
-            boundary=boundary,
-            flip=flip,
-        )
+        kernel_shape = sizes(kernel_shape, "kernel_shape")
+        given = {"stride": stride, "padding": padding, "dilation": dilation, "groups": groups}
+        given |= {"boundary": boundary, "flip": flip}
+        geometry = Geometry.conv(kernel_shape, values.shape, **given)
         super().__init__(values.dtype, geometry.kernel_shape, geometry.out_shape)
         self.geometry = geometry
         self._patches = place.read_only(_patches(geometry, values))
 
     @property
     def device(self) -> str:
-        """Where the patches lie, and with them the arrays."""
+        """Device of the patches and of the arrays."""
         return gpu.device_of(self._patches)
 
     def _moved(self, device: str) -> FilterConv:
@@ -287,7 +271,7 @@ class FilterConv(LinearOperator):
         return moved
 
     def _product(self, X: np.ndarray, *, transposed: bool) -> np.ndarray:
-        """Multiply every channel of every column by the patches, all at once.
+        """Return the product with the patches, or with their transpose.
 
         (c_out taps, b) -> (c_out positions, b), or the reverse.
         """
@@ -297,7 +281,7 @@ class FilterConv(LinearOperator):
         r, q = (positions, taps) if transposed else (taps, positions)
         blocks = X.T.reshape(X.shape[1], groups, self.geometry.c_out // groups, r)
         rows = blocks.swapaxes(0, 1).reshape(groups, math.prod(blocks.shape[::2]), r)
-        if transposed:  # CuPy copies a transposed operand: let it be the small one
+        if transposed:  # CuPy copies a transposed operand; the rows are the smaller one
             results = (self._patches @ rows.swapaxes(1, 2)).swapaxes(1, 2)
         else:
             results = rows @ self._patches
@@ -331,36 +315,32 @@ class FilterConv(LinearOperator):
 
 
 def _patches(geometry: Geometry, x: np.ndarray) -> np.ndarray:
-    """Return what every tap reads: (groups, c_in // groups * prod(k), prod(o))."""
+    """Return the samples that every tap reads: (groups, c_in // groups * prod(k), prod(o))."""
     axes = geometry.axes
     taps, positions = math.prod(a.k for a in axes), math.prod(a.out for a in axes)
     shape = (geometry.groups, geometry.c_in // geometry.groups * taps, positions)
     xp = _arrays.namespace(x)
     gpu.home(x).require_memory(
         math.prod(shape) * x.dtype.itemsize,
-        f"the patches of shape {shape} that a kernel of {geometry.kernel_shape} sees",
+        f"the patches of shape {shape} for a kernel of shape {geometry.kernel_shape}",
         "use a smaller kernel or float32",
     )
+    # One tap reaches all that an axis reads with this padding at its high end.
+    reach = [a.stride * (a.out - 1) + a.extent - a.padding[0] - a.n for a in axes]
     wide = tuple(
-        Axis(a.n, 1, padding=(a.padding[0], _reach(a)), boundary=a.boundary) for a in axes
+        Axis(a.n, 1, padding=(a.padding[0], high), boundary=a.boundary)
+        for a, high in zip(axes, reach, strict=True)
     )
     x = x.reshape(geometry.c_in, *(a.n for a in axes))
     padded = xp.ascontiguousarray(padding.Padding(wide, x).pad(x))
-    steps = padded.strides[1:]
+    channel, *steps = padded.strides
+    taps_apart = (a.dilation * step for a, step in zip(axes, steps, strict=True))
+    apart = (a.stride * step for a, step in zip(axes, steps, strict=True))
     windows = import_module(f"{xp.__name__}.lib.stride_tricks").as_strided(
         padded,
         (geometry.c_in, *(a.k for a in axes), *(a.out for a in axes)),
-        (
-            padded.strides[0],
-            *(a.dilation * step for a, step in zip(axes, steps, strict=True)),
-            *(a.stride * step for a, step in zip(axes, steps, strict=True)),
-        ),
+        (channel, *taps_apart, *apart),
     )
     if geometry.flip:
         windows = windows[(slice(None), *(slice(None, None, -1),) * len(axes))]
     return xp.array(windows).reshape(shape)
-
-
-def _reach(axis: Axis) -> int:
-    """Return the high padding with which one tap reaches all that `axis` reads."""
-    return axis.stride * (axis.out - 1) + axis.extent - axis.padding[0] - axis.n

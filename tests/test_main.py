@@ -525,8 +525,9 @@ def test_kernels_have_sum_one_and_a_centre(radius, angle):
 def test_stack_is_its_parts_above_one_another():
     A, B = linconv.Conv([[1.0, 2.0]], (3, 4)), linconv.Conv([[1.0], [5.0]], (3, 4))
     ticks = []
-    stack = cli._Stack([A, B], lambda: ticks.append(1))
-    np.testing.assert_array_equal(stack.toarray(), np.vstack([A.toarray(), B.toarray()]))
+    stack = cli._counted(linconv.vstack([A, B]), lambda: ticks.append(1))
+    matrix = np.vstack([A.toarray(), B.toarray()])
+    np.testing.assert_array_equal(stack @ np.eye(12), matrix)
     assert check_adjoint(stack, level="quick").passed
     ticks.clear()
     stack.rmatvec(np.ones(stack.shape[0]))

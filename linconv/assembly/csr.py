@@ -152,14 +152,6 @@ def matrix_rows(
     return MatrixRows(grid, taken, bases[taken], plane, geometry.shape[not transposed], key)
 
 
-def copied(csr: Csr) -> Csr:
-    """Return a copy, which is faster than to build the same matrix again."""
-    fresh = _empty(csr.shape, len(csr.indices), csr.data.dtype)
-    for target, source in zip(fresh[:3], csr[:3], strict=True):
-        np.copyto(target, source)
-    return fresh
-
-
 def arranged(geometry: Geometry, kernel: np.ndarray, transposed: bool) -> np.ndarray:
     """Return the taps as (rows' channels, columns' channels of a group, k1..kd), unflipped."""
     per_group = geometry.c_in // geometry.groups

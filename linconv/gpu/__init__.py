@@ -7,6 +7,8 @@ for an operator that is moved to the GPU.
 """
 
 import sys
+from functools import partial
+from importlib import import_module
 from typing import Any
 
 from linconv import _arrays
@@ -31,7 +33,6 @@ from linconv.gpu.device import read_only as read_only
 from linconv.gpu.device import sparse_array as sparse_array
 from linconv.gpu.device import to_device as to_device
 from linconv.gpu.device import to_host as to_host
-from linconv.gpu.device import transforms as transforms
 from linconv.gpu.matrices import check_size as check_size
 from linconv.gpu.matrices import conv_matrix as conv_matrix
 from linconv.gpu.matrices import require_memory as require_memory
@@ -40,6 +41,8 @@ from linconv.gpu.matrices import varying_matrix as varying_matrix
 from linconv.gpu.products import Direct as Direct
 
 as_array = _arrays.as_device_array
+# Samples of a Fourier transform that are worth a thread.
+_GRAIN = 1 << 15
 
 
 def device_of(value: Any) -> str:
@@ -70,3 +73,11 @@ def moved(value: Any, device: str, name: str = "the matrix") -> Any:
     if device_of(value) == device:
         return value
     return to_device(value, name) if device == "gpu" else to_host(value)
+
+
+def transforms(x: Any, real: bool) -> tuple[Any, Any]:
+    """Return the Fourier transform for arrays like `x`, and the inverse, which overwrites."""
+    options = {} if owns(x) else {"workers": _arrays.workers(x.size, _GRAIN)}
+    fft = import_module("cupyx.scipy.fft" if owns(x) else "scipy.fft")
+    transform, inverse = (fft.rfftn, fft.irfftn) if real else (fft.fftn, fft.ifftn)
+    return partial(transform, **options), partial(inverse, overwrite_x=True, **options)

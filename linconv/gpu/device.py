@@ -138,7 +138,7 @@ def canonical(matrix: Any) -> Any:
 def block_matrix(
     grid: Iterable[Iterable[Any]], rows: Sequence[int], columns: Sequence[int], dtype: np.dtype
 ) -> Any:
-    """Return one canonical CSR array of a grid of them, of these sizes; None means zeros."""
+    """Return a grid of CSR arrays as one canonical CSR array; None stands for zeros."""
     sparse = import_module("cupyx.scipy.sparse")
     blocks = [
         [
@@ -153,11 +153,6 @@ def block_matrix(
 def copied(csr: Any) -> Any:
     """Return a copy that shares nothing."""
     return sparse_array(csr.data.copy(), csr.indices.copy(), csr.indptr.copy(), csr.shape)
-
-
-def transforms(size: int) -> tuple[Any, dict[str, int]]:
-    """Return the module of the fast Fourier transforms of so many samples, and its options."""
-    return import_module("cupyx.scipy.fft"), {}
 
 
 def forward(matrix: Any, x: Any) -> Any:

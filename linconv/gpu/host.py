@@ -1,4 +1,4 @@
-"""The functions of this room for arrays and matrices on the host, by the same names."""
+"""The functions of this room, under the same names, for arrays and matrices on the host."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
-import scipy.fft
 import scipy.sparse
 
 from linconv import _arrays, assembly
@@ -17,13 +16,12 @@ from linconv._arrays import require_memory as require_memory
 from linconv._arrays import sparse_array as sparse_array
 from linconv.assembly import check_size as check_size
 from linconv.geometry import Geometry
-
-# Samples of a transform that are worth a thread.
-_GRAIN = 1 << 15
+from linconv.gpu.host_products import adjoint as adjoint
+from linconv.gpu.host_products import forward as forward
 
 
 def read_only(value: Any) -> Any:
-    """Return an array or a CSR matrix that nobody can edit: SciPy sums duplicates in place."""
+    """Return an array or a CSR matrix, made read-only: SciPy sums duplicates in place."""
     sparse = scipy.sparse.issparse(value)
     for array in (value.data, value.indices, value.indptr) if sparse else (value,):
         array.setflags(write=False)
@@ -31,7 +29,7 @@ def read_only(value: Any) -> Any:
 
 
 def as_csr(matrix: Any) -> CsrArray:
-    """Return a canonical CSR copy of a sparse matrix, or of what is a 2-d array."""
+    """Return a canonical CSR copy of a sparse matrix or of a 2-d array-like."""
     if not scipy.sparse.issparse(matrix):
         matrix = as_values(matrix, None, "matrix")
     if matrix.ndim != 2:
@@ -41,22 +39,23 @@ def as_csr(matrix: Any) -> CsrArray:
 
 
 def canonical(csr: CsrArray) -> CsrArray:
-    """Return a matrix that nobody else holds, sorted, its duplicates summed; in place."""
+    """Sort a matrix and sum its duplicates, in place; return it."""
     csr.sum_duplicates()
     return csr
 
 
 def copied(csr: CsrArray) -> CsrArray:
-    """Return a copy that shares nothing."""
-    return csr.copy()
+    """Return a copy, which is faster than to build the same matrix again."""
+    check_size(csr.shape, csr.nnz, csr.dtype)
+    return sparse_array(csr.data.copy(), csr.indices.copy(), csr.indptr.copy(), csr.shape)
 
 
 def block_matrix(
     grid: Iterable[Iterable[Any]], rows: Sequence[int], columns: Sequence[int], dtype: np.dtype
 ) -> CsrArray:
-    """Return one canonical CSR array of a grid of them, of these sizes; None means zeros.
+    """Return a grid of CSR arrays as one canonical CSR array; None stands for zeros.
 
-    The grid may be made while it is read: one row of it is held at a time.
+    `grid` may be a generator: only one of its rows is held at a time.
     """
     lines = []
     for line, m in zip(grid, rows, strict=True):
@@ -76,14 +75,16 @@ def block_matrix(
     return canonical(scipy.sparse.csr_array(arrays, shape=matrix.shape))
 
 
-def transforms(size: int) -> tuple[Any, dict[str, int]]:
-    """Return the module of the fast Fourier transforms of so many samples, and its options."""
-    return scipy.fft, {"workers": _arrays.workers(size, _GRAIN)}
+def conv_matrix(
+    geometry: Geometry, kernel: np.ndarray, *, like: Any = None, **options: Any
+) -> CsrArray:
+    """Return the matrix of a convolution; see `assembly.conv_csr`.
 
-
-def conv_matrix(geometry: Geometry, kernel: np.ndarray, **options: Any) -> CsrArray:
-    """Return the matrix of a convolution; see `assembly.conv_csr`."""
-    return sparse_array(*assembly.conv_csr(geometry, kernel, **options))
+    `like` is the matrix of another kernel, with which this one shares its indices.
+    """
+    if like is not None:
+        like = assembly.Csr(like.data, like.indices, like.indptr, like.shape)
+    return sparse_array(*assembly.conv_csr(geometry, kernel, pattern=like, **options))
 
 
 def unfold_matrix(geometry: Geometry, dtype: Any, rows: Any = None) -> CsrArray:

@@ -31,10 +31,12 @@ def conv_matrix(
     *,
     transposed: bool = False,
     rows: tuple[int, int] | None = None,
+    like: Any = None,
 ) -> Any:
     """Return the matrix of a convolution, or of its transpose, as a cupyx csr_array.
 
-    The arguments are those of `assembly.conv_csr`, with taps in device memory.
+    The arguments are those of `host.conv_matrix`, with taps in device memory.  Indices are
+    written again rather than shared with `like`, which takes no longer.
     """
     layout = assembly.matrix_rows(geometry, transposed, rows)
     values = assembly.arranged(geometry, kernel, transposed)[layout.channels]

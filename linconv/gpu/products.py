@@ -1,7 +1,4 @@
-"""Methods on a GPU: "sparse", CuPy's CSR array, and "direct", the rows it consists of.
-
-"sparse+adjoint" stores C^H as well.
-"""
+"""The method "direct" on a GPU: products by the templates that rows of a matrix repeat."""
 
 from __future__ import annotations
 
@@ -13,60 +10,19 @@ import numpy as np
 
 from linconv import _arrays
 from linconv.geometry import Geometry
-from linconv.gpu import device, kernels, matrices
+from linconv.gpu import kernels, matrices
 
 # Threads of a block of products.
 _THREADS = 128
 
 
 def why_not(geometry: Geometry, dtype: np.dtype) -> str:
-    """Return an empty string: all of them represent every convolution."""
+    """Return an empty string: the method represents every convolution."""
     return ""
 
 
-class Sparse:
-    """Products with the stored matrix of a convolution, by cuSPARSE."""
-
-    dtypes = ()
-
-    def __init__(self, geometry: Geometry, kernel: Any) -> None:
-        self._geometry = geometry
-        self._csr = matrices.conv_matrix(geometry, kernel)
-
-    def with_kernel(self, kernel: Any) -> Sparse:
-        """Return the products with another kernel; written anew, which takes no longer."""
-        return type(self)(self._geometry, kernel)
-
-    def tosparse(self) -> Any:
-        """Return a copy of the matrix."""
-        return device.copied(self._csr)
-
-    def forward(self, x: Any) -> Any:
-        """Return C x; (n, b) -> (m, b)."""
-        return device.forward(self._csr, x)
-
-    def adjoint(self, y: Any) -> Any:
-        """Return C^H y; (m, b) -> (n, b)."""
-        return device.adjoint(self._csr, y)
-
-
-class WithAdjoint(Sparse):
-    """Products with the stored matrices of a convolution and of its adjoint.
-
-    cuSPARSE's product with a transpose is usually slower, and adds in no fixed order.
-    """
-
-    def __init__(self, geometry: Geometry, kernel: Any) -> None:
-        super().__init__(geometry, kernel)
-        self._turned = matrices.conv_matrix(geometry, kernel.conj(), transposed=True)
-
-    def adjoint(self, y: Any) -> Any:
-        """Return C^H y; (m, b) -> (n, b)."""
-        return device.forward(self._turned, y)
-
-
 class Direct:
-    """Products without the matrix: each result by the template that its row is a copy of."""
+    """Products without the matrix: each row is a shifted copy of one of its templates."""
 
     dtypes = tuple(map(np.dtype, ("float32", "float64", "complex64", "complex128")))
 
@@ -97,7 +53,7 @@ class Direct:
         return results.T
 
     def _rows(self, dtype: np.dtype, transposed: bool) -> matrices.Templates:
-        """Return the different rows of C, or of C^H; remembered."""
+        """Return the different rows of C, or of C^H, from a cache."""
         key = transposed, dtype
         if key not in self._templates:
             kernel = self._kernel.astype(dtype, copy=False)

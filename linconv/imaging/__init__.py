@@ -1,8 +1,8 @@
 """Named operators of imaging: differences, resampling, padding, pooling.
 
-Each is a `Conv` or a few operators put together, so adjoints are exact.  Options are
-given once or one per axis of `in_shape`; an axis of channels is an axis with factor
-or size 1, or one that `axes` leaves out.
+Each is a `Conv` or composed of a few operators, so adjoints are exact.  An option is one
+value, or one value per axis of `in_shape`; an axis of channels has factor or size 1, or is
+left out of `axes`.
 """
 
 from linconv.imaging.differences import divergence, gradient, laplacian

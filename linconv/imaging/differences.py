@@ -15,7 +15,7 @@ from linconv.convolution import Conv
 from linconv.geometry import boundaries
 from linconv.operators import Identity, LinearOperator, vstack
 
-# Taps, their distance, and the padding that keeps an axis as long as it is.
+# Taps, their dilation, and the padding with which the output is as long as the input.
 _DIFFERENCES: dict[str, tuple[list[Any], int, tuple[int, int]]] = {
     "forward": ([-1, 1], 1, (0, 1)),
     "backward": ([-1, 1], 1, (1, 0)),
@@ -44,12 +44,12 @@ def gradient(
         "forward" is ``x[i + 1] - x[i]``, "backward" is ``x[i] - x[i - 1]``, "central"
         is ``(x[i + 1] - x[i - 1]) / 2``.
     spacing : float or one per entry of `axes`
-        Distance of samples; differences are divided by it.
+        Distance of samples, by which differences are divided.
     boundary : str, one per entry of `axes`, or one (lo, hi) pair per entry
         The samples outside the input, see `conv_matrix`.  With "replicate" a
         one-sided difference across the edge is 0.
     dtype : dtype
-        Of the matrix.
+        Dtype of the matrix.
 
     Returns
     -------
@@ -80,19 +80,18 @@ def gradient(
     shape = sizes(in_shape, "in_shape")
     d = len(shape)
     taps, dilation, pad = _DIFFERENCES[known(kind, tuple(_DIFFERENCES), "kind")]
-    parts: list[LinearOperator] = []
-    for a, h, rule in differentiated(axes, spacing, boundary, d):
-        parts.append(
-            Conv(
-                np.reshape(taps if h == 1 else np.divide(taps, h), _only(a, d, 2, 1)),
-                shape,
-                padding=_only(a, d, pad, (0, 0)),
-                dilation=_only(a, d, dilation, 1),
-                boundary=_only(a, d, rule, "zeros"),
-                dtype=dtype,
-            )
+    parts: list[LinearOperator] = [
+        Conv(
+            np.reshape(taps if h == 1 else np.divide(taps, h), _only(a, d, 2, 1)),
+            shape,
+            padding=_only(a, d, pad, (0, 0)),
+            dilation=_only(a, d, dilation, 1),
+            boundary=_only(a, d, rule, "zeros"),
+            dtype=dtype,
         )
-    if len(parts) == 1:  # vstack would add no axis; the identity only gives a shape
+        for a, h, rule in differentiated(axes, spacing, boundary, d)
+    ]
+    if len(parts) == 1:  # vstack of one operator adds no axis; the identity's shape does
         return Identity((1, *shape), dtype) @ parts[0]
     return vstack(parts)
 
@@ -111,7 +110,7 @@ def divergence(
     Parameters
     ----------
     in_shape, axes, kind, spacing, boundary, dtype
-        The options of the `gradient`; `in_shape` is the shape of the *output* here.
+        See `gradient`; `in_shape` is the shape of the *output* of the divergence.
 
     Returns
     -------
@@ -146,8 +145,8 @@ def laplacian(
 ) -> LinearOperator:
     """Return the sum of second differences, ``x[i + 1] - 2 x[i] + x[i - 1]`` per axis.
 
-    One `Conv` with 2 d + 1 taps that are not zero.  With "replicate" and with
-    "circular" it is ``divergence(...) @ gradient(...)`` of forward differences.
+    The operator is one `Conv` with 2 d + 1 nonzero taps.  With "replicate" and "circular"
+    it equals ``divergence(...) @ gradient(...)`` of forward differences.
 
     Parameters
     ----------
@@ -205,7 +204,7 @@ def laplacian(
 
 
 def _only(a: int, d: int, value: Any, others: Any) -> tuple[Any, ...]:
-    """Return an option per axis: `value` along axis `a`."""
+    """Return one entry per axis: `value` for axis `a`, and `others`."""
     return tuple(value if b == a else others for b in range(d))
 
 

@@ -14,24 +14,20 @@ from linconv.operators import LinearOperator, Restriction
 
 
 def pad(
-    in_shape: Sequence[int] | int,
-    padding: Any,
-    *,
-    boundary: Any = "zeros",
-    dtype: Any = float,
+    in_shape: Sequence[int] | int, padding: Any, *, boundary: Any = "zeros", dtype: Any = float
 ) -> LinearOperator:
-    """Return the operator that continues an array beyond its edges, as `numpy.pad`.
+    """Return the operator that extends an array beyond its edges, as `numpy.pad` does.
 
     Parameters
     ----------
     in_shape : tuple of int
         Shape of the input.
     padding : int, one per axis, or one (lo, hi) pair per axis
-        Samples to add, as many as you like; negative ones crop.
+        Number of samples to add, which may exceed the input's; negative numbers crop.
     boundary : str, one per axis, or one (lo, hi) pair per axis
-        Their values, see `conv_matrix`.
+        Values of the added samples, see `conv_matrix`.
     dtype : dtype
-        Of the matrix.
+        Dtype of the matrix.
 
     Returns
     -------
@@ -65,16 +61,16 @@ def pad(
 
 
 def crop(in_shape: Sequence[int] | int, margins: Any, *, dtype: Any = float) -> LinearOperator:
-    """Return the operator that takes margins off an array.
+    """Return the operator that removes margins from an array.
 
     Parameters
     ----------
     in_shape : tuple of int
         Shape of the input.
     margins : int, one per axis, or one (lo, hi) pair per axis
-        Samples to take off, at least 0.
+        Number of samples to remove, at least 0.
     dtype : dtype
-        Of the ones in the matrix.
+        Dtype of the matrix.
 
     Returns
     -------
@@ -84,7 +80,7 @@ def crop(in_shape: Sequence[int] | int, margins: Any, *, dtype: Any = float) -> 
     Raises
     ------
     ValueError, TypeError
-        If `margins` are none of these or leave nothing.
+        If `margins` are none of these or leave no sample.
 
     Examples
     --------
@@ -107,5 +103,5 @@ def crop(in_shape: Sequence[int] | int, margins: Any, *, dtype: Any = float) -> 
                 f"of axis {a}; pad() adds samples"
             )
         kept.append(slice(lo, n - hi))
-    one = _arrays.as_values(1, dtype, "1")  # refuses a dtype that no matrix can have
+    one = _arrays.as_values(1, dtype, "1")  # raises where no matrix has this dtype
     return Restriction(tuple(kept), shape, dtype=one.dtype)

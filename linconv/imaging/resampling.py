@@ -1,6 +1,6 @@
 """Downsampling, upsampling and resizing, with the coordinates of PyTorch and ONNX.
 
-Places are fractions with one denominator and integers until the last division.
+Positions are fractions with one common denominator, so only the last division rounds.
 """
 
 from __future__ import annotations
@@ -37,18 +37,18 @@ def downsample(
 ) -> LinearOperator:
     """Return the operator that keeps samples ``phase, phase + factor, ...`` of an axis.
 
-    Nothing is smoothed; `average_pool` and ``resize(..., antialias=True)`` do that.
+    It does not smooth; `average_pool` and ``resize(..., antialias=True)`` do.
 
     Parameters
     ----------
     in_shape : tuple of int
         Shape of the input.
     factor : int or one per axis
-        Distance of the samples that stay; 1 keeps an axis.
+        Distance of the kept samples; 1 keeps an axis as it is.
     phase : int or one per axis
-        The first of them, below `factor`.
+        The first kept sample, below `factor`.
     dtype : dtype
-        Of the ones in the matrix.
+        Dtype of the matrix.
 
     Returns
     -------
@@ -58,7 +58,7 @@ def downsample(
     Raises
     ------
     ValueError, TypeError
-        If an option is not an integer or out of its range, or nothing is kept.
+        If an option is not an integer or out of its range, or no sample is kept.
 
     Examples
     --------
@@ -92,7 +92,7 @@ def upsample(
     out_shape: Sequence[int] | int | None = None,
     dtype: Any = float,
 ) -> LinearOperator:
-    """Return the operator that puts zeros between samples, ``downsample(...).T``.
+    """Return the operator that inserts zeros between samples, ``downsample(...).T``.
 
     Parameters
     ----------
@@ -146,21 +146,21 @@ def resize(
     boundary: Any = None,
     dtype: Any = float,
 ) -> LinearOperator:
-    """Return the interpolation at `out_shape` places, one axis after the other.
+    """Return the interpolation at `out_shape` positions, one axis after the other.
 
-    Places are computed with integers and divided once, so that no sample is chosen by
-    a rounding error.  The words are those of ONNX, whose results, like those of
-    `torch.nn.functional.interpolate`, it gives.
+    Positions are computed in integers and divided once, so that no rounding error decides
+    which sample is chosen.  The options have ONNX's names, and the results agree with ONNX
+    and with `torch.nn.functional.interpolate`.
 
     Parameters
     ----------
     in_shape : tuple of int
-        Shape of the input; an axis that keeps its places gets an identity.
+        Shape of the input; an axis whose positions do not change gets an identity.
     out_shape : tuple of int, optional
         Shape of the output.  Either this or `scale`.
     scale : float, int, Fraction, or one per axis, optional
-        An axis gets ``floor(n scale)`` samples, whose places it also decides.  A float
-        is the simplest fraction that rounds to it: 0.1 is 1/10.
+        An axis gets ``floor(n scale)`` samples, whose positions `scale` also decides.  A
+        float stands for the simplest fraction that rounds to it: 0.1 is 1/10.
     mode : str
         "nearest", "linear" or "cubic".
     coordinates : str, optional
@@ -172,7 +172,7 @@ def resize(
     align_corners : bool, optional
         PyTorch's way to say `coordinates`: True "align_corners", False "half_pixel".
     rounding : str, optional
-        Of "nearest": "round_prefer_floor" (default, ONNX), "round_prefer_ceil"
+        For mode "nearest": "round_prefer_floor" (default, ONNX), "round_prefer_ceil"
         (PyTorch's "nearest-exact"), "floor" (with "asymmetric" PyTorch's "nearest") or
         "ceil".
     cubic : float, optional
@@ -182,9 +182,9 @@ def resize(
         PyTorch do, and divide it by its sum.
     boundary : str, one per axis, or one (lo, hi) pair per axis, optional
         The samples outside the input, see `conv_matrix`; "replicate" by default.
-        With `antialias` the filter is, by default, cut at the edges instead.
+        With `antialias` the filter is, by default, cut off at the edges instead.
     dtype : dtype
-        Of the matrix.
+        Dtype of the matrix.
 
     Returns
     -------
@@ -194,7 +194,7 @@ def resize(
     Raises
     ------
     ValueError, TypeError
-        If an option is none of these, contradicts another or would be without effect.
+        If an option is none of these, contradicts another or would have no effect.
 
     References
     ----------
@@ -227,7 +227,7 @@ def resize(
 def ratios_and_lengths(
     shape: tuple[int, ...], out_shape: Any, scale: Any
 ) -> tuple[list[Fraction], tuple[int, ...]]:
-    """Return the scale and the output's length of every axis."""
+    """Return the scale and the output length of every axis."""
     if (out_shape is None) == (scale is None):
         raise ValueError(
             f"give one of out_shape and scale, got out_shape={out_shape} and scale={scale}"
@@ -316,7 +316,7 @@ class Sampler:
         return 2 * q, q - p, 2 * p
 
     def nearest(self, at: np.ndarray, whole: int) -> np.ndarray:
-        """Return the samples next to the places ``at / whole``."""
+        """Return the samples nearest to the positions ``at / whole``."""
         if self.rounding == "floor":
             return at // whole
         if self.rounding == "ceil":
@@ -352,18 +352,18 @@ def sampler(
         said = "align_corners" if corners else "half_pixel"
         if coordinates not in (None, said):
             raise ValueError(
-                f"align_corners={corners} says coordinates={said!r}, but coordinates="
+                f"align_corners={corners} means coordinates={said!r}, but coordinates="
                 f"{coordinates!r} was given: give one of them"
             )
         coordinates = said
     coordinates = known(coordinates or "half_pixel", _COORDINATES, "coordinates")
     if rounding is not None and mode != "nearest":
-        raise ValueError(f"rounding={rounding!r} is of mode 'nearest', got mode={mode!r}")
+        raise ValueError(f"rounding={rounding!r} needs mode 'nearest', got mode={mode!r}")
     if cubic is not None and mode != "cubic":
-        raise ValueError(f"cubic={cubic!r} is of mode 'cubic', got mode={mode!r}")
+        raise ValueError(f"cubic={cubic!r} needs mode 'cubic', got mode={mode!r}")
     if smooth and (mode == "nearest" or coordinates != "half_pixel"):
         raise ValueError(
-            "antialias=True is of mode 'linear' or 'cubic' and coordinates 'half_pixel', "
+            "antialias=True needs mode 'linear' or 'cubic' and coordinates 'half_pixel', "
             f"got mode={mode!r} and coordinates={coordinates!r}"
         )
     rounding = known(rounding or _ROUNDINGS[0], _ROUNDINGS, "rounding")

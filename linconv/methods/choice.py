@@ -51,11 +51,11 @@ METHODS: dict[str, tuple[str, str, bool]] = {
 }
 # Those for CuPy's arrays.
 GPU_METHODS: dict[str, tuple[str, str, bool]] = {
-    "sparse": ("gpu.products", "Sparse", True),
+    "sparse": ("methods.sparse", "Sparse", True),
     "direct": ("gpu.products", "Direct", True),
     "fft": ("methods.fft", "Fft", False),
     "torch": ("methods.torch", "Torch", False),
-    "sparse+adjoint": ("gpu.products", "WithAdjoint", False),
+    "sparse+adjoint": ("methods.sparse", "WithAdjoint", False),
 }
 
 # Pairs of channels in a group up to which "auto" needs no matrix on a GPU.

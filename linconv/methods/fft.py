@@ -1,29 +1,24 @@
 """The method "fft": products through the discrete Fourier transform of SciPy, or of CuPy.
 
-Along a circular axis the transform is of the input's own length and exact for any
-padding; along one of zeros it is long enough for nothing to wrap round; otherwise the
-input is padded by its rule first.  The adjoint does the same backwards.
+Along a circular axis the transform has the input's own length and is exact for any padding.
+Along an axis of zeros it is so long that nothing wraps around.  For the other rules the
+input is padded first.  The adjoint takes the adjoint steps in the reverse order.
 """
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from functools import partial
-from importlib import import_module
 from typing import Any
 
 import numpy as np
 import scipy.fft
 
-from linconv import _arrays
+from linconv import _arrays, gpu
 from linconv.assembly import arranged
 from linconv.geometry import Axis, Boundary, Geometry
 from linconv.methods import padding
-from linconv.methods.rows import Rows, in_blocks
-
-# Samples of a transform that are worth a thread.
-_GRAIN = 1 << 15
+from linconv.methods.rows import ShapedRows
 
 
 def why_not(geometry: Geometry, dtype: np.dtype) -> str:
@@ -35,21 +30,21 @@ def why_not(geometry: Geometry, dtype: np.dtype) -> str:
 
 @dataclass(frozen=True)
 class Line:
-    """One axis: `length` of its transform, results at `places`, tap 0 at `shift`."""
+    """One axis: the `length` of its transform, with tap 0 at sample `shift`."""
 
     axis: Axis
-    pads: bool  # by its rule, beforehand
+    pads: bool  # whether the input is padded by the axis's rule first
     length: int
     shift: int
 
     @property
     def samples(self) -> int:
-        """How many samples come in, padded ones included."""
+        """Samples of the transform's input, padding included."""
         return padding.padded_length(self.axis) if self.pads else self.axis.n
 
 
 def line(axis: Axis) -> Line:
-    """Return how to transform along an axis."""
+    """Return the transform along an axis."""
     lo, hi = axis.padding
     if padding.both(axis, Boundary.CIRCULAR):
         return Line(axis, False, axis.n, lo)
@@ -66,15 +61,10 @@ def _fast(least: int) -> int:
     return length
 
 
-class Fft(Rows):
+class Fft(ShapedRows):
     """Products of a convolution by the transforms of its kernel and of the vector."""
 
-    dtypes = tuple(
-        map(
-            np.dtype,
-            ("float32", "float64", "longdouble", "complex64", "complex128", "clongdouble"),
-        )
-    )
+    dtypes = tuple(map(np.dtype, "fdgFDG"))
 
     def __init__(self, geometry: Geometry, kernel: np.ndarray) -> None:
         super().__init__(geometry, kernel)
@@ -83,14 +73,11 @@ class Fft(Rows):
         self._padding = padding.Padding(axes, kernel)
         self._lengths = tuple(each.length for each in self._lines)
         self._axes = tuple(range(-len(self._lines), 0))
-        self._on_device = _arrays.on_device(kernel)
-        self._fft: Any = import_module("cupyx.scipy.fft") if self._on_device else scipy.fft
-        # The real transform's saving is of no use to a complex kernel.
         self._real = kernel.dtype.kind != "c"
         self._spectra: dict[tuple[np.dtype, bool], np.ndarray] = {}
 
     def _spectrum(self, dtype: np.dtype, conjugate: bool) -> np.ndarray:
-        """Return the transforms of the taps in the precision of `dtype`; remembered."""
+        """Return the transforms of the taps in the precision of `dtype`, from a cache."""
         key = np.finfo(dtype).dtype, conjugate
         if key not in self._spectra:
             self._spectra[key] = (
@@ -108,17 +95,7 @@ class Fft(Rows):
         spectrum = self._transform(taps)
         return spectrum.reshape(g.groups, -1, *spectrum.shape[1:])
 
-    def _rows(self, x: np.ndarray, adjoint: bool) -> np.ndarray:
-        return in_blocks(partial(self._transformed, adjoint=adjoint), x)
-
-    def _transformed(self, x: np.ndarray, adjoint: bool) -> np.ndarray:
-        g = self._geometry
-        lead = (len(x),) if g.channels else (len(x), 1)
-        shaped = x.reshape(*lead, *(g.out_shape if adjoint else g.in_shape))
-        product = self._gather(shaped) if adjoint else self._spread(shaped)
-        return product.astype(x.dtype, copy=False).reshape(len(x), -1)
-
-    def _spread(self, x: np.ndarray) -> np.ndarray:
+    def _forward(self, x: np.ndarray) -> np.ndarray:
         """Pad, convolve, crop: (b, c_in, n1..nd) -> (b, c_out, o1..od)."""
         spectrum = self._transform(self._padding.pad(x))
         z = self._back(
@@ -128,8 +105,8 @@ class Fft(Rows):
             z = _take(z, a, each.axis.out, each.axis.stride)
         return z
 
-    def _gather(self, y: np.ndarray) -> np.ndarray:
-        """Spread out, convolve with the conjugate, crop, fold: the adjoint of `_spread`."""
+    def _adjoint(self, y: np.ndarray) -> np.ndarray:
+        """Insert zeros, convolve with the conjugate, crop, fold: the adjoint of `_forward`."""
         for a, each in zip(self._axes, self._lines, strict=True):
             y = _put(y, a, each.length, 0, each.axis.stride)
         spectrum = self._transform(y)
@@ -150,16 +127,10 @@ class Fft(Rows):
         return mixed.reshape(len(x), -1, *x.shape[2:])
 
     def _transform(self, x: np.ndarray) -> np.ndarray:
-        transform = self._fft.rfftn if self._real else self._fft.fftn
-        return transform(x, self._lengths, self._axes, **self._threads(x))
+        return gpu.transforms(x, self._real)[0](x, self._lengths, self._axes)
 
     def _back(self, x: np.ndarray) -> np.ndarray:
-        transform = self._fft.irfftn if self._real else self._fft.ifftn
-        return transform(x, self._lengths, self._axes, overwrite_x=True, **self._threads(x))
-
-    def _threads(self, x: np.ndarray) -> dict[str, int]:
-        """Return the option of SciPy's transforms that CuPy's lack."""
-        return {} if self._on_device else {"workers": _arrays.workers(x.size, _GRAIN)}
+        return gpu.transforms(x, self._real)[1](x, self._lengths, self._axes)
 
 
 def _at(x: np.ndarray, axis: int, places: Any) -> tuple:
@@ -167,7 +138,7 @@ def _at(x: np.ndarray, axis: int, places: Any) -> tuple:
 
 
 def _take(z: np.ndarray, axis: int, count: int, step: int) -> np.ndarray:
-    """Return `count` samples of an axis, `step` apart, round and round."""
+    """Return `count` samples of a periodic axis, `step` apart."""
     if step * (count - 1) < z.shape[axis]:
         return z[_at(z, axis, slice(0, step * (count - 1) + 1, step))]
     places = _arrays.namespace(z).arange(count) * step % z.shape[axis]
@@ -179,7 +150,8 @@ def _put(y: np.ndarray, axis: int, length: int, start: int, step: int) -> np.nda
     if (start, step, y.shape[axis]) == (0, 1, length):
         return y
     xp = _arrays.namespace(y)
-    # What meets is added up first: CuPy's add.at has no complex numbers and no fixed order.
+    # Samples for the same place are added first: CuPy's add.at lacks complex numbers and
+    # adds in no fixed order.
     y = _folded(y, axis, length // math.gcd(step, length))
     shape, count = list(y.shape), y.shape[axis]
     shape[axis] = length
@@ -193,7 +165,7 @@ def _put(y: np.ndarray, axis: int, length: int, start: int, step: int) -> np.nda
 
 
 def _folded(y: np.ndarray, axis: int, period: int) -> np.ndarray:
-    """Add up the samples of an axis that are whole periods apart."""
+    """Return the sums of samples of an axis that are whole periods apart."""
     count = y.shape[axis]
     if count <= period:
         return y

@@ -1,8 +1,9 @@
-"""What methods have in common that multiply the rows of a batch."""
+"""The common part of methods that multiply the rows of a batch."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any, Self
 
 import numpy as np
@@ -12,7 +13,7 @@ from linconv.geometry import Geometry
 
 
 def in_blocks(product: Callable[[Any], Any], rows: Any) -> Any:
-    """Return the product of rows, (b, n) -> (b, m), made of as many at once as fit a cache."""
+    """Return the product of rows, (b, n) -> (b, m), multiplied in blocks that fit a cache."""
     blocks = _arrays.blocks(len(rows), rows.nbytes // len(rows))
     if len(blocks) == 1 or _arrays.on_device(rows):
         return product(rows)
@@ -36,7 +37,7 @@ class Rows:
         self._geometry, self._kernel = geometry, kernel
 
     def with_kernel(self, kernel: np.ndarray) -> Self:
-        """Return the products with another kernel; plans are remembered by geometry."""
+        """Return the products with another kernel."""
         return type(self)(self._geometry, kernel)
 
     def forward(self, x: np.ndarray) -> np.ndarray:
@@ -50,7 +51,7 @@ class Rows:
     def _columns(self, x: np.ndarray, *, adjoint: bool) -> np.ndarray:
         dtype = np.result_type(self._kernel.dtype, x.dtype)
         if dtype.kind == "c" and self._kernel.dtype.kind != "c":
-            return _arrays.by_real_parts(lambda part: self._columns(part, adjoint=adjoint), x)
+            return _arrays.by_real_parts(partial(self._columns, adjoint=adjoint), x)
         xp, rows = _arrays.namespace(x), x.T
         if not len(rows):
             return xp.empty((self._geometry.shape[adjoint], 0), dtype)
@@ -65,3 +66,23 @@ class Rows:
     def _rows(self, x: np.ndarray, adjoint: bool) -> np.ndarray:
         """Return C x, or C^H x, for rows x of the result's dtype: (b, n) -> (b, m)."""
         raise NotImplementedError(f"{type(self).__name__} must implement _rows(x, adjoint)")
+
+
+class ShapedRows(Rows):
+    """A method that multiplies shaped arrays, (b, channels, *spatial), in blocks of rows.
+
+    Subclasses implement `_forward`, the product with C, and `_adjoint`, that with C^H.
+    """
+
+    _forward: Callable[[Any], Any]
+    _adjoint: Callable[[Any], Any]
+
+    def _rows(self, x: np.ndarray, adjoint: bool) -> np.ndarray:
+        return in_blocks(partial(self._block, adjoint=adjoint), x)
+
+    def _block(self, x: np.ndarray, adjoint: bool) -> np.ndarray:
+        g = self._geometry
+        lead = (len(x),) if g.channels else (len(x), 1)
+        shaped = x.reshape(*lead, *(g.out_shape if adjoint else g.in_shape))
+        product = self._adjoint(shaped) if adjoint else self._forward(shaped)
+        return product.astype(x.dtype, copy=False).reshape(len(x), -1)

@@ -1,20 +1,22 @@
-"""The method "sparse": the stored CSR matrix, the truth of all other methods.
+"""The method "sparse": the stored CSR matrix, with which every other method must agree.
 
-"sparse+adjoint" stores C^H as well, so that the adjoint's product reads rows, too.
+"sparse+adjoint" stores C^H as well, so that the product with the adjoint reads rows, too.
+On a GPU the product with a transpose is usually slower and adds in no fixed order.
 """
 
 from __future__ import annotations
 
 import weakref
+from typing import Any, Self
 
 import numpy as np
 
-from linconv import _arrays, assembly
+from linconv import gpu
 from linconv.geometry import Geometry
-from linconv.methods import csr_products
 
-# One of each geometry: it tells where the entries of its matrices lie.
-_known: weakref.WeakValueDictionary[Geometry, Sparse] = weakref.WeakValueDictionary()
+# One method of each geometry and device; its matrix shares the indices with later ones.
+_known: weakref.WeakValueDictionary[tuple[Geometry, str], Sparse]
+_known = weakref.WeakValueDictionary()
 
 
 def why_not(geometry: Geometry, dtype: np.dtype) -> str:
@@ -27,58 +29,42 @@ class Sparse:
 
     dtypes = ()
 
-    def __init__(
-        self, geometry: Geometry, kernel: np.ndarray, pattern: assembly.Csr | None = None
-    ) -> None:
-        self._geometry = geometry
-        known = _known.get(geometry)
-        if pattern is None and known is not None:
-            pattern = _arrays_of(known._csr)
-        arrays = assembly.conv_csr(geometry, kernel, pattern=pattern)
-        self._csr = csr_products.read_only(_arrays.sparse_array(*arrays))
-        _known.setdefault(geometry, self)
+    def __init__(self, geometry: Geometry, kernel: Any, other: Any = None) -> None:
+        self._geometry, self._place = geometry, gpu.home(kernel)
+        key = geometry, gpu.device_of(kernel)
+        other = other or _known.get(key)
+        self._csr = self._matrix(kernel, getattr(other, "_csr", None))
+        _known.setdefault(key, self)
 
-    def with_kernel(self, kernel: np.ndarray) -> Sparse:
-        """Return the products with another kernel; the indices are shared."""
-        return Sparse(self._geometry, kernel, _arrays_of(self._csr))
+    def _matrix(self, kernel: Any, like: Any, **options: Any) -> Any:
+        make, read_only = self._place.conv_matrix, self._place.read_only
+        return read_only(make(self._geometry, kernel, like=like, **options))
 
-    def tosparse(self) -> _arrays.CsrArray:
+    def with_kernel(self, kernel: Any) -> Self:
+        """Return the products with another kernel; both matrices share their indices."""
+        return type(self)(self._geometry, kernel, self)
+
+    def tosparse(self) -> Any:
         """Return a copy of the matrix."""
-        return _arrays.sparse_array(*assembly.copied(_arrays_of(self._csr)))
+        return self._place.copied(self._csr)
 
-    def forward(self, x: np.ndarray) -> np.ndarray:
+    def forward(self, x: Any) -> Any:
         """Return C x; (n, b) -> (m, b)."""
-        return csr_products.forward(self._csr, x)
+        return self._place.forward(self._csr, x)
 
-    def adjoint(self, y: np.ndarray) -> np.ndarray:
+    def adjoint(self, y: Any) -> Any:
         """Return C^H y; (m, b) -> (n, b)."""
-        return csr_products.adjoint(self._csr, y)
+        return self._place.adjoint(self._csr, y)
 
 
 class WithAdjoint(Sparse):
     """Products with the stored matrices of a convolution and of its adjoint."""
 
-    def __init__(
-        self,
-        geometry: Geometry,
-        kernel: np.ndarray,
-        patterns: tuple[assembly.Csr, assembly.Csr] | tuple[None, None] = (None, None),
-    ) -> None:
-        super().__init__(geometry, kernel, patterns[0])
-        arrays = assembly.conv_csr(
-            geometry, kernel.conj(), transposed=True, pattern=patterns[1]
-        )
-        self._turned = csr_products.read_only(_arrays.sparse_array(*arrays))
+    def __init__(self, geometry: Geometry, kernel: Any, other: Any = None) -> None:
+        super().__init__(geometry, kernel, other)
+        like = getattr(other, "_turned", None)
+        self._turned = self._matrix(kernel.conj(), like, transposed=True)
 
-    def with_kernel(self, kernel: np.ndarray) -> WithAdjoint:
-        """Return the products with another kernel; the indices are shared."""
-        patterns = _arrays_of(self._csr), _arrays_of(self._turned)
-        return WithAdjoint(self._geometry, kernel, patterns)
-
-    def adjoint(self, y: np.ndarray) -> np.ndarray:
+    def adjoint(self, y: Any) -> Any:
         """Return C^H y; (m, b) -> (n, b)."""
-        return csr_products.forward(self._turned, y)
-
-
-def _arrays_of(csr: _arrays.CsrArray) -> assembly.Csr:
-    return assembly.Csr(csr.data, csr.indices, csr.indptr, csr.shape)
+        return self._place.forward(self._turned, y)

@@ -1,7 +1,7 @@
 """The method "torch": products by PyTorch's convolutions (oneDNN, cuDNN), without a copy.
 
-Where torch does not know the boundary rule, the vector is padded by it beforehand and
-folded afterwards.  CuPy's arrays go there and back through DLPack.
+Where torch lacks the boundary rule, linconv pads the vector before the convolution and, for
+the adjoint, folds it afterwards.  CuPy's arrays are exchanged with torch through DLPack.
 """
 
 from __future__ import annotations
@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import importlib.util
 from collections.abc import Iterator
-from functools import partial
 from typing import Any
 
 import numpy as np
@@ -18,9 +17,9 @@ from linconv import _arrays
 from linconv.assembly import arranged
 from linconv.geometry import Axis, Boundary, Geometry
 from linconv.methods import padding
-from linconv.methods.rows import Rows, in_blocks
+from linconv.methods.rows import ShapedRows
 
-# What an array in the host's memory says of itself by DLPack.
+# The device type of DLPack for the host's memory.
 _HOST = 1
 
 
@@ -36,7 +35,7 @@ def why_not(geometry: Geometry, dtype: np.dtype) -> str:
     return ""
 
 
-class Torch(Rows):
+class Torch(ShapedRows):
     """Products of a convolution by torch.nn.functional.conv1d to conv3d."""
 
     dtypes = tuple(map(np.dtype, ("float32", "float64", "complex64", "complex128")))
@@ -70,42 +69,34 @@ class Torch(Rows):
             for more, axis in zip(self._rest, axes, strict=True)
         )
         self._wide = padding.Padding(axes, kernel)
-        self._shapes = geometry.in_shape, geometry.out_shape
         self._weights: dict[tuple[np.dtype, bool], Any] = {}
 
-    def _rows(self, x: np.ndarray, adjoint: bool) -> np.ndarray:
-        return in_blocks(partial(self._convolved, adjoint=adjoint), x)
-
-    def _convolved(self, x: np.ndarray, adjoint: bool) -> np.ndarray:
-        lead = (len(x),) if self._geometry.channels else (len(x), 1)
-        shaped = x.reshape(*lead, *self._shapes[adjoint])
+    def _block(self, x: np.ndarray, adjoint: bool) -> np.ndarray:
         with self._aligned(x):
-            product = self._gather(shaped) if adjoint else self._spread(shaped)
-        return product.reshape(len(x), -1)
+            return super()._block(x, adjoint)
 
-    def _spread(self, x: np.ndarray) -> np.ndarray:
+    def _forward(self, x: np.ndarray) -> np.ndarray:
         if not self._native:
             x = self._wide.pad(x)
         weight = self._weight(x.dtype, False)
-        y = self._conv(self._tensor(x), weight, **self._options, **self._padding)
-        y = self._array(y)
+        y = self._array(self._conv(self._tensor(x), weight, **self._options, **self._padding))
         return y[(..., *(slice(axis.out) for axis in self._geometry.axes))]
 
-    def _gather(self, y: np.ndarray) -> np.ndarray:
+    def _adjoint(self, y: np.ndarray) -> np.ndarray:
         options, weight = self._options, self._weight(y.dtype, True)
         if self._fits:
             options = options | self._padding | {"output_padding": self._rest}
             return self._array(self._back(self._tensor(y), weight, **options))
         axes = self._geometry.axes
         z = self._array(self._back(self._tensor(y), weight, **options))
-        lengths = [padding.padded_length(axis) for axis in axes]
-        xp = _arrays.namespace(z)
-        x = xp.zeros((*z.shape[: z.ndim - len(axes)], *lengths), z.dtype)
-        x[(..., *(slice(length) for length in z.shape[z.ndim - len(axes) :]))] = z
+        lead, spatial = z.shape[: -len(axes)], z.shape[-len(axes) :]
+        lengths = (padding.padded_length(axis) for axis in axes)
+        x = _arrays.namespace(z).zeros((*lead, *lengths), z.dtype)
+        x[(..., *map(slice, spatial))] = z
         return self._wide.adjoint(x)
 
     def _weight(self, dtype: np.dtype, conjugate: bool) -> Any:
-        """Return the taps as a tensor of the product's dtype; remembered."""
+        """Return the taps as a tensor of the product's dtype, from a cache."""
         key = dtype, conjugate
         if key not in self._weights:
             taps = arranged(self._geometry, self._kernel, False).astype(dtype)
@@ -126,14 +117,14 @@ class Torch(Rows):
         return _arrays.namespace(self._kernel).from_dlpack(tensor)
 
     def _aligned(self, x: Any) -> contextlib.AbstractContextManager:
-        """Return a context in which torch works as CuPy would; nothing on the host."""
+        """Return a context in which torch works on CuPy's stream; on the host an empty one."""
         if not self._on_device or x.__dlpack_device__()[0] == _HOST:
             return contextlib.nullcontext()
         return _as_cupy(self._torch, _arrays.namespace(x), x)
 
 
 def _check_device(torch: Any, kernel: Any) -> None:
-    """Raise RuntimeError where torch cannot use the memory that CuPy's arrays lie in."""
+    """Raise RuntimeError where torch cannot use the device memory of CuPy's arrays."""
     if kernel.__dlpack_device__()[0] != _HOST and not torch.cuda.is_available():
         raise RuntimeError(
             f"method 'torch' on the GPU needs a PyTorch that sees a CUDA device, got torch "
@@ -145,11 +136,11 @@ def _check_device(torch: Any, kernel: Any) -> None:
 def _as_cupy(torch: Any, cupy: Any, x: Any) -> Iterator[None]:
     """Let torch work on CuPy's stream, and in full precision.
 
-    On one stream nobody waits, and neither library hands out memory that the other still
-    reads.  DLPack alone makes streams wait, but does not tell torch who reads its result.
+    Work on one stream needs no synchronization, and neither library reuses memory that the
+    other still reads.  DLPack alone does not tell torch that CuPy reads its result.
     """
     stream, device = cupy.cuda.get_current_stream().ptr, x.__dlpack_device__()[1]
-    # torch takes the number 0 for "a new stream", not for the default one.
+    # ExternalStream(0) would be a new stream, not the default one.
     made = (
         torch.cuda.ExternalStream(stream, device=device)
         if stream
@@ -161,9 +152,9 @@ def _as_cupy(torch: Any, cupy: Any, x: Any) -> Iterator[None]:
 
 @contextlib.contextmanager
 def full_precision(torch: Any, dtype: np.dtype) -> Iterator[None]:
-    """Let torch not round float32 to TF32, as cuDNN's convolutions do by default.
+    """Keep torch from rounding float32 to TF32, as cuDNN's convolutions do by default.
 
-    The flags are those of the whole process: another thread's convolutions see them too.
+    The flags belong to the process: convolutions in other threads see them too.
     """
     parts = [torch.backends.cudnn, torch.backends.cuda.matmul]
     if np.finfo(dtype).dtype != np.float32:
@@ -176,8 +167,8 @@ def full_precision(torch: Any, dtype: np.dtype) -> Iterator[None]:
 
 @contextlib.contextmanager
 def _without_tf32(part: Any) -> Iterator[None]:
-    """Let one part of torch's back ends not round to TF32."""
-    # From torch 2.9 on every operation has a precision, and the older switch may refuse.
+    """Keep one of torch's back ends from rounding to TF32."""
+    # From torch 2.9 on each operation has a precision; the older flag may raise an error.
     part, name, off = (
         (part, "allow_tf32", False)
         if not hasattr(part, "fp32_precision")

@@ -380,11 +380,7 @@ class LinearOperator(_Base):
         return self._tosparse().toarray()
 
     def eigs(
-        self,
-        neigs: int = 1,
-        symmetric: bool = False,
-        niter: int | None = None,
-        **options: Any,
+        self, neigs: int = 1, symmetric: bool = False, niter: int | None = None, **options: Any
     ) -> np.ndarray:
         """Return the eigenvalues of largest magnitude, by SciPy; PyLops' solvers call this.
 

@@ -12,7 +12,6 @@ import numpy as np
 from linconv import _arrays, gpu
 from linconv._arrays import CsrArray, is_mask
 from linconv._options import sizes
-from linconv.methods import csr_products
 from linconv.operators.linear import LinearOperator
 
 
@@ -40,16 +39,11 @@ class Stored(LinearOperator):
         moved._csr = gpu.moved(self._csr, device)
         return moved
 
-    @property
-    def _products(self) -> Any:
-        """The products of a CSR array where the matrix lies."""
-        return csr_products if self.device == "cpu" else gpu
-
     def _matmat(self, X: np.ndarray) -> np.ndarray:
-        return self._products.forward(self._csr, X)
+        return gpu.home(self._csr).forward(self._csr, X)
 
     def _rmatmat(self, X: np.ndarray) -> np.ndarray:
-        return self._products.adjoint(self._csr, X)
+        return gpu.home(self._csr).adjoint(self._csr, X)
 
     def _nnz(self) -> int:
         return self._csr.nnz
@@ -133,9 +127,7 @@ class Matrix(Stored):
         csr = gpu.home(matrix).as_csr(matrix)
         m, n = csr.shape
         super().__init__(
-            csr,
-            n if in_shape is None else in_shape,
-            m if out_shape is None else out_shape,
+            csr, n if in_shape is None else in_shape, m if out_shape is None else out_shape
         )
 
 

@@ -122,7 +122,7 @@ class Circulant(LinearOperator):
         x = x.reshape(X.shape[1], self._channels, *self._spatial)
         x = self._along(x, True)
         # Where P is None the transform puts zeros behind, and the crop takes them off.
-        transform, inverse = _transforms(x, real)
+        transform, inverse = gpu.transforms(x, real)
         axes = tuple(range(-len(self.lengths), 0))
         z = transform(x, self.lengths, axes)
         if spectrum.shape[1] == 1:
@@ -145,13 +145,6 @@ class Circulant(LinearOperator):
             flat = (P._rmatmat if transposed else P._matmat)(columns)
             x = np.moveaxis(flat.reshape(flat.shape[0], *moved.shape[1:]), 0, a)
         return x
-
-
-def _transforms(x: Any, real: bool) -> tuple[Any, Any]:
-    """Return the transforms of the library that `x` belongs to, and their inverses."""
-    fft, options = gpu.home(x).transforms(x.size)
-    transform, inverse = (fft.rfftn, fft.irfftn) if real else (fft.fftn, fft.ifftn)
-    return partial(transform, **options), partial(inverse, overwrite_x=True, **options)
 
 
 @dataclass(frozen=True)

@@ -14,11 +14,7 @@ from linconv.spectrum.circulant import Circulant
 
 
 def circulant_preconditioner(
-    A: Any,
-    damp: float = 0,
-    penalties: Sequence[tuple] = (),
-    *,
-    kind: str = "embedded",
+    A: Any, damp: float = 0, penalties: Sequence[tuple] = (), *, kind: str = "embedded"
 ) -> Circulant:
     """Return an approximate inverse of ``A^H A + damp^2 I + sum w L^H L``, by FFT.
 

@@ -331,7 +331,7 @@ def test_arrays_are_never_moved_unasked(cupy):
     with pytest.raises(TypeError, match="must lie on one device"):
         linconv.vstack([A, B])
     with pytest.raises(
-        TypeError, match="the kernel must lie where the operator does, on the gpu"
+        TypeError, match="the kernel must be on the gpu"
     ):
         B.with_kernel(kernel)
     C = B.with_kernel(cupy.asarray(2 * kernel))

@@ -751,25 +751,25 @@ def test_resize_says_what_is_wrong():
     ):
         resize(4, 3, mode="nearest", rounding="up")
     with pytest.raises(
-        ValueError, match="rounding='floor' is of mode 'nearest', got mode='lin"
+        ValueError, match="rounding='floor' needs mode 'nearest', got mode='lin"
     ):
         resize(4, 3, rounding="floor")
-    with pytest.raises(ValueError, match=r"cubic=-0\.5 is of mode 'cubic', got mode='linear'"):
+    with pytest.raises(ValueError, match=r"cubic=-0\.5 needs mode 'cubic', got mode='linear'"):
         resize(4, 3, cubic=-0.5)
     with pytest.raises(TypeError, match="cubic must be a real number, got 'a'"):
         resize(4, 3, mode="cubic", cubic="a")
     with pytest.raises(
         ValueError,
-        match="align_corners=True says coordinates='align_corners', but coordinates='asymmetric'",
+        match="align_corners=True means coordinates='align_corners', but coordinates='asymmetric'",
     ):
         resize(4, 3, align_corners=True, coordinates="asymmetric")
     with pytest.raises(TypeError, match="align_corners must be True, False or None, got 'no'"):
         resize(4, 3, align_corners="no")
-    with pytest.raises(ValueError, match="align_corners=False says coordinates='half_pixel'"):
+    with pytest.raises(ValueError, match="align_corners=False means coordinates='half_pixel'"):
         resize(4, 3, align_corners=False, coordinates="align_corners")
     for options in ({"mode": "nearest"}, {"align_corners": True}):
         with pytest.raises(
-            ValueError, match="antialias=True is of mode 'linear' or 'cubic' and coordinates"
+            ValueError, match="antialias=True needs mode 'linear' or 'cubic' and coordinates"
         ):
             resize(4, 3, antialias=True, **options)
     with pytest.raises(ValueError, match=r"boundary must be .* expected 1 entries, got 2"):

@@ -9,7 +9,7 @@ import scipy.sparse
 
 import linconv
 from linconv import _arrays
-from linconv.methods import csr_products
+from linconv.gpu import host_products as csr_products
 
 
 @pytest.fixture(scope="module")

@@ -1,8 +1,8 @@
-"""Products of a stored CSR matrix with dense columns: right dtype, several threads.
+"""Products of a stored CSR matrix with dense columns on the host, in several threads.
 
-May import _arrays.  The matrix is never cast whole: vectors are cast to its dtype, a complex
-vector meets a real matrix as two real columns, and where the result needs a wider dtype
-than the matrix has, blocks of rows are cast in turn.
+May import _arrays.  The matrix is never cast as a whole: vectors are cast to its dtype, a
+real matrix multiplies a complex vector as two real columns, and where the result needs a
+wider dtype than that of the matrix, one block of rows after the other is cast.
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ import numpy as np
 from linconv import _arrays
 from linconv._arrays import CsrArray
 
-# Nonzeros cast at a time when the vector is wider than the matrix: they stay in a cache.
+# Nonzeros that are cast at a time where the dtype of the vector is wider: a cache's worth.
 _CAST = 1 << 18
-# Columns from which SciPy's product of a matrix takes less time than one of every column.
+# From so many columns on, SciPy's product with all of them beats a product with each.
 _TOGETHER = 4
-# Multiplications worth a thread: two threads lost at 2.4e6 nonzeros and won at 2e7.
+# Multiplications worth a thread: two threads were slower at 2.4e6 nonzeros, faster at 2e7.
 _GRAIN = 1 << 22
 
 
@@ -36,13 +36,6 @@ def adjoint(matrix: CsrArray, y: np.ndarray) -> np.ndarray:
     return _product(matrix, y.conj(), transposed=True).conj()
 
 
-def read_only(matrix: CsrArray) -> CsrArray:
-    """Return `matrix` with arrays nobody can edit: SciPy sums duplicates in place."""
-    for array in (matrix.data, matrix.indices, matrix.indptr):
-        array.setflags(write=False)
-    return matrix
-
-
 def _product(matrix: CsrArray, x: np.ndarray, *, transposed: bool) -> np.ndarray:
     dtype, b = np.result_type(matrix.dtype, x.dtype), x.shape[1]
     if dtype.kind == "c" and matrix.dtype.kind != "c":
@@ -56,7 +49,7 @@ def _product(matrix: CsrArray, x: np.ndarray, *, transposed: bool) -> np.ndarray
     m, n = matrix.shape
     threads = _arrays.workers(matrix.nnz * b, _GRAIN)
     if transposed and matrix.nnz < 4 * threads * n:
-        threads = 1  # every thread adds up a whole vector: only worth it if it reads far more
+        threads = 1  # every thread sums into a vector of its own, which costs n additions
     edges = np.linspace(0, m, threads + 1).astype(int).tolist()
     tasks = [
         partial(_rows_product, matrix, x, start, stop, transposed)
@@ -65,14 +58,14 @@ def _product(matrix: CsrArray, x: np.ndarray, *, transposed: bool) -> np.ndarray
     results = _arrays.run_all(tasks, threads)
     if len(results) == 1:
         return results[0]
-    # Added up in this order, whichever thread came first.
+    # The order of this sum does not depend on which thread finished first.
     return functools.reduce(np.add, results) if transposed else np.concatenate(results)
 
 
 def _rows_product(
     matrix: CsrArray, x: np.ndarray, start: int, stop: int, transposed: bool
 ) -> np.ndarray:
-    """Return the product of rows start..stop-1 alone, cast in pieces where it must be."""
+    """Return the product of rows start..stop-1, cast piece by piece where dtypes differ."""
     if matrix.dtype == x.dtype:
         return _multiply(_rows(matrix, start, stop), x, start, stop, transposed)
     nnz = int(matrix.indptr[stop] - matrix.indptr[start])
