@@ -199,22 +199,9 @@ def _method(name: str) -> Any:
 
 
 for _name in (
-    "conj",
-    "sum",
-    "mean",
-    "max",
-    "any",
-    "all",
-    "ravel",
-    "reshape",
-    "copy",
-    "astype",
-    "transpose",
-    "swapaxes",
-    "view",
-    "clip",
-    "flatten",
-):
+    "conj", "sum", "mean", "max", "any", "all", "ravel", "reshape", "copy", "astype", "transpose",
+    "swapaxes", "view", "clip", "flatten",
+):  # fmt: skip
     setattr(ndarray, _name, _method(_name))
 for _name in ("add", "sub", "mul", "truediv", "matmul", "pow", "mod", "and", "or"):
     setattr(ndarray, f"__{_name}__", _binary(f"__{_name}__"))

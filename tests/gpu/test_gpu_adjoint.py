@@ -4,6 +4,7 @@ import devices
 import numpy as np
 import pytest
 import scipy.sparse
+from helpers import random
 
 import linconv
 from linconv import spectrum
@@ -16,9 +17,7 @@ UNORDERED = {"deterministic": False}
 
 
 def kernel(*shape, dtype="complex128"):
-    rng = np.random.default_rng(9137)
-    x = rng.standard_normal(shape)
-    return (x + 1j * rng.standard_normal(shape) if "complex" in dtype else x).astype(dtype)
+    return random(shape, dtype, 9137)
 
 
 def conv(cupy, kind=linconv.Conv, dtype="complex128", **options):

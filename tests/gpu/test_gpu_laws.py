@@ -7,6 +7,7 @@ import devices
 import numpy as np
 import pytest
 import zoo
+from helpers import assert_refused, random
 
 import linconv
 
@@ -33,14 +34,6 @@ def A(member, dtype, cupy):
 @pytest.fixture
 def M(member, dtype):
     return np.asarray(member.matrix(zoo.scale(dtype))).astype(dtype)
-
-
-def random(shape, dtype, seed=3011):
-    rng = np.random.default_rng(seed)
-    x = rng.standard_normal(shape)
-    return (x + 1j * rng.standard_normal(shape) if np.dtype(dtype).kind == "c" else x).astype(
-        dtype
-    )
 
 
 def assert_close(got, expected, scale):
@@ -172,35 +165,26 @@ def test_matrices_of_expressions_are_on_the_device(A, M, cupy):
 def test_arrays_and_operators_of_two_devices_do_not_meet(A, member, dtype, cupy):
     if A.device is None:
         return
-    with pytest.raises(
-        TypeError, match=r"x must be a CuPy array, as the operator lies on the"
-    ):
-        A @ np.ones(A.shape[1])
-    with pytest.raises(
-        TypeError, match=r"x must be a CuPy array, as the operator lies on the"
-    ):
-        A(np.ones(A.in_shape))
     host = member.make(zoo.scale(dtype))
-    with pytest.raises(TypeError, match=r"x must be a NumPy array, got a cupy"):
-        host @ cupy.asarray(np.ones(A.shape[1]))
-    for join in (
-        lambda: A + host,
-        lambda: A @ host.T,
-        lambda: linconv.vstack([host, A]),
-        lambda: linconv.kron(A, host),
-    ):
-        with pytest.raises(TypeError, match="must lie on one device, got some on the cpu"):
-            join()
+    apart = "must lie on one device, got some on the cpu"
+    assert_refused(
+        (TypeError, r"x must be a CuPy array, as the operator lies on the", lambda: A @ np.ones(A.shape[1])),
+        (TypeError, r"x must be a CuPy array, as the operator lies on the", lambda: A(np.ones(A.in_shape))),
+        (TypeError, r"x must be a NumPy array, got a cupy", lambda: host @ cupy.asarray(np.ones(A.shape[1]))),
+        (TypeError, apart, lambda: A + host),
+        (TypeError, apart, lambda: A @ host.T),
+        (TypeError, apart, lambda: linconv.vstack([host, A])),
+        (TypeError, apart, lambda: linconv.kron(A, host)),
+    )  # fmt: skip
 
 
 def test_wrong_shapes_say_what_was_expected(A, cupy):
     m, n = A.shape
-    with pytest.raises(ValueError, match=rf"matvec expects shape \({n},\) or \({n}, 1\), got"):
-        A.matvec(cupy.asarray(np.zeros(n + 7)))
-    with pytest.raises(ValueError, match=rf"rmatmat expects shape \({m}, b\), got"):
-        A.rmatmat(cupy.asarray(np.zeros((m + 7, 2))))
-    with pytest.raises(ValueError, match=r"A\(x\) expects shape \(\*batch, "):
-        A(cupy.asarray(np.zeros((n + 7, 9, 9))))
+    assert_refused(
+        (ValueError, rf"matvec expects shape \({n},\) or \({n}, 1\), got", lambda: A.matvec(cupy.asarray(np.zeros(n + 7)))),
+        (ValueError, rf"rmatmat expects shape \({m}, b\), got", lambda: A.rmatmat(cupy.asarray(np.zeros((m + 7, 2))))),
+        (ValueError, r"A\(x\) expects shape \(\*batch, ", lambda: A(cupy.asarray(np.zeros((n + 7, 9, 9))))),
+    )  # fmt: skip
 
 
 def test_what_is_one_operator_here_is_one_there(cupy):

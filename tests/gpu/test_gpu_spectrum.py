@@ -3,27 +3,15 @@
 import devices
 import numpy as np
 import pytest
+from helpers import NUMPY_MODES, circular, random, same
 
 import linconv
 from linconv import spectrum
 from linconv.solvers import lstsq
 
-RNG_SEED = 6230
-RULES = ("zeros", "circular", "reflect", "symmetric", "replicate", "antireflect")
-
 
 def taps(*shape, dtype="float64"):
-    rng = np.random.default_rng(RNG_SEED)
-    x = rng.standard_normal(shape)
-    return (x + 1j * rng.standard_normal(shape) if "complex" in dtype else x).astype(dtype)
-
-
-def same(kernel, in_shape, **options):
-    return linconv.Conv(kernel, in_shape, padding="same", **options)
-
-
-def circular(kernel, in_shape, **options):
-    return same(kernel, in_shape, boundary="circular", **options)
+    return random(shape, dtype, 6230)
 
 
 def assert_close(got, right, bound=1e-10):
@@ -129,7 +117,7 @@ def preconditioned(dtype):
     yield circular(taps(2, 3, dtype=dtype), (6, 7)), []
     yield linconv.Conv(layer, (2, 9)), []
     yield linconv.Conv(layer, (2, 9), padding=1, boundary="reflect"), []
-    for rule in RULES:
+    for rule in NUMPY_MODES:
         yield same(taps(3, 2, dtype=dtype), (6, 7), boundary=rule), []
     yield linconv.vstack([B, 2j * B if "complex" in dtype else 2 * B]), []
 
