@@ -79,15 +79,6 @@ class ndarray:
 
     __hash__ = None  # type: ignore[assignment]
 
-    def __neg__(self) -> ndarray:
-        return _device(-self._memory)
-
-    def __invert__(self) -> ndarray:
-        return _device(~self._memory)
-
-    def __abs__(self) -> ndarray:
-        return _device(abs(self._memory))
-
     def __iadd__(self, other: Any) -> ndarray:
         self._memory += _operand(other)
         return self
@@ -199,7 +190,7 @@ def _method(name: str) -> Any:
 
 
 for _name in (
-    "conj", "sum", "mean", "max", "any", "all", "ravel", "reshape", "copy", "astype", "transpose",
+    "__neg__", "__invert__", "__abs__", "conj", "sum", "mean", "max", "any", "all", "ravel", "reshape", "copy", "astype", "transpose",
     "swapaxes", "view", "clip", "flatten",
 ):  # fmt: skip
     setattr(ndarray, _name, _method(_name))

@@ -11,7 +11,6 @@ import standin
 from helpers import assert_refused, random
 
 import linconv
-from linconv import _arrays
 from linconv.gpu import decisions, device, sums, vectors
 from linconv.solvers import factorized, lstsq
 from linconv.solvers.cgls import Columns
@@ -270,17 +269,6 @@ def test_decisions_on_the_device_are_those_of_the_host(ordinary, columns, dtype,
                 np.testing.assert_array_equal(got.get(), right)
 
 
-def test_decisions_take_what_is_more_precise_than_the_solution(cupy):
-    known = Columns(cupy, np.full(3, 0.5, "float32"))
-    energy, length, gamma, square = (
-        cupy.asarray(np.array(a)) for a in ([4.0, 2, 1], [2.0, 2, 2], [8.0, 9, 9], [9.0, 9, 0])
-    )
-    assert known.lengths(energy, length, 1).get().tolist() == [0.25, 0.5, 1]
-    assert known.judge(gamma, square).get().tolist() == [8, 9, 9]
-    assert known.going.get().tolist() == [True, True, False]
-    assert known.steepest.get() == 2
-
-
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_nvidias_compiler_takes_decisions_and_sums(dtype):
     sources = {decisions.SOURCE: 2, sums.SOURCE: 1}
@@ -319,21 +307,6 @@ def test_what_lies_elsewhere_is_never_moved_unasked(cupy):
         (TypeError, r"factorized works on the host, .* A\.to\('cpu'\)", lambda: factorized(B, damp=1)),
         (TypeError, r"eigs is SciPy's .* A\.to\('cpu'\)\.eigs\(\)", lambda: B.eigs()),
     )  # fmt: skip
-
-
-def test_numbers_of_all_kinds_come_to_the_host_at_once(cupy):
-    arrays = [
-        cupy.asarray(np.array([1.5, np.nan], "f4")),
-        cupy.asarray(np.array(True)),
-        cupy.asarray(np.array([[3, 4]])),
-        cupy.asarray(np.empty(0)),
-    ]
-    found = _arrays.fetch(arrays)
-    for got, array in zip(found, arrays, strict=True):
-        assert got.dtype == array.dtype
-        np.testing.assert_array_equal(got, array.get())
-    number, _ = devices.copies(cupy, lambda: _arrays.fetch(arrays))
-    assert number == 1
 
 
 @pytest.mark.skipif(devices.GPU, reason="the stand-in is for machines without a CUDA device")

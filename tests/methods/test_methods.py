@@ -2,7 +2,6 @@
 
 import gc
 import importlib.util
-import itertools
 import os
 import pickle
 import subprocess
@@ -492,29 +491,25 @@ def test_with_kernel_is_a_new_operator_of_the_same_geometry(seed, method):
     np.testing.assert_array_equal(B.tosparse().toarray(), fresh.tosparse().toarray())
 
 
-def test_with_kernel_shares_the_indices_and_computes_values_alone():
-    A = linconv.Conv(np.ones((5, 5)), (300, 300), padding=2, method="sparse")
-    B = A.with_kernel(2 * np.ones((5, 5)))
-    C = linconv.Conv(np.ones((5, 5)), (30, 30), stride=2, method="sparse+adjoint")
-    D = C.with_kernel(2 * np.ones((5, 5)))
-    pairs = [(A, B, "_csr"), (C, D, "_csr"), (C, D, "_turned")]
-    for (one, other, held), name in itertools.product(pairs, ("indices", "indptr")):
-        matrices = getattr(one._engine, held), getattr(other._engine, held)
-        ours, theirs = (getattr(matrix, name) for matrix in matrices)
-        assert np.shares_memory(ours, theirs)
-        assert not ours.flags.writeable
-    assert peak(lambda: A.with_kernel(np.ones((5, 5))))[0] < 1.2 * A.geometry.nnz * 8
+def test_convolutions_of_one_geometry_share_their_indices():
+    options = {"padding": 2, "method": "sparse"}
+    A = linconv.Conv(np.ones((5, 5)), (300, 300), **options)
+    for make in (
+        lambda: A.with_kernel(2 * np.ones((5, 5))),
+        lambda: linconv.Conv(2 * np.ones((5, 5)), (300, 300), **options),
+    ):
+        most, B = peak(make)
+        assert most < 1.2 * A.geometry.nnz * 8  # values alone
+        assert (2 * A.tosparse() != B.tosparse()).nnz == 0
 
 
-def test_convolutions_of_one_geometry_share_the_indices_of_the_first_that_lives():
+def test_convolutions_that_share_indices_or_not_are_all_right():
     rng = np.random.default_rng(5)
     options = {"padding": 1, "method": "sparse"}
     A = linconv.Conv(rng.standard_normal((3, 3)), (30, 31), **options)
     B = linconv.Conv(rng.standard_normal((3, 3)) * 1j, (30, 31), **options)
     C = pickle.loads(pickle.dumps(A))
     D = linconv.Conv(A.kernel, (30, 31), boundary="reflect", **options)
-    for other, shared in ((B, True), (C, True), (D, False)):
-        assert np.shares_memory(A._engine._csr.indices, other._engine._csr.indices) == shared
     for operator, rule in ((B, "constant"), (C, "constant"), (D, "reflect")):
         x = rng.standard_normal((30, 31))
         right = scipy.signal.correlate(
@@ -525,8 +520,6 @@ def test_convolutions_of_one_geometry_share_the_indices_of_the_first_that_lives(
     gc.collect()
     E = linconv.Conv(np.ones((3, 3)), (30, 31), **options)
     F = linconv.Conv(2 * np.ones((3, 3)), (30, 31), **options)
-    assert np.shares_memory(E._engine._csr.indices, F._engine._csr.indices)
-    assert not F._engine._csr.indices.flags.writeable
     assert (2 * E.tosparse() != F.tosparse()).nnz == 0
 
 
