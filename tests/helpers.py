@@ -1,5 +1,6 @@
 """Boundary rules as numpy.pad has them, random arrays and geometries, memory, threads, errors."""
 
+import itertools
 import threading
 import tracemalloc
 import warnings
@@ -116,6 +117,24 @@ def assert_refused(*cases):
     for error, match, call in cases:
         with pytest.raises(error, match=match):
             call()
+
+
+def rotated(first, *rest):
+    """Return all combinations; one of `first` each, in turn, is quick, the others `thorough`."""
+    params = []
+    for number, others in enumerate(itertools.product(*rest)):
+        for i, one in enumerate(first):
+            marks = () if i == number % len(first) else pytest.mark.thorough
+            params.append(pytest.param(one, *others, marks=marks))
+    return params
+
+
+def few(values, quick):
+    """Return values as parameters, of which all but the first `quick` ones are `thorough`."""
+    return [
+        pytest.param(v, marks=pytest.mark.thorough if i >= quick else ())
+        for i, v in enumerate(values)
+    ]
 
 
 def needs(method):

@@ -7,7 +7,7 @@ import devices
 import numpy as np
 import pytest
 import zoo
-from helpers import assert_refused, random
+from helpers import assert_refused, random, rotated
 
 import linconv
 
@@ -23,6 +23,9 @@ def dtype(request):
 @pytest.fixture(params=MOVABLE, ids=str)
 def member(request):
     return request.param
+
+
+in_turn = pytest.mark.parametrize(("dtype", "member"), rotated(zoo.DTYPES, MOVABLE), ids=str)
 
 
 @pytest.fixture
@@ -63,6 +66,7 @@ def test_operators_keep_what_they_are(A, member, dtype):
     assert A.hermitian == member.make(zoo.scale(dtype)).hermitian
 
 
+@in_turn
 @pytest.mark.parametrize("other", zoo.DTYPES)
 def test_products_are_those_of_the_matrix_and_copy_nothing(A, M, other, cupy):
     scale = (
@@ -94,6 +98,7 @@ def test_shaped_calls_are_flat_products(A, M, batch, cupy):
     assert_close(A(cupy.asarray(x)), expected, 4 * np.abs(M).sum())
 
 
+@in_turn
 def test_expressions_are_expressions_of_the_matrices(A, M, cupy):
     N = random(A.shape, A.dtype, 555)
     B = linconv.Matrix(N).to("gpu")
@@ -137,6 +142,7 @@ def has_matrix(A):
     return all(has_matrix(part) for part in parts)
 
 
+@in_turn
 def test_matrices_of_expressions_are_on_the_device(A, M, cupy):
     B = linconv.Matrix(random(A.shape, A.dtype, 555)).to("gpu")
     N = random(A.shape, A.dtype, 555)

@@ -8,7 +8,7 @@ import numpy as np
 import nvrtc
 import pytest
 import standin
-from helpers import assert_refused, random
+from helpers import assert_refused, few, random
 
 import linconv
 from linconv.gpu import decisions, device, sums, vectors
@@ -58,7 +58,9 @@ TOL = {"float32": 1e-5, "complex64": 1e-5, "float64": 1e-10, "complex128": 1e-10
 
 @pytest.mark.parametrize("dtype", devices.DTYPES)
 @pytest.mark.parametrize("columns", [(), (1,), (4,)])
-@pytest.mark.parametrize("shape", [(30, 20), (150, 300)])  # the host looks up small ranks
+@pytest.mark.parametrize(
+    "shape", few([(30, 20), (150, 300)], 1)
+)  # the host looks up small ranks
 def test_the_device_solves_as_the_host_does(shape, columns, dtype, cupy):
     A, b = linconv.Matrix(random(shape, dtype)), random((shape[0], *columns), dtype, 5)
     assert_agree(cupy, *both(cupy, A, b, tol=TOL[dtype]))
@@ -190,10 +192,10 @@ def test_the_host_looks_now_and_then_and_copies_nothing_else(columns, cupy):
             return lstsq(B, b, tol=1e-14, maxiter=maxiter, **options)
 
         counts = {}
-        for maxiter in (1, 160):
+        for maxiter in (1, 80):
             counts[maxiter], solution = devices.copies(cupy, lambda n=maxiter: solve(n))
             assert solution.iterations == maxiter
-        assert counts[160] - counts[1] <= 160 / 10
+        assert counts[80] - counts[1] <= 80 / 10
 
 
 def test_who_wants_to_see_every_x_gets_it(cupy):

@@ -3,7 +3,7 @@
 import devices
 import numpy as np
 import pytest
-from helpers import NUMPY_MODES, circular, random, same
+from helpers import NUMPY_MODES, circular, random, rotated, same
 
 import linconv
 from linconv import spectrum
@@ -49,8 +49,7 @@ def every(dtype):
 NAMES = tuple(every("float64"))
 
 
-@pytest.mark.parametrize("dtype", devices.DTYPES)
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize(("dtype", "name"), rotated(devices.DTYPES, NAMES))
 def test_norms_and_singular_values_are_those_of_the_host(name, dtype, cupy):
     A = every(dtype)[name]
     moved = A.to("gpu")
@@ -68,8 +67,7 @@ def test_norms_and_singular_values_are_those_of_the_host(name, dtype, cupy):
     )
 
 
-@pytest.mark.parametrize("dtype", devices.DTYPES)
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize(("dtype", "name"), rotated(devices.DTYPES, NAMES))
 def test_norms_of_rows_and_columns_are_those_of_the_host(name, dtype, cupy):
     A = every(dtype)[name]
     moved = A.to("gpu")

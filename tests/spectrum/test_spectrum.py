@@ -8,7 +8,7 @@ import pytest
 import scipy.sparse
 import scipy.sparse.linalg
 import zoo
-from helpers import NUMPY_MODES, assert_refused, circular, peak, same, values
+from helpers import NUMPY_MODES, assert_refused, circular, few, peak, same, values
 
 import linconv
 from linconv import spectrum, testing
@@ -494,7 +494,7 @@ def test_a_product_of_a_single_operand_is_no_gram_matrix():
     assert_close(spectrum.norm(Product(B)), np.linalg.norm(B.toarray(), 2))
 
 
-@pytest.mark.parametrize("scale", [2.0**-1000, 2.0**-660, 2.0**660, 2.0**960])
+@pytest.mark.parametrize("scale", few([2.0**-1000, 2.0**960, 2.0**-660, 2.0**660], 2))
 def test_norms_of_operators_whose_squares_leave_the_range_of_numbers(scale):
     kernel = np.arange(1.0, 10).reshape(3, 3)
     C = linconv.Conv(kernel, (12, 12), padding=1)
