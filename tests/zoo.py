@@ -48,10 +48,7 @@ def real_and_imaginary(A: LinearOperator) -> LinearOperator:
 
 
 CONV = [[1, 2, 3, 0], [0, 1, 2, 3]]
-EVEN_2D = [
-    [1, 2, 0, 3, 4, 0],
-    [0, 1, 2, 0, 3, 4],
-]
+EVEN_2D = [[1, 2, 0, 3, 4, 0], [0, 1, 2, 0, 3, 4]]
 CIRCULAR = [[2, 0, 1], [1, 2, 0], [0, 1, 2]]
 ANTIREFLECT = [
     # taps 1, 2, 3 on 3 samples, padding 1: the edges read 2 x_edge - x_mirrored
@@ -66,12 +63,7 @@ CHANNELS = [
     [5, 6, 0, 7, 8, 0],
     [0, 5, 6, 0, 7, 8],
 ]
-GROUPS = [
-    [1, 2, 0, 0, 0, 0],
-    [0, 1, 2, 0, 0, 0],
-    [0, 0, 0, 3, 4, 0],
-    [0, 0, 0, 0, 3, 4],
-]
+GROUPS = [[1, 2, 0, 0, 0, 0], [0, 1, 2, 0, 0, 0], [0, 0, 0, 3, 4, 0], [0, 0, 0, 0, 3, 4]]
 STRIDED = [
     # taps 1, 2 on 5 samples, stride 2, dilation 2, padding (1, 0): the stride does not divide
     [0, 2, 0, 0, 0],
@@ -79,12 +71,7 @@ STRIDED = [
 ]
 WIDE = [[3, 4], [2, 3], [1, 2]]  # 4 taps on 2 samples, padding 2
 TRANSPOSE = [[1, 0], [2, 0], [3, 1], [0, 2], [0, 3]]
-UNFOLD = [
-    [1, 0, 0, 0],
-    [0, 0, 1, 0],
-    [0, 1, 0, 0],
-    [0, 0, 0, 1],
-]
+UNFOLD = [[1, 0, 0, 0], [0, 0, 1, 0], [0, 1, 0, 0], [0, 0, 0, 1]]
 VARYING = [[1, 2, 0], [0, 3, 4]]
 FILTER = [[1, 2], [2, 3], [3, 4]]
 DENSE = [[1, 0, 2], [0, 3, 4]]

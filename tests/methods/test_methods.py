@@ -76,9 +76,9 @@ def test_products_are_those_of_the_matrix(seed, method):
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize("n", [47, 48, 49, 95, 96, 97, 144, 500])
+@pytest.mark.parametrize("n", [1, 3, 47, 64, 97, 500])
 @pytest.mark.parametrize("boundary", ["zeros", "reflect"])
-def test_lines_of_any_length_are_computed_in_blocks(n, boundary, dtype):
+def test_lines_may_have_any_length(n, boundary, dtype):
     rng = np.random.default_rng(n)
     kernel = values(rng, (3, 9), dtype)
     options = {"padding": "same", "boundary": boundary}
@@ -89,21 +89,6 @@ def test_lines_of_any_length_are_computed_in_blocks(n, boundary, dtype):
         X = values(rng, (4 * n, columns), dtype)
         assert_close(A @ X, matrix @ X, weight * np.abs(X).max(), (dtype,))
         assert_close(A.rmatmat(X), matrix.conj().T @ X, weight * np.abs(X).max(), (dtype,))
-
-
-@pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize("columns", [2, 4, 7, 8, 9, 16, 21])
-@pytest.mark.parametrize("n", [1, 3, 4, 11, 12, 13, 60])
-def test_columns_side_by_side_have_the_bits_of_each_alone(n, columns, dtype):
-    """Whole numbers, so that sums in any order are the same."""
-    rng = np.random.default_rng(n + columns)
-    kernel = np.round(3 * values(rng, (5, 3), dtype))
-    A = linconv.Conv(kernel, (n, 17), padding="same", boundary="symmetric", method="direct")
-    X = np.round(3 * values(rng, (A.shape[1], columns), dtype))
-    alone = np.stack([A @ x for x in X.T], axis=1)
-    np.testing.assert_array_equal(A @ X, alone)
-    alone = np.stack([A.rmatvec(x) for x in X.T], axis=1)
-    np.testing.assert_array_equal(A.rmatmat(X), alone)
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
