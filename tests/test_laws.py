@@ -160,25 +160,13 @@ def test_law_7_expressions_are_expressions_of_the_matrices(A):
     N = B.toarray()
     z = A.dtype.type(3)
     for operator, expected in (
-        (A + B, M + N),
-        (A - B, M - N),
-        (A + N, M + N),
-        (N - A, N - M),
-        (N + A, N + M),
-        (A + B.tosparse(), M + N),
-        (-A, -M),
-        (z * A, z * M),
-        (A * z, z * M),
-        (A / 2, M / 2),
-        (A @ B.T, M @ N.T),
-        (A @ B.tosparse().T, M @ N.T),
-        (B.tosparse().T @ A, N.T @ M),
-        (A.H @ B, M.conj().T @ N),
-        ((A + 2 * B) @ A.T, (M + 2 * N) @ M.T),
-        ((A @ B.H) ** 2, (M @ N.conj().T) @ (M @ N.conj().T)),
-        ((A @ B.H) ** 1, M @ N.conj().T),
+        (A + B, M + N), (A - B, M - N), (A + N, M + N), (N - A, N - M), (N + A, N + M),
+        (A + B.tosparse(), M + N), (-A, -M), (z * A, z * M), (A * z, z * M), (A / 2, M / 2),
+        (A @ B.T, M @ N.T), (A @ B.tosparse().T, M @ N.T), (B.tosparse().T @ A, N.T @ M),
+        (A.H @ B, M.conj().T @ N), ((A + 2 * B) @ A.T, (M + 2 * N) @ M.T),
+        ((A @ B.H) ** 2, (M @ N.conj().T) @ (M @ N.conj().T)), ((A @ B.H) ** 1, M @ N.conj().T),
         ((A @ B.H) ** 0, np.eye(A.shape[0])),
-    ):
+    ):  # fmt: skip
         assert isinstance(operator, linconv.LinearOperator)
         assert operator.dtype == A.dtype
         assert_close(operator.toarray(), expected)

@@ -42,16 +42,11 @@ def test_right_composites_pass(cupy):
     D = linconv.Diagonal(cupy.asarray(kernel(6, 7)))
     S = linconv.Restriction(np.arange(42).reshape(6, 7) % 3 > 0, dtype=complex).to("gpu")
     for B in (
-        2j * A,
-        A + D,
-        A.H @ A,
-        S @ A,
-        linconv.vstack([A, D]),
+        2j * A, A + D, A.H @ A, S @ A, linconv.vstack([A, D]),
         linconv.block([[A, None], [linconv.Identity((6, 7), complex), D]]),
-        linconv.kron(linconv.Matrix(kernel(2, 3)).to("gpu"), conv(cupy)),
-        A.real,
+        linconv.kron(linconv.Matrix(kernel(2, 3)).to("gpu"), conv(cupy)), A.real,
         spectrum.circulant_preconditioner(A, 0.5),
-    ):
+    ):  # fmt: skip
         assert_adjoint(B, **UNORDERED)
 
 

@@ -22,18 +22,14 @@ HOST = "it makes its matrix on the host, by SciPy"
 OWN = "it is an operator of SciPy, or functions that hold a matrix on the host"
 # What cannot be on a device, and why.
 LEFT_OUT = {
-    "refuses read-only input": "no array of CuPy's is read-only",
-    "forgets its taps": HOST,
-    "rounds its taps": HOST,
-    "normalises again": HOST,
+    "refuses read-only input": "no array of CuPy's is read-only", "forgets its taps": HOST,
+    "rounds its taps": HOST, "normalises again": HOST,
     "results cached by value": "it looks at the bytes of the input",
     "read-only results": "no array of CuPy's is read-only",
     "circulant by rfft, even": "CuPy's rfft drops an imaginary part that SciPy's refuses",
-    "circulant by rfft, odd": "the same",
-    "lambdas without hints": OWN,
-    "scipy LinearOperator": OWN,
+    "circulant by rfft, odd": "the same", "lambdas without hints": OWN, "scipy LinearOperator": OWN,
     "scipy aslinearoperator": OWN,
-}
+}  # fmt: skip
 
 
 def members(cupboard):

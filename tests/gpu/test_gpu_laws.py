@@ -106,25 +106,15 @@ def test_expressions_are_expressions_of_the_matrices(A, M, cupy):
     rows = linconv.Restriction(keep, dtype=A.dtype).to("gpu")
     zero = np.zeros_like(N)
     for operator, expected in (
-        (A + B, M + N),
-        (A - B, M - N),
-        (-A, -M),
-        (A / 2, M / 2),
-        (3 * A + B, 3 * M + N),
-        (A @ B.T, M @ N.T),
-        (A.H @ B, M.conj().T @ N),
-        ((A + 2 * B) @ A.T, (M + 2 * N) @ M.T),
+        (A + B, M + N), (A - B, M - N), (-A, -M), (A / 2, M / 2), (3 * A + B, 3 * M + N),
+        (A @ B.T, M @ N.T), (A.H @ B, M.conj().T @ N), ((A + 2 * B) @ A.T, (M + 2 * N) @ M.T),
         ((A @ B.H) ** 2, (M @ N.conj().T) @ (M @ N.conj().T)),
-        (linconv.vstack([A, B]), np.vstack([M, N])),
-        (linconv.hstack([A, B]), np.hstack([M, N])),
+        (linconv.vstack([A, B]), np.vstack([M, N])), (linconv.hstack([A, B]), np.hstack([M, N])),
         (linconv.block([[A, None], [B, A]]), np.block([[M, zero], [N, M]])),
         (linconv.block_diag([A, B]), np.block([[M, zero], [zero, N]])),
-        (linconv.kron(A, B), np.kron(M, N)),
-        (rows @ A, M[keep]),
-        (A[keep], M[keep]),
-        (A[:, ::2], M[:, ::2]),
-        (linconv.Diagonal(cupy.asarray(N[:, 0].copy())) @ A, N[:, :1] * M),
-    ):
+        (linconv.kron(A, B), np.kron(M, N)), (rows @ A, M[keep]), (A[keep], M[keep]),
+        (A[:, ::2], M[:, ::2]), (linconv.Diagonal(cupy.asarray(N[:, 0].copy())) @ A, N[:, :1] * M),
+    ):  # fmt: skip
         assert operator.device == "gpu" or A.device is None
         operator = operator.to("gpu")
         expected = expected.astype(A.dtype)

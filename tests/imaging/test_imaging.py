@@ -137,15 +137,9 @@ def test_gradients_written_out():
     assert G.dtype == np.float32
     assert G.toarray().tolist() == [[-0.5, 0.5, 0], [0, -0.5, 0.5], [0.5, 0, -0.5]]
     assert gradient((2, 2), dtype=int).toarray().tolist() == [
-        [-1, 0, 1, 0],
-        [0, -1, 0, 1],
-        [0, 0, 0, 0],
-        [0, 0, 0, 0],
-        [-1, 1, 0, 0],
-        [0, 0, 0, 0],
-        [0, 0, -1, 1],
-        [0, 0, 0, 0],
-    ]
+        [-1, 0, 1, 0], [0, -1, 0, 1], [0, 0, 0, 0], [0, 0, 0, 0], [-1, 1, 0, 0], [0, 0, 0, 0],
+        [0, 0, -1, 1], [0, 0, 0, 0],
+    ]  # fmt: skip
 
 
 def test_only_zeros_lets_a_gradient_see_a_constant():
@@ -730,20 +724,14 @@ def test_average_pool_says_what_is_wrong():
 # What all have in common
 
 EXAMPLES = [
-    gradient((3, 4), boundary="antireflect"),
-    gradient((3, 4), axes=1, kind="central"),
-    divergence((3, 2, 2), boundary="circular"),
-    laplacian((3, 4), spacing=(1, 2), dtype="f4"),
-    downsample((5, 4), 2, phase=1),
-    upsample((3, 2), (2, 3)),
-    resize((3, 4), (5, 2), mode="cubic"),
-    resize((5, 4), (2, 4), antialias=True, dtype="c16"),
-    resize((5, 4), (2, 7), mode="nearest"),
-    pad((3, 2), [(4, 1), (0, 2)], boundary=("antireflect", "symmetric")),
-    crop((4, 5), (1, 2)),
+    gradient((3, 4), boundary="antireflect"), gradient((3, 4), axes=1, kind="central"),
+    divergence((3, 2, 2), boundary="circular"), laplacian((3, 4), spacing=(1, 2), dtype="f4"),
+    downsample((5, 4), 2, phase=1), upsample((3, 2), (2, 3)), resize((3, 4), (5, 2), mode="cubic"),
+    resize((5, 4), (2, 4), antialias=True, dtype="c16"), resize((5, 4), (2, 7), mode="nearest"),
+    pad((3, 2), [(4, 1), (0, 2)], boundary=("antireflect", "symmetric")), crop((4, 5), (1, 2)),
     average_pool((5, 4), 2),
     average_pool((5, 4), 3, stride=2, ceil_mode=True, padding=1, count_include_pad=False),
-]
+]  # fmt: skip
 
 
 @pytest.mark.parametrize("A", EXAMPLES, ids=lambda A: f"{A.in_shape}->{A.out_shape}")

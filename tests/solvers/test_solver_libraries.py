@@ -45,16 +45,11 @@ def test_pylops_operators_compose_with_ours_in_both_directions(pylops, dtype):
     M, D = A.toarray(), np.diag(d)
     x = random(N) + (1j * random(N, seed=6) if dtype == "complex128" else 0)
     for operator, matrix in (
-        (A @ theirs, M @ D),
-        (theirs @ A, D @ M),
-        (A.H @ theirs @ A, M.conj().T @ D @ M),
-        (A + theirs, M + D),
-        (theirs + A, D + M),
-        (A - theirs, M - D),
-        (A * theirs, M @ D),
+        (A @ theirs, M @ D), (theirs @ A, D @ M), (A.H @ theirs @ A, M.conj().T @ D @ M),
+        (A + theirs, M + D), (theirs + A, D + M), (A - theirs, M - D), (A * theirs, M @ D),
         (linconv.vstack([A, theirs]), np.concatenate([M, D])),
         (pylops.VStack([A, theirs]), np.concatenate([M, D])),
-    ):
+    ):  # fmt: skip
         y = random(matrix.shape[0], seed=7)
         product, back = operator.matvec(x).ravel(), operator.rmatvec(y).ravel()
         np.testing.assert_allclose(product, matrix @ x, rtol=0, atol=1e-11)
