@@ -1,10 +1,14 @@
-"""What tests share: boundary rules as numpy.pad knows them, random geometries, imports."""
+"""Boundary rules as numpy.pad has them, random arrays and geometries, memory, threads, errors."""
 
+import itertools
+import threading
+import tracemalloc
 import warnings
 
 import numpy as np
 import pytest
 
+import linconv
 from linconv.geometry import Boundary, Geometry
 
 SEEDS = {"float32": 3001, "float64": 3018, "complex64": 3035, "complex128": 3052}
@@ -27,6 +31,33 @@ def values(rng, shape, dtype):
     if np.dtype(dtype).kind == "c":
         real = real + 1j * rng.standard_normal(shape)
     return real.astype(dtype)
+
+
+def random(shape, dtype="float64", seed=3011):
+    """Return the same random numbers for a shape, a dtype and a seed."""
+    return values(np.random.default_rng(seed), shape, dtype)
+
+
+def same(kernel, in_shape, **options):
+    return linconv.Conv(kernel, in_shape, padding="same", **options)
+
+
+def circular(kernel, in_shape, **options):
+    return same(kernel, in_shape, boundary="circular", **options)
+
+
+def padded(x, pairs, rules):
+    """Pad x with numpy.pad: one rule, or one (lo, hi) pair of them, per axis; cut by pads < 0."""
+    for a, (pair, rule) in enumerate(zip(pairs, rules, strict=True)):
+        lo, hi = (max(p, 0) for p in pair)
+        low, high = (rule, rule) if isinstance(rule, str) else rule
+        width, n = [(0, 0)] * x.ndim, x.shape[a]
+        width[a] = lo, 0
+        below = np.pad(x, width, **NUMPY_MODES[low]).take(range(lo), a)
+        width[a] = 0, hi
+        x = np.concatenate([below, np.pad(x, width, **NUMPY_MODES[high])], a)
+        x = x.take(range(lo - pair[0], lo + n + pair[1]), a)
+    return x
 
 
 def random_geometry(seed, most=3):
@@ -55,6 +86,61 @@ def random_geometry(seed, most=3):
         except ValueError:
             continue
         return values(rng, k, DTYPES[seed % 4]), tuple(n), options
+
+
+def peak(work):
+    """Return the most bytes that are allocated at a time during some work, and its result."""
+    tracemalloc.start()
+    try:
+        result = work()
+        return tracemalloc.get_traced_memory()[1], result
+    finally:
+        tracemalloc.stop()
+
+
+def nbytes(matrix):
+    """Return the bytes of a CSR matrix's three arrays."""
+    return matrix.data.nbytes + matrix.indices.nbytes + matrix.indptr.nbytes
+
+
+def in_threads(count, work):
+    """Do some work in several threads at once."""
+    threads = [threading.Thread(target=work) for _ in range(count)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+
+def assert_refused(*cases):
+    """Assert that each call, of (error, match, call), raises its error and says why."""
+    for error, match, call in cases:
+        with pytest.raises(error, match=match):
+            call()
+
+
+def rotated(first, *rest):
+    """Return all combinations; one of `first` each, in turn, is quick, the others `thorough`."""
+    params = []
+    for number, others in enumerate(itertools.product(*rest)):
+        for i, one in enumerate(first):
+            marks = () if i == number % len(first) else pytest.mark.thorough
+            params.append(pytest.param(one, *others, marks=marks))
+    return params
+
+
+def few(values, quick):
+    """Return values as parameters, of which all but the first `quick` ones are `thorough`."""
+    return [
+        pytest.param(v, marks=pytest.mark.thorough if i >= quick else ())
+        for i, v in enumerate(values)
+    ]
+
+
+def needs(method):
+    """Skip where a method's library is not installed."""
+    if method == "torch":
+        pytest.importorskip("torch")
 
 
 def quietly(name):

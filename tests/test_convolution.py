@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import scipy.sparse
 import scipy.sparse.linalg
+from helpers import assert_refused
 
 import linconv
 from linconv import Conv, FilterConv, Identity, Matrix, Unfold, VaryingConv, conv_transpose
@@ -15,23 +16,11 @@ from linconv import Conv, FilterConv, Identity, Matrix, Unfold, VaryingConv, con
 @pytest.mark.parametrize(
     ("given", "expected"),
     [
-        ("?", "i8"),
-        ("i1", "i8"),
-        ("u1", "i8"),
-        ("i4", "i8"),
-        ("u4", "i8"),
-        ("i8", "i8"),
-        ("u8", "i8"),
-        ("f2", "f4"),
-        ("f4", "f4"),
-        ("f8", "f8"),
-        (">f8", "f8"),
-        ("g", "g"),
-        ("c8", "c8"),
-        ("c16", "c16"),
-        ("G", "G"),
+        ("?", "i8"), ("i1", "i8"), ("u1", "i8"), ("i4", "i8"), ("u4", "i8"), ("i8", "i8"), ("u8", "i8"),
+        ("f2", "f4"), ("f4", "f4"), ("f8", "f8"), (">f8", "f8"), ("g", "g"), ("c8", "c8"),
+        ("c16", "c16"), ("G", "G"),
     ],
-)
+)  # fmt: skip
 def test_the_kernels_dtype_decides_that_of_the_matrix(given, expected):
     kernel = np.ones((2, 2)).astype(given)
     for C in (
@@ -90,61 +79,36 @@ def test_loops_take_a_dtype_of_another_byte_order():
 
 
 def test_kernels_that_cannot_be_a_matrix_say_so():
-    with pytest.raises(
-        TypeError,
-        match="kernel of dtype complex128 would lose its fractions or imaginary part as dtype float64",
-    ):
-        Conv([1j, 2], 4, dtype=float)
-    with pytest.raises(
-        TypeError, match="would lose its fractions or imaginary part as dtype int64"
-    ):
-        Conv([1.5, 2], 4, dtype=int)
-    with pytest.raises(
-        ValueError,
-        match="kernel has values from 1 to 300, which do not fit int8: pass dtype=float",
-    ):
-        Conv([1, 300], 4, dtype="i1")
-    with pytest.raises(ValueError, match="do not fit int64"):
-        Conv(np.array([2**63], "u8"), 4)
-    with pytest.raises(
-        TypeError, match=r"dtype must be one a sparse matrix can hold .* got float16"
-    ):
-        Conv([1.0], 4, dtype="f2")
-    with pytest.raises(TypeError, match="got object"):
-        linconv.unfold_matrix(4, 2, dtype=object)
+    assert_refused(
+        (TypeError, "kernel of dtype complex128 would lose its fractions or imaginary part as dtype float64", lambda: Conv([1j, 2], 4, dtype=float)),
+        (TypeError, "would lose its fractions or imaginary part as dtype int64", lambda: Conv([1.5, 2], 4, dtype=int)),
+        (ValueError, "kernel has values from 1 to 300, which do not fit int8: pass dtype=float", lambda: Conv([1, 300], 4, dtype="i1")),
+        (ValueError, "do not fit int64", lambda: Conv(np.array([2**63], "u8"), 4)),
+        (TypeError, r"dtype must be one a sparse matrix can hold .* got float16", lambda: Conv([1.0], 4, dtype="f2")),
+        (TypeError, "got object", lambda: linconv.unfold_matrix(4, 2, dtype=object)),
+    )  # fmt: skip
     for dtype, got in (("str", "<U0"), (object, "object"), ("f2", "float16"), (bool, "bool")):
         with pytest.raises(
             TypeError, match=f"dtype must be one a sparse matrix can hold .* got {got}$"
         ):
             Identity(2, dtype)
-    with pytest.raises(TypeError, match="kernel must hold numbers, got dtype object"):
-        linconv.conv_matrix(np.array([1, None]), 4)
-    with pytest.raises(TypeError, match="kernel must hold numbers, got dtype <U1"):
-        linconv.conv_matrix(["a", "b"], 4)
-    with pytest.raises(ValueError, match="kernel is not a rectangular array"):
-        linconv.conv_matrix([[1, 2], [3]], (4, 4))
-    with pytest.raises(TypeError, match="kernel is a masked array, whose mask would be lost"):
-        Conv(np.ma.masked_array([1, 2], [True, False]), 4)
-    with pytest.raises(
-        TypeError, match="kernel must be a dense array, got a sparse csr_array"
-    ):
-        Conv(scipy.sparse.eye_array(3, format="csr"), (4, 4))
-    with pytest.raises(ValueError, match=r"kernel of shape .* does not fit"):
-        Conv(3.0, 4)
-    with pytest.raises(
-        ValueError, match=r"unknown method 'gpu': the methods are 'auto', 'sparse', 'direct'"
-    ):
-        Conv([1, 2], 4, method="gpu")
+    assert_refused(
+        (TypeError, "kernel must hold numbers, got dtype object", lambda: linconv.conv_matrix(np.array([1, None]), 4)),
+        (TypeError, "kernel must hold numbers, got dtype <U1", lambda: linconv.conv_matrix(["a", "b"], 4)),
+        (ValueError, "kernel is not a rectangular array", lambda: linconv.conv_matrix([[1, 2], [3]], (4, 4))),
+        (TypeError, "kernel is a masked array, whose mask would be lost", lambda: Conv(np.ma.masked_array([1, 2], [True, False]), 4)),
+        (TypeError, "kernel must be a dense array, got a sparse csr_array", lambda: Conv(scipy.sparse.eye_array(3, format="csr"), (4, 4))),
+        (ValueError, r"kernel of shape .* does not fit", lambda: Conv(3.0, 4)),
+        (ValueError, r"unknown method 'gpu': the methods are 'auto', 'sparse', 'direct'", lambda: Conv([1, 2], 4, method="gpu")),
+    )  # fmt: skip
 
 
 def test_another_librarys_array_is_refused_with_the_way_out():
     torch = pytest.importorskip("torch")
-    with pytest.raises(
-        TypeError, match=r"kernel must be a NumPy array, got a torch Tensor: move"
-    ):
-        Conv(torch.ones(3), 5)
-    with pytest.raises(TypeError, match="x must be a NumPy array, got a torch Tensor"):
-        Conv([1.0], 5) @ torch.ones(5)
+    assert_refused(
+        (TypeError, r"kernel must be a NumPy array, got a torch Tensor: move", lambda: Conv(torch.ones(3), 5)),
+        (TypeError, "x must be a NumPy array, got a torch Tensor", lambda: Conv([1.0], 5) @ torch.ones(5)),
+    )  # fmt: skip
 
 
 def test_a_conv_shows_its_parts():
@@ -224,16 +188,11 @@ def test_a_varying_conv_of_one_kernel_is_the_conv():
     kernels = np.broadcast_to(kernel, (*A.out_shape, 3, 2))
     V = VaryingConv(kernels, (5, 6), **options)
     np.testing.assert_array_equal(V.toarray(), A.toarray())
-    with pytest.raises(
-        ValueError,
-        match=r"kernels must have 4 axes, \(o1..od, k1..kd\), for an input of shape \(5, 6\), got shape \(3, 2\)",
-    ):
-        VaryingConv(kernel, (5, 6))
-    with pytest.raises(
-        ValueError,
-        match=r"kernels has shape \(1, 1, 3, 2\), but the geometry needs \(3, 5, 3, 2\)",
-    ):
-        VaryingConv(kernel[None, None], (5, 6))
+    assert_refused(
+        (ValueError, r"kernels must have 4 axes, \(o1..od, k1..kd\), for an input of shape \(5, 6\), got shape \(3, 2\)",
+         lambda: VaryingConv(kernel, (5, 6))),
+        (ValueError, r"kernels has shape \(1, 1, 3, 2\), but the geometry needs \(3, 5, 3, 2\)", lambda: VaryingConv(kernel[None, None], (5, 6))),
+    )  # fmt: skip
 
 
 @pytest.mark.parametrize("complex_", [False, True])
@@ -272,45 +231,21 @@ def test_filter_conv_is_the_convolution_seen_from_the_kernel(
 
 def test_the_algebra_refuses_what_is_no_operator():
     A = Conv([1.0, 2.0], 3)
-    with pytest.raises(TypeError, match="unsupported operand"):
-        2 / A
-    with pytest.raises(TypeError, match="unsupported operand"):
-        A + 2
-    with pytest.raises(TypeError, match="unsupported operand"):
-        2 - A
-    with pytest.raises(
-        ValueError, match=r"operators of a sum must have one shape, got \(2, 3\) and \(3, 2\)"
-    ):
-        A + A.T
-    with pytest.raises(
-        ValueError,
-        match=r"as many columns of A as rows of B, got shapes \(2, 3\) and \(2, 3\)",
-    ):
-        A @ A
-    with pytest.raises(
-        ValueError, match=r"only a square operator has powers, got shape \(2, 3\)"
-    ):
-        A**2
-    with pytest.raises(ValueError, match="must be >= 0, got -1: solve instead"):
-        (A.T @ A) ** -1
-    with pytest.raises(
-        TypeError, match=r"the power of an operator must be an integer, got 0\.5"
-    ):
-        (A.T @ A) ** 0.5
-    with pytest.raises(
-        TypeError, match=r"expected a LinearOperator, a sparse array, .* got NoneType"
-    ):
-        linconv.aslinearoperator(None)
-    with pytest.raises(ValueError, match=r"a matrix must be 2-d, got shape \(3,\)"):
-        Matrix([1, 2, 3])
-    with pytest.raises(TypeError, match="matrix must hold numbers, got dtype object"):
-        Matrix([[None]])
-    with pytest.raises(
-        ValueError, match=r"a matrix of shape \(2, 2\) cannot map in_shape \(3,\)"
-    ):
-        Matrix(np.eye(2), in_shape=3)
-    with pytest.raises(ValueError, match=r"in_shape must have one or more sizes"):
-        Identity(0)
+    assert_refused(
+        (TypeError, "unsupported operand", lambda: 2 / A),
+        (TypeError, "unsupported operand", lambda: A + 2),
+        (TypeError, "unsupported operand", lambda: 2 - A),
+        (ValueError, r"operators of a sum must have one shape, got \(2, 3\) and \(3, 2\)", lambda: A + A.T),
+        (ValueError, r"as many columns of A as rows of B, got shapes \(2, 3\) and \(2, 3\)", lambda: A @ A),
+        (ValueError, r"only a square operator has powers, got shape \(2, 3\)", lambda: A**2),
+        (ValueError, "must be >= 0, got -1: solve instead", lambda: (A.T @ A) ** -1),
+        (TypeError, r"the power of an operator must be an integer, got 0\.5", lambda: (A.T @ A) ** 0.5),
+        (TypeError, r"expected a LinearOperator, a sparse array, .* got NoneType", lambda: linconv.aslinearoperator(None)),
+        (ValueError, r"a matrix must be 2-d, got shape \(3,\)", lambda: Matrix([1, 2, 3])),
+        (TypeError, "matrix must hold numbers, got dtype object", lambda: Matrix([[None]])),
+        (ValueError, r"a matrix of shape \(2, 2\) cannot map in_shape \(3,\)", lambda: Matrix(np.eye(2), in_shape=3)),
+        (ValueError, r"in_shape must have one or more sizes", lambda: Identity(0)),
+    )  # fmt: skip
 
 
 def test_an_operator_without_hooks_says_which_are_missing():
@@ -425,20 +360,12 @@ def test_a_shaped_call_takes_flat_vectors_as_scipys_protocol_has_it():
     np.testing.assert_array_equal(
         A(x.reshape(3, 3, 3)), (A.toarray() @ x.reshape(3, 9).T).T.reshape(3, 2, 2)
     )
-    with pytest.raises(
-        ValueError, match=r"A\(x\) expects shape \(\*batch, 3, 3\), got \(8,\)"
-    ):
-        A(np.zeros(8))
-    with pytest.raises(
-        ValueError,
-        match=r"expects shape \(9, b\), got \(3, 3\); for shaped arrays write A\(x\)",
-    ):
-        A @ np.zeros((3, 3))
-    with pytest.raises(
-        ValueError,
-        match=r"matvec expects shape \(9,\) or \(9, 1\), got \(4,\); 4 is the size of the other side: is A.T or A.H meant",
-    ):
-        A.matvec(np.zeros(4))
+    assert_refused(
+        (ValueError, r"A\(x\) expects shape \(\*batch, 3, 3\), got \(8,\)", lambda: A(np.zeros(8))),
+        (ValueError, r"expects shape \(9, b\), got \(3, 3\); for shaped arrays write A\(x\)", lambda: A @ np.zeros((3, 3))),
+        (ValueError, r"matvec expects shape \(9,\) or \(9, 1\), got \(4,\); 4 is the size of the other side: is A.T or A.H meant",
+         lambda: A.matvec(np.zeros(4))),
+    )  # fmt: skip
 
 
 @pytest.mark.parametrize("method", ["sparse", "fft"])

@@ -10,21 +10,9 @@ from linconv import testing
 
 NUMERIC = ["numpy", "scipy", "linconv.operators", "linconv.convolution"]
 OPTIONAL = [
-    "cupy",
-    "torch",
-    "jax",
-    "numba",
-    "sympy",
-    "matplotlib",
-    "skimage",
-    "tqdm",
-    "hypothesis",
-    "pytest",
-    "pylops",
-    "sigpy",
-    "scico",
-    "odl",
-]
+    "cupy", "torch", "jax", "numba", "sympy", "matplotlib", "skimage", "tqdm", "hypothesis", "pytest",
+    "pylops", "sigpy", "scico", "odl",
+]  # fmt: skip
 PACKAGES = (linconv, testing)
 
 

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from helpers import few, rotated
 
 import linconv
 from linconv import __main__ as cli
@@ -172,8 +173,7 @@ def test_picture_has_four_panels_that_show_something(finished):
         assert len(np.unique(inside)) > 20
 
 
-@pytest.mark.parametrize("blur", ["motion", "defocus"])
-@pytest.mark.parametrize("solver", ["lsmr", "lsqr"])
+@pytest.mark.parametrize(("blur", "solver"), rotated(["motion", "defocus"], ["lsmr", "lsqr"]))
 def test_both_solvers_undo_both_blurs(capsys, tmp_path, blur, solver):
     options = ("--size", 64, "--blur", blur, "--solver", solver, "--seed", 77)
     report, progress = demo(capsys, tmp_path / "x.png", *options)
@@ -182,7 +182,7 @@ def test_both_solvers_undo_both_blurs(capsys, tmp_path, blur, solver):
     assert "round 4/4" in progress
 
 
-@pytest.mark.parametrize("boundary", [rule.value for rule in linconv.Boundary])
+@pytest.mark.parametrize("boundary", few([rule.value for rule in linconv.Boundary], 2))
 def test_every_boundary_rule_is_an_option(capsys, tmp_path, boundary):
     out = tmp_path / "x.png"
     report, _ = demo(capsys, out, *QUICK, "--boundary", boundary)
@@ -253,7 +253,9 @@ FILES = {
 }
 
 
-@pytest.mark.parametrize("name", ["grey.png", "colour.png", "transparent.png", "16 bits.png"])
+@pytest.mark.parametrize(
+    "name", few(["colour.png", "grey.png", "transparent.png", "16 bits.png"], 1)
+)
 def test_grey_colour_and_deep_files_are_restored(capsys, tmp_path, name):
     path = save(tmp_path / name, *FILES[name])
     report, _ = demo(capsys, tmp_path / "x.png", path, "--length", 5, "--angle", 0)
@@ -343,12 +345,6 @@ def test_bad_option_is_refused_in_one_line(capsys, tmp_path, monkeypatch, option
     monkeypatch.chdir(tmp_path)
     assert refused(capsys, *options.split()).startswith(BAD_OPTIONS[options])
     assert not list(tmp_path.iterdir())
-
-
-def test_missing_directory_is_refused_before_any_work(capsys, tmp_path, monkeypatch):
-    monkeypatch.setattr(cli, "_photograph", None)  # would raise TypeError
-    message = refused(capsys, "--out", tmp_path / "nowhere" / "x.png")
-    assert message.endswith("x.png' cannot be written: No such file or directory")
 
 
 def test_directory_as_picture_is_refused(capsys, tmp_path):
@@ -495,12 +491,9 @@ def test_optional_packages_wait_for_the_demo_and_pyplot_stays_out(tmp_path):
 # The parts ----------------------------------------------------------------------
 
 
-def test_line_of_five_pixels_has_five_equal_taps():
+def test_lines_have_equal_taps_and_rise_to_the_right():
     np.testing.assert_allclose(cli._taps(2.5, 0), np.full((1, 5), 0.2), rtol=1e-14)
     np.testing.assert_allclose(cli._taps(2.5, np.pi / 2), np.full((5, 1), 0.2), rtol=1e-14)
-
-
-def test_line_at_thirty_degrees_rises_to_the_right():
     taps = cli._taps(7.5, np.radians(30))
     assert taps.shape == (9, 15)
     assert taps[:4, 8:].sum() > 0.4
@@ -522,29 +515,13 @@ def test_kernels_have_sum_one_and_a_centre(radius, angle):
     np.testing.assert_allclose(taps, taps[::-1, ::-1], atol=1e-15)
 
 
-def test_stack_is_its_parts_above_one_another():
-    A, B = linconv.Conv([[1.0, 2.0]], (3, 4)), linconv.Conv([[1.0], [5.0]], (3, 4))
-    ticks = []
-    stack = cli._counted(linconv.vstack([A, B]), lambda: ticks.append(1))
-    matrix = np.vstack([A.toarray(), B.toarray()])
-    np.testing.assert_array_equal(stack @ np.eye(12), matrix)
-    assert check_adjoint(stack, level="quick").passed
-    ticks.clear()
-    stack.rmatvec(np.ones(stack.shape[0]))
-    assert len(ticks) == 1
-
-
 @pytest.mark.parametrize("solver", ["lsmr", "lsqr"])
-def test_restoration_minimises_the_functional_it_states(monkeypatch, solver):
+def test_restoration_minimises_the_functional_it_states(solver):
     rng = np.random.default_rng(31)
     x = stripes((20, 28), (0.2, 0.8), float)
     A = linconv.Conv(cli._taps(2, None), x.shape, padding="same", boundary="reflect")
     b = A(x) + 0.02 * rng.standard_normal(x.shape)
     options = argparse.Namespace(mu=0.003, rounds=40, iterations=200, solver=solver)
-    solve, limit = cli._SOLVERS[solver]
-    used = []
-    spy = {solver: (lambda *args, **kwargs: used.append(1) or solve(*args, **kwargs), limit)}
-    monkeypatch.setattr(cli, "_SOLVERS", spy)
 
     def functional(image):
         across = np.diff(image, axis=1, append=image[:, -1:])
@@ -553,18 +530,12 @@ def test_restoration_minimises_the_functional_it_states(monkeypatch, solver):
         return np.sum((A(image) - b) ** 2) + options.mu * variation
 
     restored, counts, _ = cli._restore(A, b, options)
-    assert len(counts) == len(used) == options.rounds
+    assert len(counts) == options.rounds
     least = functional(restored)
     assert least < 0.9 * functional(b)
-    for direction in (
-        b - restored,
-        restored - b,
-        b - 0.5,
-        0.5 - b,
-        x - restored,
-        restored - x,
-    ):
-        assert least < functional(restored + 0.02 * direction)
+    for direction in (b - restored, b - 0.5, x - restored):
+        for step in (0.02, -0.02):
+            assert least < functional(restored + step * direction)
 
 
 def test_peak_signal_to_noise_ratio_has_a_peak_of_one():
@@ -572,23 +543,30 @@ def test_peak_signal_to_noise_ratio_has_a_peak_of_one():
     assert cli._psnr(np.ones(3), np.ones(3)) == np.inf
 
 
-def test_pattern_is_the_whole_matrix_of_a_small_image():
-    kernel, rules = cli._taps(2, None), {"padding": "same", "boundary": "circular"}
-    corner, title = cli._corner(kernel, rules)
-    whole = linconv.conv_matrix(kernel, (24, 24), **rules).toarray()
-    np.testing.assert_allclose(corner**2, whole, atol=1e-15)
-    assert title == "C of this 5 x 5 kernel, on 24 x 24 pixels"
-
-
-def test_pattern_of_a_large_kernel_is_a_corner():
-    kernel, rules = cli._taps(20, 0.1), {"padding": "same", "boundary": "antireflect"}
-    corner, title = cli._corner(kernel, rules)
-    whole = linconv.conv_matrix(kernel, (41, 41), **rules)
+@pytest.mark.parametrize(
+    ("radius", "angle", "boundary", "n", "title"),
+    [
+        (2, None, "circular", 24, "C of this 5 x 5 kernel, on 24 x 24 pixels"),
+        (
+            20,
+            0.1,
+            "antireflect",
+            41,
+            r"corner of C of this \d+ x 41 kernel, on 41 x 41 pixels",
+        ),
+    ],
+)
+def test_pattern_is_the_matrix_of_a_small_image_or_its_corner(
+    radius, angle, boundary, n, title
+):
+    kernel, rules = cli._taps(radius, angle), {"padding": "same", "boundary": boundary}
+    corner, said = cli._corner(kernel, rules)
+    whole = linconv.conv_matrix(kernel, (n, n), **rules)
     np.testing.assert_allclose(corner**2, abs(whole[:576, :576]).toarray(), atol=1e-15)
-    assert re.fullmatch(r"corner of C of this \d+ x 41 kernel, on 41 x 41 pixels", title)
+    assert re.fullmatch(title, said)
 
 
-@pytest.mark.parametrize("suffix", cli._SUFFIXES)
+@pytest.mark.parametrize("suffix", few(cli._SUFFIXES, 1))
 def test_picture_is_written_in_every_format(tmp_path, suffix):
     out = tmp_path / f"x{suffix.upper()}"
     rules = {"padding": "same", "boundary": "reflect"}

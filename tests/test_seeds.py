@@ -120,26 +120,14 @@ EDGES = [
 @pytest.mark.parametrize(
     ("padding", "expected"),
     [
-        (
-            0,
-            [
-                [1, 1, 3, 2, 2],
-                [0, 0, 0, 0, 0],
-                [2, 2, 4, 2, 2],
-                [0, 0, 0, 0, 0],
-                [-3, -3, -7, -4, -4],
-            ],
-        ),
-        (
-            1,
-            [
-                [0, 0, 0],
-                [2, 4, 2],
-                [0, 0, 0],
-            ],
-        ),
+        (0, [[1, 1, 3, 2, 2],
+             [0, 0, 0, 0, 0],
+             [2, 2, 4, 2, 2],
+             [0, 0, 0, 0, 0],
+             [-3, -3, -7, -4, -4]]),
+        (1, [[0, 0, 0], [2, 4, 2], [0, 0, 0]]),
     ],
-)
+)  # fmt: skip
 def test_a_transposed_convolution_in_2_d_and_padding_that_crops_it(padding, expected):
     T = conv_transpose(EDGES, (2, 2), stride=2, padding=padding)
     assert_array_equal(T([[1, 2], [3, 4]]), expected)

@@ -79,15 +79,6 @@ class ndarray:
 
     __hash__ = None  # type: ignore[assignment]
 
-    def __neg__(self) -> ndarray:
-        return _device(-self._memory)
-
-    def __invert__(self) -> ndarray:
-        return _device(~self._memory)
-
-    def __abs__(self) -> ndarray:
-        return _device(abs(self._memory))
-
     def __iadd__(self, other: Any) -> ndarray:
         self._memory += _operand(other)
         return self
@@ -199,22 +190,9 @@ def _method(name: str) -> Any:
 
 
 for _name in (
-    "conj",
-    "sum",
-    "mean",
-    "max",
-    "any",
-    "all",
-    "ravel",
-    "reshape",
-    "copy",
-    "astype",
-    "transpose",
-    "swapaxes",
-    "view",
-    "clip",
-    "flatten",
-):
+    "__neg__", "__invert__", "__abs__", "conj", "sum", "mean", "max", "any", "all", "ravel", "reshape", "copy", "astype", "transpose",
+    "swapaxes", "view", "clip", "flatten",
+):  # fmt: skip
     setattr(ndarray, _name, _method(_name))
 for _name in ("add", "sub", "mul", "truediv", "matmul", "pow", "mod", "and", "or"):
     setattr(ndarray, f"__{_name}__", _binary(f"__{_name}__"))
@@ -469,19 +447,13 @@ def _transform(name: str) -> Any:
 _TRANSFORMS = ("fftn", "ifftn", "rfftn", "irfftn")
 
 _NAMES = {
-    "cupy": {"ndarray": ndarray, "asarray": asarray, "asnumpy": asnumpy},
-    "cupy.lib": {},
-    "cupy.lib.stride_tricks": {"as_strided": as_strided},
-    "cupyx": {},
-    "cupyx.scipy": {},
+    "cupy": {"ndarray": ndarray, "asarray": asarray, "asnumpy": asnumpy}, "cupy.lib": {},
+    "cupy.lib.stride_tricks": {"as_strided": as_strided}, "cupyx": {}, "cupyx.scipy": {},
     "cupyx.scipy.fft": {name: _transform(name) for name in _TRANSFORMS},
     "cupyx.scipy.sparse": {"csr_matrix": csr_matrix, "csr_array": csr_array, "bmat": bmat},
     "cupyx.scipy.sparse._csr": {"csr_matrix": csr_matrix, "csr_array": csr_array},
-    "cupyx.scipy.sparse.linalg": {
-        "LinearOperator": LinearOperator,
-        "aslinearoperator": aslinearoperator,
-    },
-}
+    "cupyx.scipy.sparse.linalg": {"LinearOperator": LinearOperator, "aslinearoperator": aslinearoperator},
+}  # fmt: skip
 _NAMES["cupy"] |= {
     "array": lambda value, dtype=None: asarray(value, dtype).copy(),
     "empty": lambda shape, dtype=float: _made(np.full(shape, 7, dtype)),
@@ -489,28 +461,15 @@ _NAMES["cupy"] |= {
     "ones": lambda shape, dtype=float: _made(np.ones(shape, dtype)),
     "arange": lambda *bounds, dtype=None: _made(np.arange(*bounds, dtype=dtype)),
     "asfortranarray": lambda value: _device(np.asfortranarray(_operand(value))),
-    "ascontiguousarray": lambda value, dtype=None: _device(
-        np.ascontiguousarray(_operand(value), dtype)
-    ),
-    "concatenate": concatenate,
-    "where": _function("where"),
-    "fmax": _function("fmax"),
-    "sqrt": _function("sqrt"),
-    "isfinite": _function("isfinite"),
-    "vdot": _function("vdot"),
-    "einsum": einsum,
-    "linalg": SimpleNamespace(norm=_function("linalg.norm")),
-    "from_dlpack": from_dlpack,
-    "ElementwiseKernel": ElementwiseKernel,
+    "ascontiguousarray": lambda value, dtype=None: _device(np.ascontiguousarray(_operand(value), dtype)),
+    "concatenate": concatenate, "where": _function("where"), "fmax": _function("fmax"),
+    "sqrt": _function("sqrt"), "isfinite": _function("isfinite"), "vdot": _function("vdot"),
+    "einsum": einsum, "linalg": SimpleNamespace(norm=_function("linalg.norm")),
+    "from_dlpack": from_dlpack, "ElementwiseKernel": ElementwiseKernel,
     "RawModule": host_kernels.RawModule,
     "get_default_memory_pool": lambda: SimpleNamespace(free_bytes=lambda: 0),
-    "cuda": SimpleNamespace(
-        Device=lambda: SimpleNamespace(synchronize=lambda: None),
-        runtime=SimpleNamespace(
-            memGetInfo=lambda: (1 << 30, 1 << 31), getDeviceCount=lambda: 1
-        ),
-    ),
-}
+    "cuda": SimpleNamespace(Device=lambda: SimpleNamespace(synchronize=lambda: None), runtime=SimpleNamespace(memGetInfo=lambda: (1 << 30, 1 << 31), getDeviceCount=lambda: 1)),
+}  # fmt: skip
 ndarray.__module__ = "cupy"
 csr_matrix.__module__ = csr_array.__module__ = "cupyx.scipy.sparse._csr"
 for _kind in (LinearOperator, _CustomLinearOperator):

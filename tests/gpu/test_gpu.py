@@ -13,7 +13,7 @@ import nvrtc
 import pytest
 import standin
 from devices import DTYPES, GPU, needs
-from helpers import random_geometry, values
+from helpers import assert_refused, few, random_geometry, values
 
 import linconv
 from linconv import assembly, gpu
@@ -40,7 +40,9 @@ def assert_same(matrix, csr):
     assert matrix.has_canonical_format
 
 
-@pytest.mark.parametrize("seeds", [range(i, i + 50) for i in range(0, 500, 50)], ids=str)
+@pytest.mark.parametrize(
+    "seeds", few([range(i, i + 50) for i in range(0, 500, 50)], 1), ids=str
+)
 def test_matrices_on_the_device_are_those_of_the_host(seeds, cupy):
     for seed in seeds:
         kernel, in_shape, options = random_geometry(seed)
@@ -64,7 +66,9 @@ def test_matrices_on_the_device_are_those_of_the_host(seeds, cupy):
         assert_same(got, assembly.unfold_csr(geometry, kernel.dtype, rows))
 
 
-@pytest.mark.parametrize("seeds", [range(i, i + 30) for i in range(0, 120, 30)], ids=str)
+@pytest.mark.parametrize(
+    "seeds", few([range(8), range(8, 40), range(40, 80), range(80, 120)], 1), ids=str
+)
 @pytest.mark.parametrize("method", METHODS)
 def test_products_of_every_method_are_those_of_the_matrix(method, seeds, cupy):
     needs(method)
@@ -85,9 +89,9 @@ def test_products_of_every_method_are_those_of_the_matrix(method, seeds, cupy):
                     assert np.abs(got - right).max(initial=0) <= bound
 
 
-@pytest.mark.parametrize("n", [1, 31, 127, 128, 129, 512, 513, 1100])
+@pytest.mark.parametrize("n", [1, 31, 129, 512, 1100])
 @pytest.mark.parametrize("boundary", ["zeros", "reflect"])
-def test_threads_share_taps_on_lines_of_any_length(n, boundary, cupy):
+def test_lines_may_have_any_length(n, boundary, cupy):
     kernel = np.arange(1.0, 16).reshape(3, 5)
     options = {"padding": "same", "boundary": boundary}
     A = linconv.Conv(cupy.asarray(kernel), (3, n), method="direct", **options)
@@ -137,15 +141,10 @@ def test_the_adjoint_can_be_stored_as_well(dtype, cupy):
         options |= {"method": "sparse+adjoint"}
         A = linconv.Conv(cupy.asarray(kernel), in_shape, **options)
         other = linconv.Conv(kernel, in_shape, **options)
-        right = other.tosparse().conj().T.tocsr()
-        right.sort_indices()
-        right.has_canonical_format = True
-        assert_same(A._engine._turned, right)
-        assert_same(A.with_kernel(cupy.asarray(kernel))._engine._turned, right)
-        assert_same(other.to("gpu")._engine._turned, right)
-        stored = other._engine._turned
-        assert (stored != right).nnz == 0
-        assert stored.nnz == right.nnz
+        right = other.tosparse().conj().T
+        y = cupy.asarray(np.arange(A.shape[0]) % 7 - 3.0)
+        for B in (A, A.with_kernel(cupy.asarray(kernel)), other.to("gpu")):
+            np.testing.assert_array_equal((B.H @ y).get(), right @ y.get())
 
 
 def test_the_device_chooses_its_own_methods(cupy):
@@ -190,16 +189,6 @@ def test_long_lines_are_written_in_pieces(shape, in_shape, options, cupy):
         assert_same(got, assembly.conv_csr(geometry, kernel, transposed=transposed))
 
 
-def test_a_matrix_is_built_without_a_copy_to_the_host(cupy):
-    devices.skip_unless_counted(cupy)
-    kernel = cupy.asarray(np.ones((3, 3)))
-    before = standin.transfers.to_host
-    linconv.conv_matrix(kernel, (30, 40), padding="same", boundary="reflect")
-    A = linconv.Conv(kernel, (30, 40))
-    A.H @ (A @ cupy.asarray(np.ones(1200)))
-    assert standin.transfers.to_host == before
-
-
 AWKWARD = [
     ((3, 3), (6, 7), {"padding": "same", "boundary": "reflect"}),
     ((3, 3), (6, 7), {"padding": 2, "boundary": "antireflect", "stride": 2}),
@@ -213,12 +202,13 @@ AWKWARD = [
 @pytest.mark.parametrize(("shape", "in_shape", "options"), AWKWARD)
 def test_products_stay_on_the_device(method, shape, in_shape, options, cupy):
     needs(method)
-    if not isinstance(cupy.asarray(0.0), standin.ndarray):
-        pytest.skip("the stand-in counts what CuPy does not")
+    devices.skip_unless_counted(cupy)
     for dtype in DTYPES:
-        A = linconv.Conv(
-            cupy.asarray(np.ones(shape, dtype)), in_shape, method=method, **options
-        )
+        kernel = cupy.asarray(np.ones(shape, dtype))
+        before = standin.transfers.to_host
+        linconv.conv_matrix(kernel, in_shape, **options)
+        assert standin.transfers.to_host == before
+        A = linconv.Conv(kernel, in_shape, method=method, **options)
         columns = [cupy.asarray(np.ones((A.shape[1], b), "c16")) for b in (0, 1, 3)]
         for X in columns:
             A.H @ (A @ X)  # the first product places taps and tables
@@ -236,62 +226,6 @@ def test_a_folded_nan_goes_where_it_belongs(cupy):
         np.testing.assert_array_equal(got, linconv.conv_matrix(kernel, 4, **options).data)
 
 
-def operators(dtype):
-    """Yield operators of every kind, on the host, that can be moved."""
-    rng = np.random.default_rng(3)
-    kernel = rng.standard_normal((3, 3)).astype(dtype)
-    if kernel.dtype.kind == "c":
-        kernel = kernel + 1j * rng.standard_normal((3, 3)).astype(kernel.real.dtype)
-    A = linconv.Conv(kernel, (6, 7), padding=1, boundary="reflect")
-    G = linconv.gradient((6, 7), dtype=kernel.real.dtype)
-    yield A
-    yield 2 * A + linconv.Identity(42, dtype)
-    yield A.H @ A + 0.1 * linconv.Identity(42, dtype)
-    yield linconv.Unfold((6, 7), 2, dtype=dtype)
-    yield linconv.vstack([A, G])
-    yield linconv.block([[A, None], [None, A.conj()]])
-    yield linconv.Diagonal(kernel) @ linconv.Restriction(
-        (slice(3), slice(3)), (6, 7), dtype=dtype
-    )
-    yield linconv.Matrix(kernel[:, :2])
-    yield linconv.kron(linconv.Matrix(kernel[:2]), linconv.Matrix(kernel))
-    yield linconv.vstack([A, A]).real
-
-
-@pytest.mark.parametrize("dtype", DTYPES)
-def test_operators_move_and_compute_the_same(dtype, cupy):
-    rng = np.random.default_rng(5)
-    for A in operators(dtype):
-        moved = A.to("gpu")
-        assert moved.device == "gpu"
-        assert A.to("cpu") is A
-        for P, Q in ((A, moved), (A.T, moved.T), (A.H, moved.H), (A.conj(), moved.conj())):
-            for kind in ("float32", "float64", "complex128"):
-                X = rng.standard_normal((P.shape[1], 3)).astype(kind)
-                tolerance = 200 * np.finfo(np.result_type(dtype, kind)).eps * 20
-                tolerance = max(tolerance, 4000 * np.finfo(dtype).eps)
-                for x in (X, X[:, 0]):
-                    right, got = P @ x, Q @ cupy.asarray(x)
-                    assert got.dtype == right.dtype
-                    np.testing.assert_allclose(got.get(), right, rtol=0, atol=tolerance)
-            shaped = rng.standard_normal((2, *P.in_shape))
-            got = Q(cupy.asarray(shaped)).get()
-            np.testing.assert_allclose(got, P(shaped), rtol=0, atol=4000 * np.finfo(dtype).eps)
-        np.testing.assert_array_equal(moved.to("cpu").toarray(), A.toarray())
-
-
-@pytest.mark.parametrize("dtype", DTYPES)
-def test_expressions_become_one_matrix_on_the_device(dtype, cupy):
-    for A in operators(dtype):
-        moved = A.to("gpu")
-        if "Product" in repr(A) or "Kron" in repr(A):
-            continue  # those have none, see below
-        matrix = moved.tosparse()
-        np.testing.assert_allclose(matrix.toarray().get(), A.toarray(), rtol=1e-6)
-        turned = moved.H.tosparse().toarray().get()
-        np.testing.assert_allclose(turned, A.H.toarray(), rtol=1e-6)
-
-
 def test_a_multiple_has_the_dtype_of_its_number_as_well(cupy):
     A = linconv.Conv(np.arange(1, 4, dtype="f4"), 7)
     for scalar in (2, 2j, np.float32(2), np.float64(2), np.complex64(2j), np.complex128(1)):
@@ -302,10 +236,10 @@ def test_a_multiple_has_the_dtype_of_its_number_as_well(cupy):
 
 def test_products_of_operators_have_no_matrix_on_the_device(cupy):
     A = linconv.Conv(cupy.asarray(np.ones(3)), 7, padding=1)
-    with pytest.raises(NotImplementedError, match="a product has no matrix on the GPU"):
-        (A @ A).tosparse()
-    with pytest.raises(NotImplementedError, match="a Kronecker product has no matrix on the"):
-        linconv.kron(A, A).tosparse()
+    assert_refused(
+        (NotImplementedError, "a product has no matrix on the GPU", lambda: (A @ A).tosparse()),
+        (NotImplementedError, "a Kronecker product has no matrix on the", lambda: linconv.kron(A, A).tosparse()),
+    )  # fmt: skip
     right = np.linalg.matrix_power(A.to("cpu").toarray(), 2)
     np.testing.assert_allclose((A @ A).to("cpu").toarray(), right)
 
@@ -314,45 +248,27 @@ def test_arrays_are_never_moved_unasked(cupy):
     kernel, x = np.ones(3), np.ones(7)
     A = linconv.Conv(kernel, 7)
     B = linconv.Conv(cupy.asarray(kernel), 7)
-    with pytest.raises(
-        TypeError, match=r"x must be a CuPy array.*cupy\.asarray\(x\).*to\('cpu'\)"
-    ):
-        B @ x
-    with pytest.raises(
-        TypeError, match=r"must be a CuPy array, as the operator lies on the GPU"
-    ):
-        B(x)
-    with pytest.raises(TypeError, match=r"must be a NumPy array, got a cupy.*A\.to\('gpu'\)"):
-        A @ cupy.asarray(x)
-    with pytest.raises(
-        TypeError, match="must lie on one device, got some on the cpu and some"
-    ):
-        A + B
-    with pytest.raises(TypeError, match="must lie on one device"):
-        linconv.vstack([A, B])
-    with pytest.raises(
-        TypeError, match="the kernel must be on the gpu"
-    ):
-        B.with_kernel(kernel)
+    assert_refused(
+        (TypeError, r"x must be a CuPy array.*cupy\.asarray\(x\).*to\('cpu'\)", lambda: B @ x),
+        (TypeError, r"must be a CuPy array, as the operator lies on the GPU", lambda: B(x)),
+        (TypeError, r"must be a NumPy array, got a cupy.*A\.to\('gpu'\)", lambda: A @ cupy.asarray(x)),
+        (TypeError, "must lie on one device, got some on the cpu and some", lambda: A + B),
+        (TypeError, "must lie on one device", lambda: linconv.vstack([A, B])),
+        (TypeError, "the kernel must be on the gpu", lambda: B.with_kernel(kernel)),
+    )  # fmt: skip
     C = B.with_kernel(cupy.asarray(2 * kernel))
     np.testing.assert_array_equal((C @ cupy.asarray(x)).get(), np.full(5, 6.0))
 
 
 def test_what_a_device_cannot_hold_is_said(cupy, monkeypatch):
-    with pytest.raises(
-        TypeError, match="kernel has dtype int64, but CuPy's sparse matrices hold"
-    ):
-        linconv.conv_matrix(cupy.asarray(np.arange(3)), 7)
-    with pytest.raises(TypeError, match="kernel has dtype float16, but CuPy's"):
-        linconv.Conv(cupy.asarray(np.ones(3, "f2")), 7)
-    with pytest.raises(TypeError, match="would lose its imaginary part as dtype float32"):
-        linconv.conv_matrix(cupy.asarray(np.ones(3, "c8")), 7, dtype="f4")
-    with pytest.raises(TypeError, match="the matrix has dtype int64, but CuPy's"):
-        linconv.Unfold(5, 2, dtype=int).to("gpu")
-    with pytest.raises(TypeError, match="has dtype int64, but CuPy's"):
-        linconv.Matrix([[1, 2]]).to("gpu")
-    with pytest.raises(ValueError, match="has at most 16 axes, got 17"):
-        linconv.conv_matrix(cupy.asarray(np.ones((1,) * 17)), (1,) * 17)
+    assert_refused(
+        (TypeError, "kernel has dtype int64, but CuPy's sparse matrices hold", lambda: linconv.conv_matrix(cupy.asarray(np.arange(3)), 7)),
+        (TypeError, "kernel has dtype float16, but CuPy's", lambda: linconv.Conv(cupy.asarray(np.ones(3, "f2")), 7)),
+        (TypeError, "would lose its imaginary part as dtype float32", lambda: linconv.conv_matrix(cupy.asarray(np.ones(3, "c8")), 7, dtype="f4")),
+        (TypeError, "the matrix has dtype int64, but CuPy's", lambda: linconv.Unfold(5, 2, dtype=int).to("gpu")),
+        (TypeError, "has dtype int64, but CuPy's", lambda: linconv.Matrix([[1, 2]]).to("gpu")),
+        (ValueError, "has at most 16 axes, got 17", lambda: linconv.conv_matrix(cupy.asarray(np.ones((1,) * 17)), (1,) * 17)),
+    )  # fmt: skip
     kernel = cupy.asarray(np.ones((9, 9)))
     with pytest.raises(MemoryError, match=r"fewer than 2\^31: build it in blocks"):
         linconv.conv_matrix(kernel, (6000, 6000))
@@ -378,6 +294,7 @@ def test_devices_have_names(cupy):
     A = linconv.Conv(cupy.asarray(np.ones(3)), 7)
     assert A.device == A.T.device == (2 * A).device == "gpu"
     assert A.to("gpu") is A
+    assert A.to("cpu").to("cpu").device == "cpu"
     eye = linconv.Identity(5)
     assert eye.device is None
     assert eye.to("gpu") is eye
@@ -509,43 +426,17 @@ def test_what_is_not_finite_stays_where_it_belongs(boundary, cupy):
     np.testing.assert_array_equal((A.H @ cupy.asarray(x.ravel())).get(), C.T @ x.ravel())
 
 
-def compiled_for_a_device(dtype, index):
-    """Return all kernels as NVIDIA's compiler translates them."""
-    if nvrtc.library() is None:
-        pytest.skip("could not import 'nvidia': NVRTC's wheel is not installed")
-    source = matrices.source(np.dtype(dtype).char, np.dtype(index).char)
-    return nvrtc.compile_ptx(source, "sm_90")
-
-
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("index", ["int32", "int64"])
 def test_nvidias_compiler_takes_every_kernel(dtype, index):
-    ptx = compiled_for_a_device(dtype, index)
+    ptx = nvrtc.compile_ptx(matrices.source(np.dtype(dtype).char, np.dtype(index).char))
     assert ptx.count(".visible .entry") == 4
 
 
 def test_a_typo_in_a_kernel_is_found():
-    if nvrtc.library() is None:
-        pytest.skip("could not import 'nvidia': NVRTC's wheel is not installed")
     source = matrices.source("d", "i").replace("shift += at[1];", "shift += att[1];")
     with pytest.raises(AssertionError, match='identifier "att" is undefined'):
-        nvrtc.compile_ptx(source, "sm_90")
-
-
-@pytest.mark.parametrize(
-    ("length", "width", "rows", "pieces", "threads"),
-    [
-        (1024, 9, 342, 3, 256),
-        (5000, 0.5, 1000, 5, 256),
-        (7, 1e5, 1, 7, 256),
-        (40, 2, 40, 1, 96),
-        (2049, 0, 683, 3, 256),
-        (1, 0, 1, 1, 32),
-    ],
-)
-def test_blocks_write_equal_pieces_of_lines(length, width, rows, pieces, threads):
-    assert matrices._pieces(length, width) == (rows, pieces, threads)
-    assert rows * width <= matrices._ENTRIES or rows == 1
+        nvrtc.compile_ptx(source)
 
 
 def test_a_matrix_of_another_library_is_none_of_cupys():

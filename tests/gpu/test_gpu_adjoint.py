@@ -4,6 +4,7 @@ import devices
 import numpy as np
 import pytest
 import scipy.sparse
+from helpers import random
 
 import linconv
 from linconv import spectrum
@@ -16,9 +17,7 @@ UNORDERED = {"deterministic": False}
 
 
 def kernel(*shape, dtype="complex128"):
-    rng = np.random.default_rng(9137)
-    x = rng.standard_normal(shape)
-    return (x + 1j * rng.standard_normal(shape) if "complex" in dtype else x).astype(dtype)
+    return random(shape, dtype, 9137)
 
 
 def conv(cupy, kind=linconv.Conv, dtype="complex128", **options):
@@ -43,16 +42,11 @@ def test_right_composites_pass(cupy):
     D = linconv.Diagonal(cupy.asarray(kernel(6, 7)))
     S = linconv.Restriction(np.arange(42).reshape(6, 7) % 3 > 0, dtype=complex).to("gpu")
     for B in (
-        2j * A,
-        A + D,
-        A.H @ A,
-        S @ A,
-        linconv.vstack([A, D]),
+        2j * A, A + D, A.H @ A, S @ A, linconv.vstack([A, D]),
         linconv.block([[A, None], [linconv.Identity((6, 7), complex), D]]),
-        linconv.kron(linconv.Matrix(kernel(2, 3)).to("gpu"), conv(cupy)),
-        A.real,
+        linconv.kron(linconv.Matrix(kernel(2, 3)).to("gpu"), conv(cupy)), A.real,
         spectrum.circulant_preconditioner(A, 0.5),
-    ):
+    ):  # fmt: skip
         assert_adjoint(B, **UNORDERED)
 
 

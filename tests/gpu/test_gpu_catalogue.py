@@ -22,18 +22,14 @@ HOST = "it makes its matrix on the host, by SciPy"
 OWN = "it is an operator of SciPy, or functions that hold a matrix on the host"
 # What cannot be on a device, and why.
 LEFT_OUT = {
-    "refuses read-only input": "no array of CuPy's is read-only",
-    "forgets its taps": HOST,
-    "rounds its taps": HOST,
-    "normalises again": HOST,
+    "refuses read-only input": "no array of CuPy's is read-only", "forgets its taps": HOST,
+    "rounds its taps": HOST, "normalises again": HOST,
     "results cached by value": "it looks at the bytes of the input",
     "read-only results": "no array of CuPy's is read-only",
     "circulant by rfft, even": "CuPy's rfft drops an imaginary part that SciPy's refuses",
-    "circulant by rfft, odd": "the same",
-    "lambdas without hints": OWN,
-    "scipy LinearOperator": OWN,
+    "circulant by rfft, odd": "the same", "lambdas without hints": OWN, "scipy LinearOperator": OWN,
     "scipy aslinearoperator": OWN,
-}
+}  # fmt: skip
 
 
 def members(catalogue):
@@ -42,7 +38,8 @@ def members(catalogue):
     for i, member in enumerate(found):
         dtypes = getattr(member, "dtypes", tuple(SEEDS))
         dtype = dtypes[i % len(dtypes)]
-        params.append(pytest.param(member, dtype, id=f"{member.name}-{dtype}"))
+        marks = () if i % 3 == 0 else pytest.mark.thorough  # the host runs all, always
+        params.append(pytest.param(member, dtype, id=f"{member.name}-{dtype}", marks=marks))
     return params
 
 

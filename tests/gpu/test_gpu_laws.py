@@ -7,6 +7,7 @@ import devices
 import numpy as np
 import pytest
 import zoo
+from helpers import assert_refused, random, rotated
 
 import linconv
 
@@ -24,6 +25,9 @@ def member(request):
     return request.param
 
 
+in_turn = pytest.mark.parametrize(("dtype", "member"), rotated(zoo.DTYPES, MOVABLE), ids=str)
+
+
 @pytest.fixture
 def A(member, dtype, cupy):
     made = member.make(zoo.scale(dtype))
@@ -33,14 +37,6 @@ def A(member, dtype, cupy):
 @pytest.fixture
 def M(member, dtype):
     return np.asarray(member.matrix(zoo.scale(dtype))).astype(dtype)
-
-
-def random(shape, dtype, seed=3011):
-    rng = np.random.default_rng(seed)
-    x = rng.standard_normal(shape)
-    return (x + 1j * rng.standard_normal(shape) if np.dtype(dtype).kind == "c" else x).astype(
-        dtype
-    )
 
 
 def assert_close(got, expected, scale):
@@ -70,6 +66,7 @@ def test_operators_keep_what_they_are(A, member, dtype):
     assert A.hermitian == member.make(zoo.scale(dtype)).hermitian
 
 
+@in_turn
 @pytest.mark.parametrize("other", zoo.DTYPES)
 def test_products_are_those_of_the_matrix_and_copy_nothing(A, M, other, cupy):
     scale = (
@@ -101,6 +98,7 @@ def test_shaped_calls_are_flat_products(A, M, batch, cupy):
     assert_close(A(cupy.asarray(x)), expected, 4 * np.abs(M).sum())
 
 
+@in_turn
 def test_expressions_are_expressions_of_the_matrices(A, M, cupy):
     N = random(A.shape, A.dtype, 555)
     B = linconv.Matrix(N).to("gpu")
@@ -108,25 +106,15 @@ def test_expressions_are_expressions_of_the_matrices(A, M, cupy):
     rows = linconv.Restriction(keep, dtype=A.dtype).to("gpu")
     zero = np.zeros_like(N)
     for operator, expected in (
-        (A + B, M + N),
-        (A - B, M - N),
-        (-A, -M),
-        (A / 2, M / 2),
-        (3 * A + B, 3 * M + N),
-        (A @ B.T, M @ N.T),
-        (A.H @ B, M.conj().T @ N),
-        ((A + 2 * B) @ A.T, (M + 2 * N) @ M.T),
+        (A + B, M + N), (A - B, M - N), (-A, -M), (A / 2, M / 2), (3 * A + B, 3 * M + N),
+        (A @ B.T, M @ N.T), (A.H @ B, M.conj().T @ N), ((A + 2 * B) @ A.T, (M + 2 * N) @ M.T),
         ((A @ B.H) ** 2, (M @ N.conj().T) @ (M @ N.conj().T)),
-        (linconv.vstack([A, B]), np.vstack([M, N])),
-        (linconv.hstack([A, B]), np.hstack([M, N])),
+        (linconv.vstack([A, B]), np.vstack([M, N])), (linconv.hstack([A, B]), np.hstack([M, N])),
         (linconv.block([[A, None], [B, A]]), np.block([[M, zero], [N, M]])),
         (linconv.block_diag([A, B]), np.block([[M, zero], [zero, N]])),
-        (linconv.kron(A, B), np.kron(M, N)),
-        (rows @ A, M[keep]),
-        (A[keep], M[keep]),
-        (A[:, ::2], M[:, ::2]),
-        (linconv.Diagonal(cupy.asarray(N[:, 0].copy())) @ A, N[:, :1] * M),
-    ):
+        (linconv.kron(A, B), np.kron(M, N)), (rows @ A, M[keep]), (A[keep], M[keep]),
+        (A[:, ::2], M[:, ::2]), (linconv.Diagonal(cupy.asarray(N[:, 0].copy())) @ A, N[:, :1] * M),
+    ):  # fmt: skip
         assert operator.device == "gpu" or A.device is None
         operator = operator.to("gpu")
         expected = expected.astype(A.dtype)
@@ -144,6 +132,7 @@ def has_matrix(A):
     return all(has_matrix(part) for part in parts)
 
 
+@in_turn
 def test_matrices_of_expressions_are_on_the_device(A, M, cupy):
     B = linconv.Matrix(random(A.shape, A.dtype, 555)).to("gpu")
     N = random(A.shape, A.dtype, 555)
@@ -172,35 +161,26 @@ def test_matrices_of_expressions_are_on_the_device(A, M, cupy):
 def test_arrays_and_operators_of_two_devices_do_not_meet(A, member, dtype, cupy):
     if A.device is None:
         return
-    with pytest.raises(
-        TypeError, match=r"x must be a CuPy array, as the operator lies on the"
-    ):
-        A @ np.ones(A.shape[1])
-    with pytest.raises(
-        TypeError, match=r"x must be a CuPy array, as the operator lies on the"
-    ):
-        A(np.ones(A.in_shape))
     host = member.make(zoo.scale(dtype))
-    with pytest.raises(TypeError, match=r"x must be a NumPy array, got a cupy"):
-        host @ cupy.asarray(np.ones(A.shape[1]))
-    for join in (
-        lambda: A + host,
-        lambda: A @ host.T,
-        lambda: linconv.vstack([host, A]),
-        lambda: linconv.kron(A, host),
-    ):
-        with pytest.raises(TypeError, match="must lie on one device, got some on the cpu"):
-            join()
+    apart = "must lie on one device, got some on the cpu"
+    assert_refused(
+        (TypeError, r"x must be a CuPy array, as the operator lies on the", lambda: A @ np.ones(A.shape[1])),
+        (TypeError, r"x must be a CuPy array, as the operator lies on the", lambda: A(np.ones(A.in_shape))),
+        (TypeError, r"x must be a NumPy array, got a cupy", lambda: host @ cupy.asarray(np.ones(A.shape[1]))),
+        (TypeError, apart, lambda: A + host),
+        (TypeError, apart, lambda: A @ host.T),
+        (TypeError, apart, lambda: linconv.vstack([host, A])),
+        (TypeError, apart, lambda: linconv.kron(A, host)),
+    )  # fmt: skip
 
 
 def test_wrong_shapes_say_what_was_expected(A, cupy):
     m, n = A.shape
-    with pytest.raises(ValueError, match=rf"matvec expects shape \({n},\) or \({n}, 1\), got"):
-        A.matvec(cupy.asarray(np.zeros(n + 7)))
-    with pytest.raises(ValueError, match=rf"rmatmat expects shape \({m}, b\), got"):
-        A.rmatmat(cupy.asarray(np.zeros((m + 7, 2))))
-    with pytest.raises(ValueError, match=r"A\(x\) expects shape \(\*batch, "):
-        A(cupy.asarray(np.zeros((n + 7, 9, 9))))
+    assert_refused(
+        (ValueError, rf"matvec expects shape \({n},\) or \({n}, 1\), got", lambda: A.matvec(cupy.asarray(np.zeros(n + 7)))),
+        (ValueError, rf"rmatmat expects shape \({m}, b\), got", lambda: A.rmatmat(cupy.asarray(np.zeros((m + 7, 2))))),
+        (ValueError, r"A\(x\) expects shape \(\*batch, ", lambda: A(cupy.asarray(np.zeros((n + 7, 9, 9))))),
+    )  # fmt: skip
 
 
 def test_what_is_one_operator_here_is_one_there(cupy):

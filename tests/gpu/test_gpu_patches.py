@@ -2,11 +2,12 @@
 
 import pickle
 
+import devices
 import numpy as np
 import pytest
 import standin
 from devices import DTYPES
-from helpers import random_geometry, values
+from helpers import assert_refused, few, random_geometry, values
 from test_gpu import assert_same, whole
 
 import linconv
@@ -32,7 +33,9 @@ def filters(seeds):
         yield x, kernel.shape, options, filter_matrix(x, kernel.shape, options)
 
 
-@pytest.mark.parametrize("seeds", [range(i, i + 30) for i in range(0, 120, 30)], ids=str)
+@pytest.mark.parametrize(
+    "seeds", few([range(i, i + 30) for i in range(0, 120, 30)], 1), ids=str
+)
 def test_the_kernel_is_the_unknown_on_the_device(seeds, cupy):
     for x, shape, options, right in filters(seeds):
         F = linconv.FilterConv(cupy.asarray(x), shape, **options)
@@ -51,7 +54,9 @@ def test_the_kernel_is_the_unknown_on_the_device(seeds, cupy):
                     np.testing.assert_array_equal(got, (matrix @ w).astype(got.dtype))
 
 
-@pytest.mark.parametrize("seeds", [range(i, i + 50) for i in range(0, 200, 50)], ids=str)
+@pytest.mark.parametrize(
+    "seeds", few([range(i, i + 50) for i in range(0, 200, 50)], 1), ids=str
+)
 def test_every_position_has_its_kernel_on_the_device(seeds, cupy):
     count = 0
     for seed in seeds:
@@ -111,8 +116,7 @@ def test_both_move_there_and_back(cupy):
 
 def test_neither_copies_to_the_host(cupy):
     x, kernels = cupy.asarray(np.ones((6, 7))), cupy.asarray(np.ones((6, 7, 3, 3)))
-    if not isinstance(x, standin.ndarray):
-        pytest.skip("the stand-in counts what CuPy does not")
+    devices.skip_unless_counted(cupy)
     before = standin.transfers.to_host
     options = {"padding": 1, "boundary": "reflect"}
     F = linconv.FilterConv(x, (3, 3), **options)
@@ -126,23 +130,17 @@ def test_neither_copies_to_the_host(cupy):
 
 
 def test_what_neither_can_hold_is_said(cupy, monkeypatch):
-    with pytest.raises(TypeError, match="x has dtype int64, but CuPy's sparse matrices hold"):
-        linconv.FilterConv(cupy.asarray(np.arange(5)), 2)
-    with pytest.raises(TypeError, match="x has dtype int64, but CuPy's sparse matrices hold"):
-        linconv.FilterConv(np.arange(5), 2).to("gpu")
-    with pytest.raises(TypeError, match="kernels has dtype int64, but CuPy's"):
-        linconv.VaryingConv(cupy.asarray(np.ones((2, 2), int)), 3)
-    with pytest.raises(
-        ValueError, match=r"kernels has shape \(5, 2\), but the geometry needs"
-    ):
-        linconv.VaryingConv(cupy.asarray(np.ones((5, 2))), 3)
-    with pytest.raises(TypeError, match="x must be a CuPy array, as the operator lies on the"):
-        linconv.FilterConv(cupy.asarray(np.ones(5)), 2) @ np.ones(2)
-    with pytest.raises(ValueError, match="has at most 16 axes, got 17"):
-        linconv.VaryingConv(cupy.asarray(np.ones((1,) * 34)), (1,) * 17)
+    assert_refused(
+        (TypeError, "x has dtype int64, but CuPy's sparse matrices hold", lambda: linconv.FilterConv(cupy.asarray(np.arange(5)), 2)),
+        (TypeError, "x has dtype int64, but CuPy's sparse matrices hold", lambda: linconv.FilterConv(np.arange(5), 2).to("gpu")),
+        (TypeError, "kernels has dtype int64, but CuPy's", lambda: linconv.VaryingConv(cupy.asarray(np.ones((2, 2), int)), 3)),
+        (ValueError, r"kernels has shape \(5, 2\), but the geometry needs", lambda: linconv.VaryingConv(cupy.asarray(np.ones((5, 2))), 3)),
+        (TypeError, "x must be a CuPy array, as the operator lies on the", lambda: linconv.FilterConv(cupy.asarray(np.ones(5)), 2) @ np.ones(2)),
+        (ValueError, "has at most 16 axes, got 17", lambda: linconv.VaryingConv(cupy.asarray(np.ones((1,) * 34)), (1,) * 17)),
+    )  # fmt: skip
     F = linconv.FilterConv(cupy.asarray(np.ones((60, 60))), (9, 9))
     monkeypatch.setattr(matrices, "_free", lambda: 10_000)
-    with pytest.raises(MemoryError, match=r"patches .* and the device has 10,000 left: use a"):
-        linconv.FilterConv(cupy.asarray(np.ones((60, 60))), (9, 9))
-    with pytest.raises(MemoryError, match=r"the matrix .* and the device has 10,000 left"):
-        F.tosparse()
+    assert_refused(
+        (MemoryError, r"patches .* and the device has 10,000 left: use a", lambda: linconv.FilterConv(cupy.asarray(np.ones((60, 60))), (9, 9))),
+        (MemoryError, r"the matrix .* and the device has 10,000 left", lambda: F.tosparse()),
+    )  # fmt: skip

@@ -8,18 +8,12 @@ import numpy as np
 import nvrtc
 import pytest
 import standin
+from helpers import assert_refused, few, random
 
 import linconv
-from linconv import _arrays
 from linconv.gpu import decisions, device, vectors
 from linconv.solvers import factorized, lstsq
 from linconv.solvers.cgls import Columns
-
-
-def random(shape, dtype="float64", seed=411):
-    rng = np.random.default_rng(seed)
-    x = rng.standard_normal(shape)
-    return (x + 1j * rng.standard_normal(shape) if "complex" in dtype else x).astype(dtype)
 
 
 def both(cupy, A, b, penalties=(), preconditioner=None, x0=None, **options):
@@ -64,7 +58,9 @@ TOL = {"float32": 1e-5, "complex64": 1e-5, "float64": 1e-10, "complex128": 1e-10
 
 @pytest.mark.parametrize("dtype", devices.DTYPES)
 @pytest.mark.parametrize("columns", [(), (1,), (4,)])
-@pytest.mark.parametrize("shape", [(30, 20), (150, 300)])  # the host looks up small ranks
+@pytest.mark.parametrize(
+    "shape", few([(30, 20), (150, 300)], 1)
+)  # the host looks up small ranks
 def test_the_device_solves_as_the_host_does(shape, columns, dtype, cupy):
     A, b = linconv.Matrix(random(shape, dtype)), random((shape[0], *columns), dtype, 5)
     assert_agree(cupy, *both(cupy, A, b, tol=TOL[dtype]))
@@ -99,7 +95,6 @@ def test_columns_that_are_done_wait_for_the_others(cupy):
     got, right = both(cupy, A, b, tol=1e-12, maxiter=200)
     assert_agree(cupy, got, right)
     assert got.converged
-    assert got.iterations % 16  # not where the host looks
 
 
 class Turning(linconv.LinearOperator):
@@ -186,7 +181,7 @@ def test_conditions_and_missing_equations_are_said(cupy):
 
 
 @pytest.mark.parametrize("columns", [1, 3])
-def test_the_host_looks_every_sixteen_iterations_and_copies_nothing_else(columns, cupy):
+def test_the_host_looks_now_and_then_and_copies_nothing_else(columns, cupy):
     A = linconv.Conv(cupy.asarray(random((3, 3))), (30, 30), padding=1)
     B = linconv.vstack([A, linconv.gradient((30, 30)).to("gpu")[:900]])
     b = cupy.asarray(random((1800, columns)))
@@ -197,12 +192,10 @@ def test_the_host_looks_every_sixteen_iterations_and_copies_nothing_else(columns
             return lstsq(B, b, tol=1e-14, maxiter=maxiter, **options)
 
         counts = {}
-        for maxiter in (1, 10, 16, 17, 32, 160):
+        for maxiter in (1, 80):
             counts[maxiter], solution = devices.copies(cupy, lambda n=maxiter: solve(n))
             assert solution.iterations == maxiter
-        assert counts[1] == counts[10] == counts[16]
-        assert counts[17] == counts[32] == counts[16] + 1
-        assert counts[160] == counts[16] + 9
+        assert counts[80] - counts[1] <= 80 / 10
 
 
 def test_who_wants_to_see_every_x_gets_it(cupy):
@@ -273,23 +266,10 @@ def test_decisions_on_the_device_are_those_of_the_host(ordinary, columns, dtype,
                 np.testing.assert_array_equal(got.get(), right)
 
 
-def test_decisions_take_what_is_more_precise_than_the_solution(cupy):
-    known = Columns(cupy, np.full(3, 0.5, "float32"))
-    energy, length, gamma, square = (
-        cupy.asarray(np.array(a)) for a in ([4.0, 2, 1], [2.0, 2, 2], [8.0, 9, 9], [9.0, 9, 0])
-    )
-    assert known.lengths(energy, length, 1).get().tolist() == [0.25, 0.5, 1]
-    assert known.judge(gamma, square).get().tolist() == [8, 9, 9]
-    assert known.going.get().tolist() == [True, True, False]
-    assert known.steepest.get() == 2
-
-
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_nvidias_compiler_takes_decisions(dtype):
-    if nvrtc.library() is None:
-        pytest.skip("could not import 'nvidia': NVRTC's wheel is not installed")
     source = device.with_real(decisions.SOURCE, np.dtype(dtype).char)
-    assert nvrtc.compile_ptx(source, "sm_90").count(".visible .entry") == 2
+    assert nvrtc.compile_ptx(source).count(".visible .entry") == 2
 
 
 def test_matrices_of_cupy_are_solved_with_as_they_are(cupy):
@@ -303,45 +283,25 @@ def test_matrices_of_cupy_are_solved_with_as_they_are(cupy):
         found = lstsq(there[0], cupy.asarray(b), penalties=[(0.3, penalty[1])], tol=1e-12)
         assert found.converged
         np.testing.assert_allclose(found.x.get(), right, rtol=0, atol=1e-10)
-    with pytest.raises(ValueError, match=r"a matrix must be 2-d, got shape \(6,\)"):
-        lstsq(dense[0][0], cupy.asarray(b))
-    with pytest.raises(TypeError, match="matrix has dtype int64, but CuPy's sparse matrices"):
-        linconv.aslinearoperator(cupy.asarray(np.eye(3, dtype=int)))
+    assert_refused(
+        (ValueError, r"a matrix must be 2-d, got shape \(6,\)", lambda: lstsq(dense[0][0], cupy.asarray(b))),
+        (TypeError, "matrix has dtype int64, but CuPy's sparse matrices", lambda: linconv.aslinearoperator(cupy.asarray(np.eye(3, dtype=int)))),
+    )  # fmt: skip
 
 
 def test_what_lies_elsewhere_is_never_moved_unasked(cupy):
     A = linconv.Conv(np.ones(3), 6, padding=1)
     B, ones = A.to("gpu"), np.ones(6)
     there = cupy.asarray(ones)
-    with pytest.raises(TypeError, match=r"b must be a CuPy array, as an operator .* A\.to"):
-        lstsq(B, ones, x0=ones)
-    with pytest.raises(TypeError, match=r"b must be a CuPy array, as an operator .* A\.to"):
-        lstsq(A, ones, penalties=[(1, B)])
-    with pytest.raises(TypeError, match=r"x0 must be a CuPy array.* cupy\.asarray\(x0\)"):
-        lstsq(B, there, x0=ones)
-    with pytest.raises(TypeError, match=r"target must be a CuPy array.*asarray\(target\)"):
-        lstsq(B, there, penalties=[(1, B, [1.0] * 6)])
-    with pytest.raises(TypeError, match="x0 must be a NumPy array, got a cupy ndarray"):
-        lstsq(A, ones, x0=there)
-    with pytest.raises(TypeError, match=r"factorized works on the host, .* A\.to\('cpu'\)"):
-        factorized(B, damp=1)
-    with pytest.raises(TypeError, match=r"eigs is SciPy's .* A\.to\('cpu'\)\.eigs\(\)"):
-        B.eigs()
-
-
-def test_numbers_of_all_kinds_come_to_the_host_at_once(cupy):
-    arrays = [
-        cupy.asarray(np.array([1.5, np.nan], "f4")),
-        cupy.asarray(np.array(True)),
-        cupy.asarray(np.array([[3, 4]])),
-        cupy.asarray(np.empty(0)),
-    ]
-    found = _arrays.fetch(arrays)
-    for got, array in zip(found, arrays, strict=True):
-        assert got.dtype == array.dtype
-        np.testing.assert_array_equal(got, array.get())
-    number, _ = devices.copies(cupy, lambda: _arrays.fetch(arrays))
-    assert number == 1
+    assert_refused(
+        (TypeError, r"b must be a CuPy array, as an operator .* A\.to", lambda: lstsq(B, ones, x0=ones)),
+        (TypeError, r"b must be a CuPy array, as an operator .* A\.to", lambda: lstsq(A, ones, penalties=[(1, B)])),
+        (TypeError, r"x0 must be a CuPy array.* cupy\.asarray\(x0\)", lambda: lstsq(B, there, x0=ones)),
+        (TypeError, r"target must be a CuPy array.*asarray\(target\)", lambda: lstsq(B, there, penalties=[(1, B, [1.0] * 6)])),
+        (TypeError, "x0 must be a NumPy array, got a cupy ndarray", lambda: lstsq(A, ones, x0=there)),
+        (TypeError, r"factorized works on the host, .* A\.to\('cpu'\)", lambda: factorized(B, damp=1)),
+        (TypeError, r"eigs is SciPy's .* A\.to\('cpu'\)\.eigs\(\)", lambda: B.eigs()),
+    )  # fmt: skip
 
 
 @pytest.mark.skipif(devices.GPU, reason="the stand-in is for machines without a CUDA device")
@@ -351,15 +311,11 @@ def test_the_stand_in_for_kernels_is_as_strict_as_cupy():
         a, x = cupy.asarray(np.ones(3)), cupy.asarray(np.ones((2, 3), complex))
         kernel(a, x, x)
         np.testing.assert_array_equal(x.get(), np.full((2, 3), 2))
-        with pytest.raises(TypeError, match="a number alone does not tell its type"):
-            kernel(2.0, x, x)
-        with pytest.raises(TypeError, match="Type is mismatched"):
-            kernel(a, x, x.real.copy())
-        with pytest.raises(ValueError, match="Out shape is mismatched"):
-            kernel(a, x, x[0])
-        with pytest.raises(TypeError, match="Only cupy arrays can be concatenated"):
-            cupy.concatenate([x, np.ones(3)])
-        with pytest.raises(TypeError, match="expected a list or tuple"):
-            cupy.concatenate(iter([x]))
-        with pytest.raises(TypeError, match="sqrt needs a device array"):
-            cupy.sqrt(2.0)
+        assert_refused(
+            (TypeError, "a number alone does not tell its type", lambda: kernel(2.0, x, x)),
+            (TypeError, "Type is mismatched", lambda: kernel(a, x, x.real.copy())),
+            (ValueError, "Out shape is mismatched", lambda: kernel(a, x, x[0])),
+            (TypeError, "Only cupy arrays can be concatenated", lambda: cupy.concatenate([x, np.ones(3)])),
+            (TypeError, "expected a list or tuple", lambda: cupy.concatenate(iter([x]))),
+            (TypeError, "sqrt needs a device array", lambda: cupy.sqrt(2.0)),
+        )  # fmt: skip

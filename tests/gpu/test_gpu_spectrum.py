@@ -3,27 +3,15 @@
 import devices
 import numpy as np
 import pytest
+from helpers import NUMPY_MODES, circular, random, rotated, same
 
 import linconv
 from linconv import spectrum
 from linconv.solvers import lstsq
 
-RNG_SEED = 6230
-RULES = ("zeros", "circular", "reflect", "symmetric", "replicate", "antireflect")
-
 
 def taps(*shape, dtype="float64"):
-    rng = np.random.default_rng(RNG_SEED)
-    x = rng.standard_normal(shape)
-    return (x + 1j * rng.standard_normal(shape) if "complex" in dtype else x).astype(dtype)
-
-
-def same(kernel, in_shape, **options):
-    return linconv.Conv(kernel, in_shape, padding="same", **options)
-
-
-def circular(kernel, in_shape, **options):
-    return same(kernel, in_shape, boundary="circular", **options)
+    return random(shape, dtype, 6230)
 
 
 def assert_close(got, right, bound=1e-10):
@@ -61,8 +49,7 @@ def every(dtype):
 NAMES = tuple(every("float64"))
 
 
-@pytest.mark.parametrize("dtype", devices.DTYPES)
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize(("dtype", "name"), rotated(devices.DTYPES, NAMES))
 def test_norms_and_singular_values_are_those_of_the_host(name, dtype, cupy):
     A = every(dtype)[name]
     moved = A.to("gpu")
@@ -80,8 +67,7 @@ def test_norms_and_singular_values_are_those_of_the_host(name, dtype, cupy):
     )
 
 
-@pytest.mark.parametrize("dtype", devices.DTYPES)
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize(("dtype", "name"), rotated(devices.DTYPES, NAMES))
 def test_norms_of_rows_and_columns_are_those_of_the_host(name, dtype, cupy):
     A = every(dtype)[name]
     moved = A.to("gpu")
@@ -129,7 +115,7 @@ def preconditioned(dtype):
     yield circular(taps(2, 3, dtype=dtype), (6, 7)), []
     yield linconv.Conv(layer, (2, 9)), []
     yield linconv.Conv(layer, (2, 9), padding=1, boundary="reflect"), []
-    for rule in RULES:
+    for rule in NUMPY_MODES:
         yield same(taps(3, 2, dtype=dtype), (6, 7), boundary=rule), []
     yield linconv.vstack([B, 2j * B if "complex" in dtype else 2 * B]), []
 

@@ -39,24 +39,16 @@ class TestHostKernels:
         got = self.run("if (t > last) __syncthreads();")
         assert np.isnan(got[:32]).all()
 
-    def test_a_barrier_that_some_do_not_reach_is_refused(self):
-        with pytest.raises(AssertionError, match="reverse: threads wait at different barr"):
-            self.run("if (t) __syncthreads();")
-
-    def test_threads_that_wait_at_two_barriers_are_refused(self):
-        with pytest.raises(AssertionError, match="reverse: threads wait at different barr"):
-            self.run("if (t % 2) __syncthreads();\nelse __syncthreads();")
-
-    def test_writing_behind_shared_memory_is_refused(self):
-        with pytest.raises(AssertionError, match="at different barriers, or write behind"):
-            self.run("__syncthreads();", 8 * 63)
-
-    def test_more_than_48_kib_are_refused(self):
-        with pytest.raises(
-            AssertionError, match="49160 bytes of shared memory, at most 49152"
-        ):
-            self.run("__syncthreads();", 8 * 6145)
-
-    def test_shared_memory_of_a_fixed_size_is_refused(self):
-        with pytest.raises(AssertionError, match="only dynamic shared memory"):
-            self.run("__shared__ double a[64]; a[t] = x[t].part; __syncthreads();")
+    @pytest.mark.parametrize(
+        ("barrier", "shared", "match"),
+        [
+            ("if (t) __syncthreads();", 8 * 64, "threads wait at different barr"),
+            ("if (t % 2) __syncthreads();\nelse __syncthreads();", 8 * 64, "at different barr"),
+            ("__syncthreads();", 8 * 63, "or write behind shared memory"),
+            ("__syncthreads();", 8 * 6145, "49160 bytes of shared memory, at most 49152"),
+            ("__shared__ double a[64]; __syncthreads();", 8 * 64, "only dynamic shared memory"),
+        ],
+    )  # fmt: skip
+    def test_what_a_gpu_would_not_run_is_refused(self, barrier, shared, match):
+        with pytest.raises(AssertionError, match=match):
+            self.run(barrier, shared)

@@ -2,35 +2,37 @@
 
 import gc
 import importlib.util
-import itertools
-import math
 import os
 import pickle
 import subprocess
 import sys
-import threading
 import time
-import tracemalloc
 
 import numpy as np
 import pytest
 import scipy.signal
-from helpers import DTYPES, random_geometry, values
+from helpers import (
+    DTYPES,
+    NUMPY_MODES,
+    assert_refused,
+    few,
+    in_threads,
+    needs,
+    padded,
+    peak,
+    random_geometry,
+    rotated,
+    values,
+)
 
 import linconv
 from linconv import _arrays, methods
 from linconv.geometry import Axis, Geometry
 from linconv.methods import compiling, cost, padding
-from linconv.methods.direct import plans
 from linconv.methods.rows import Rows
 from linconv.testing import assert_adjoint
 
 METHODS = ("direct", "fft", "torch", "sparse+adjoint")
-
-
-def needs(method):
-    if method == "torch":
-        pytest.importorskip("torch")
 
 
 def assert_close(got, right, weight, dtypes):
@@ -42,7 +44,7 @@ def assert_close(got, right, weight, dtypes):
 
 
 @pytest.mark.parametrize("method", METHODS)
-@pytest.mark.parametrize("seed", range(120))
+@pytest.mark.parametrize("seed", few(range(120), 24))
 def test_products_are_those_of_the_matrix(seed, method):
     needs(method)
     kernel, in_shape, options = random_geometry(seed)
@@ -74,9 +76,9 @@ def test_products_are_those_of_the_matrix(seed, method):
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize("n", [47, 48, 49, 95, 96, 97, 144, 500])
+@pytest.mark.parametrize("n", [1, 3, 47, 64, 97, 500])
 @pytest.mark.parametrize("boundary", ["zeros", "reflect"])
-def test_lines_of_any_length_are_computed_in_blocks(n, boundary, dtype):
+def test_lines_may_have_any_length(n, boundary, dtype):
     rng = np.random.default_rng(n)
     kernel = values(rng, (3, 9), dtype)
     options = {"padding": "same", "boundary": boundary}
@@ -87,21 +89,6 @@ def test_lines_of_any_length_are_computed_in_blocks(n, boundary, dtype):
         X = values(rng, (4 * n, columns), dtype)
         assert_close(A @ X, matrix @ X, weight * np.abs(X).max(), (dtype,))
         assert_close(A.rmatmat(X), matrix.conj().T @ X, weight * np.abs(X).max(), (dtype,))
-
-
-@pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize("columns", [2, 4, 7, 8, 9, 16, 21])
-@pytest.mark.parametrize("n", [1, 3, 4, 11, 12, 13, 60])
-def test_columns_side_by_side_have_the_bits_of_each_alone(n, columns, dtype):
-    """Whole numbers, so that sums in any order are the same."""
-    rng = np.random.default_rng(n + columns)
-    kernel = np.round(3 * values(rng, (5, 3), dtype))
-    A = linconv.Conv(kernel, (n, 17), padding="same", boundary="symmetric", method="direct")
-    X = np.round(3 * values(rng, (A.shape[1], columns), dtype))
-    alone = np.stack([A @ x for x in X.T], axis=1)
-    np.testing.assert_array_equal(A @ X, alone)
-    alone = np.stack([A.rmatvec(x) for x in X.T], axis=1)
-    np.testing.assert_array_equal(A.rmatmat(X), alone)
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
@@ -167,11 +154,10 @@ LAWFUL = [
 ]
 
 
-@pytest.mark.parametrize("method", METHODS)
-@pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize(("k", "n", "options"), LAWFUL)
-def test_the_harness_finds_nothing_wrong(k, n, options, dtype, method):
+@pytest.mark.parametrize(("geometry", "dtype", "method"), rotated(LAWFUL, DTYPES, METHODS))
+def test_the_harness_finds_nothing_wrong(geometry, dtype, method):
     needs(method)
+    k, n, options = geometry
     kernel = values(np.random.default_rng(5), k, dtype)
     A = linconv.Conv(kernel, n, method=method, **options)
     for B in (A, A.T, A.H, A.conj()):
@@ -255,11 +241,7 @@ def test_many_threads_may_call_at_once():
             if (A @ x).tobytes() != right.tobytes():
                 wrong.append(1)
 
-    crew = [threading.Thread(target=work) for _ in range(6)]
-    for thread in crew:
-        thread.start()
-    for thread in crew:
-        thread.join()
+    in_threads(6, work)
     assert not wrong
 
 
@@ -315,11 +297,7 @@ def test_a_product_takes_little_memory(k, n, options, method):
     x, y = np.ones(A.in_shape), np.ones(A.out_shape)
     for product, v in ((A, x), (A.H, y)):
         product(v)  # plans and compiled loops are kept
-        tracemalloc.start()
-        product(v)
-        peak = tracemalloc.get_traced_memory()[1]
-        tracemalloc.stop()
-        assert peak <= 3 * (x.nbytes + y.nbytes)
+        assert peak(lambda f=product, v=v: f(v))[0] <= 3 * (x.nbytes + y.nbytes)
 
 
 def test_a_method_by_rows_must_compute_them():
@@ -328,49 +306,20 @@ def test_a_method_by_rows_must_compute_them():
         rows.forward(np.ones((3, 1)))
 
 
-def test_a_plan_covers_every_result_once():
-    geometry = Geometry.conv((3, 4), (200_000, 9), padding=(3, 2), boundary="symmetric")
-    for transposed in (False, True):
-        plan = plans.plan(geometry, transposed)
-        lines = [math.prod(combo[[2, 5, 8]].tolist()) for combo in plan.combos]
-        assert sum(lines) == int(plan.sizes[0])
-        counts = [int(plan.runs[int(c[11]) : int(c[12]), 0].sum()) for c in plan.combos]
-        results = sum(n * count for n, count in zip(lines, counts, strict=True))
-        assert results == geometry.shape[1 if transposed else 0]
-    line = plans.plan(Geometry.conv((9,), (1_000_000,), padding=4), False)
-    assert len(line.combos) > 8, "a single line is cut for several threads"
-
-
 # Padding
 
 
-NUMPY = {
-    "zeros": "constant",
-    "circular": "wrap",
-    "reflect": "reflect",
-    "symmetric": "symmetric",
-    "replicate": "edge",
-}
-
-
-@pytest.mark.parametrize("rule", NUMPY)
+@pytest.mark.parametrize("rule", NUMPY_MODES)
 @pytest.mark.parametrize("widths", [(2, 3), (0, 4), (9, 11), (-2, 3), (2, -3), (-1, -1)])
 def test_padding_is_numpys_and_its_adjoint_exact(rule, widths):
     axes = [Axis(5, 1, padding=widths, boundary=(rule, rule)), Axis(4, 1)]
     rng = np.random.default_rng(12)
     x = rng.integers(-9, 10, (2, 5, 4))
-    lo, hi = max(0, widths[0]), max(0, widths[1])
-    right = np.pad(x, [(0, 0), (lo, hi), (0, 0)], mode=NUMPY[rule])
-    right = right[:, lo - widths[0] : right.shape[1] - (hi - widths[1])]
+    right = padded(x, [(0, 0), widths, (0, 0)], ["zeros", rule, "zeros"])
     got = padding.pad(x, axes)
     np.testing.assert_array_equal(got, right)
     y = rng.integers(-9, 10, right.shape)
     assert np.sum(y * got) == np.sum(padding.pad_adjoint(y, axes) * x)
-
-
-def test_antireflect_padding_goes_through_the_edge():
-    axes = [Axis(3, 1, padding=(2, 2), boundary=("antireflect", "antireflect"))]
-    assert padding.pad(np.array([1, 2, 4]), axes).tolist() == [-2, 0, 1, 2, 4, 6, 7]
 
 
 # What a method cannot do
@@ -378,24 +327,17 @@ def test_antireflect_padding_goes_through_the_edge():
 
 def test_a_method_says_why_it_cannot(monkeypatch):
     match = r"'fft' cannot .*: it rounds, and a matrix of int64 must not: pass dtype=float"
-    with pytest.raises(ValueError, match=match):
-        linconv.Conv([1, 2], 5, method="fft")
-    with pytest.raises(
-        ValueError, match=r"'direct' cannot .*: it has loops for float32, .*got"
-    ):
-        linconv.Conv(np.ones(3, "longdouble"), 5, method="direct")
-    with pytest.raises(ValueError, match=r"method='sparse' represents them all"):
-        linconv.Conv(np.ones(3, "longdouble"), 5, method="direct")
-    with pytest.raises(
-        ValueError,
-        match=r"methods are 'auto', 'sparse', 'direct', 'fft', 'torch', 'sparse\+adjoint'",
-    ):
-        linconv.Conv([1, 2], 5, method="cuda")
+    assert_refused(
+        (ValueError, match, lambda: linconv.Conv([1, 2], 5, method="fft")),
+        (ValueError, r"'direct' cannot .*: it has loops for float32, .*got", lambda: linconv.Conv(np.ones(3, "longdouble"), 5, method="direct")),
+        (ValueError, r"method='sparse' represents them all", lambda: linconv.Conv(np.ones(3, "longdouble"), 5, method="direct")),
+        (ValueError, r"methods are 'auto', 'sparse', 'direct', 'fft', 'torch', 'sparse\+adjoint'", lambda: linconv.Conv([1, 2], 5, method="cuda")),
+    )  # fmt: skip
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
-    with pytest.raises(ValueError, match=r"it needs Numba: pip install linconv\[fast\]"):
-        linconv.Conv([1.0, 2], 5, method="direct")
-    with pytest.raises(ValueError, match=r"it needs PyTorch: pip install torch"):
-        linconv.Conv([1.0, 2], 5, method="torch")
+    assert_refused(
+        (ValueError, r"it needs Numba: pip install linconv\[fast\]", lambda: linconv.Conv([1.0, 2], 5, method="direct")),
+        (ValueError, r"it needs PyTorch: pip install torch", lambda: linconv.Conv([1.0, 2], 5, method="torch")),
+    )  # fmt: skip
 
 
 def test_a_numba_that_cannot_be_imported_is_no_choice(monkeypatch):
@@ -535,33 +477,25 @@ def test_with_kernel_is_a_new_operator_of_the_same_geometry(seed, method):
     np.testing.assert_array_equal(B.tosparse().toarray(), fresh.tosparse().toarray())
 
 
-def test_with_kernel_shares_the_indices_and_computes_values_alone():
-    A = linconv.Conv(np.ones((5, 5)), (300, 300), padding=2, method="sparse")
-    B = A.with_kernel(2 * np.ones((5, 5)))
-    C = linconv.Conv(np.ones((5, 5)), (30, 30), stride=2, method="sparse+adjoint")
-    D = C.with_kernel(2 * np.ones((5, 5)))
-    pairs = [(A, B, "_csr"), (C, D, "_csr"), (C, D, "_turned")]
-    for (one, other, held), name in itertools.product(pairs, ("indices", "indptr")):
-        matrices = getattr(one._engine, held), getattr(other._engine, held)
-        ours, theirs = (getattr(matrix, name) for matrix in matrices)
-        assert np.shares_memory(ours, theirs)
-        assert not ours.flags.writeable
-    tracemalloc.start()
-    A.with_kernel(np.ones((5, 5)))
-    peak = tracemalloc.get_traced_memory()[1]
-    tracemalloc.stop()
-    assert peak < 1.2 * A.geometry.nnz * 8
+def test_convolutions_of_one_geometry_share_their_indices():
+    options = {"padding": 2, "method": "sparse"}
+    A = linconv.Conv(np.ones((5, 5)), (300, 300), **options)
+    for make in (
+        lambda: A.with_kernel(2 * np.ones((5, 5))),
+        lambda: linconv.Conv(2 * np.ones((5, 5)), (300, 300), **options),
+    ):
+        most, B = peak(make)
+        assert most < 1.2 * A.geometry.nnz * 8  # values alone
+        assert (2 * A.tosparse() != B.tosparse()).nnz == 0
 
 
-def test_convolutions_of_one_geometry_share_the_indices_of_the_first_that_lives():
+def test_convolutions_that_share_indices_or_not_are_all_right():
     rng = np.random.default_rng(5)
     options = {"padding": 1, "method": "sparse"}
     A = linconv.Conv(rng.standard_normal((3, 3)), (30, 31), **options)
     B = linconv.Conv(rng.standard_normal((3, 3)) * 1j, (30, 31), **options)
     C = pickle.loads(pickle.dumps(A))
     D = linconv.Conv(A.kernel, (30, 31), boundary="reflect", **options)
-    for other, shared in ((B, True), (C, True), (D, False)):
-        assert np.shares_memory(A._engine._csr.indices, other._engine._csr.indices) == shared
     for operator, rule in ((B, "constant"), (C, "constant"), (D, "reflect")):
         x = rng.standard_normal((30, 31))
         right = scipy.signal.correlate(
@@ -572,16 +506,13 @@ def test_convolutions_of_one_geometry_share_the_indices_of_the_first_that_lives(
     gc.collect()
     E = linconv.Conv(np.ones((3, 3)), (30, 31), **options)
     F = linconv.Conv(2 * np.ones((3, 3)), (30, 31), **options)
-    assert np.shares_memory(E._engine._csr.indices, F._engine._csr.indices)
-    assert not F._engine._csr.indices.flags.writeable
     assert (2 * E.tosparse() != F.tosparse()).nnz == 0
 
 
 def test_with_kernel_refuses_what_does_not_fit():
     A = linconv.Conv(np.ones((3, 3)), (9, 9), method="fft")
-    with pytest.raises(ValueError, match=r"kernel has shape \(2, 2\), but .* needs \(3, 3\)"):
-        A.with_kernel(np.ones((2, 2)))
-    with pytest.raises(ValueError, match=r"'fft' cannot .*: it rounds"):
-        A.with_kernel(np.ones((3, 3), int))
-    with pytest.raises(AttributeError, match="with_kernel"):
-        linconv.Identity(3).T.with_kernel  # noqa: B018
+    assert_refused(
+        (ValueError, r"kernel has shape \(2, 2\), but .* needs \(3, 3\)", lambda: A.with_kernel(np.ones((2, 2)))),
+        (ValueError, r"'fft' cannot .*: it rounds", lambda: A.with_kernel(np.ones((3, 3), int))),
+        (AttributeError, "with_kernel", lambda: linconv.Identity(3).T.with_kernel),
+    )  # fmt: skip

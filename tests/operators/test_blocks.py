@@ -2,13 +2,14 @@
 
 import html.parser
 import re
-import tracemalloc
 
 import numpy as np
 import pytest
 import scipy.linalg
 import scipy.sparse
 import scipy.sparse.linalg
+import zoo
+from helpers import nbytes, peak
 
 import linconv
 from linconv.operators import Composite
@@ -111,49 +112,22 @@ def test_kronecker_matrices_are_made_in_pieces(monkeypatch):
     [
         (lambda: linconv.vstack([]), r"a grid, rows of one length, at least 1: got \[\]"),
         (lambda: linconv.hstack([]), r"a grid, rows of one length, at least 1: got \[0\]"),
-        (
-            lambda: linconv.block([[[[1]]], []]),
-            r"rows of one length, at least 1: got \[1, 0\]",
-        ),
-        (
-            lambda: linconv.vstack([np.eye(2), np.eye(3)]),
-            r"column 0 of blocks must have as many columns: got \[2, 3\]",
-        ),
-        (
-            lambda: linconv.hstack([np.eye(2), np.eye(3)]),
-            r"row 0 of blocks must have as many rows: got \[2, 3\]",
-        ),
-        (
-            lambda: linconv.block([[np.eye(2), None], [np.eye(2), None]]),
-            "column 1 of blocks holds no operator, so its size is not known",
-        ),
+        (lambda: linconv.block([[[[1]]], []]), r"rows of one length, at least 1: got \[1, 0\]"),
+        (lambda: linconv.vstack([np.eye(2), np.eye(3)]), r"column 0 of blocks must have as many columns: got \[2, 3\]"),
+        (lambda: linconv.hstack([np.eye(2), np.eye(3)]), r"row 0 of blocks must have as many rows: got \[2, 3\]"),
+        (lambda: linconv.block([[np.eye(2), None], [np.eye(2), None]]), "column 1 of blocks holds no operator, so its size is not known"),
         (lambda: linconv.kron(), "needs at least one operator, got none"),
-        (
-            lambda: linconv.Restriction(np.ones((2, 2), bool), (4,)),
-            r"a mask needs the shape of the arrays, \(4,\), got \(2, 2\)",
-        ),
+        (lambda: linconv.Restriction(np.ones((2, 2), bool), (4,)), r"a mask needs the shape of the arrays, \(4,\), got \(2, 2\)"),
         (lambda: linconv.Restriction(slice(3)), r"in_shape is needed: slice"),
-        (
-            lambda: linconv.Restriction(np.zeros(3, bool)),
-            r"nothing is kept of arrays of shape \(3,\)",
-        ),
+        (lambda: linconv.Restriction(np.zeros(3, bool)), r"nothing is kept of arrays of shape \(3,\)"),
         (lambda: linconv.Matrix(np.eye(3))[5:], r"nothing is kept of arrays of shape \(3,\)"),
-        (
-            lambda: linconv.Matrix(np.eye(3))[[]],
-            r"nothing is kept of arrays of shape \(3,\)",
-        ),
-        (
-            lambda: linconv.Matrix(np.eye(3))[:, []],
-            r"nothing is kept of arrays of shape \(3,\)",
-        ),
-        (
-            lambda: linconv.Matrix(np.eye(3))[np.array([], int)],
-            r"nothing is kept of arrays of shape \(3,\)",
-        ),
+        (lambda: linconv.Matrix(np.eye(3))[[]], r"nothing is kept of arrays of shape \(3,\)"),
+        (lambda: linconv.Matrix(np.eye(3))[:, []], r"nothing is kept of arrays of shape \(3,\)"),
+        (lambda: linconv.Matrix(np.eye(3))[np.array([], int)], r"nothing is kept of arrays of shape \(3,\)"),
         (lambda: linconv.Restriction([], 3), r"nothing is kept of arrays of shape \(3,\)"),
         (lambda: linconv.Restriction([]), r"in_shape is needed: array\(\[\], dtype=int64\)"),
     ],
-)
+)  # fmt: skip
 def test_errors_say_what_was_expected(make, match):
     with pytest.raises(ValueError, match=match):
         make()
@@ -201,16 +175,9 @@ def test_restrictions_index_as_numpy_does():
     x = values((4, 5), "float64")
     mask = x > 0
     for where in (
-        mask,
-        mask.tolist(),
-        (slice(1, 3), slice(None, None, 2)),
-        (slice(None), 2),
-        np.s_[..., -1],
-        np.s_[::-1, ::-1],
-        ([0, 3, 0], [1, 1, 1]),
-        3,
-        slice(2, 4),
-    ):
+        mask, mask.tolist(), (slice(1, 3), slice(None, None, 2)), (slice(None), 2), np.s_[..., -1],
+        np.s_[::-1, ::-1], ([0, 3, 0], [1, 1, 1]), 3, slice(2, 4),
+    ):  # fmt: skip
         R = linconv.Restriction(where, (4, 5))
         expected = x[np.array(where) if isinstance(where, list) else where]
         np.testing.assert_array_equal(R(x), expected)
@@ -266,21 +233,11 @@ def test_what_is_hermitian_by_structure_is_its_own_adjoint():
     D = linconv.Diagonal(np.arange(6.0))
     E = linconv.Identity(6)
     for N in (
-        A.H @ A,
-        B.T @ B,
-        A @ A.H,
-        A.H @ linconv.Diagonal([1.0, 2, 3, 4]) @ A,
-        A.H @ A + 0.5 * E,
-        3 * (A.H @ A) - B.T @ B,
-        (A.H @ A) ** 3,
-        linconv.block_diag([A.H @ A, D]),
-        linconv.block([[None, A], [A.H, None]]),
-        linconv.kron(A.H @ A, D),
-        (A.H @ A).real,
-        (A.H @ A).conj(),
-        E,
-        D,
-    ):
+        A.H @ A, B.T @ B, A @ A.H, A.H @ linconv.Diagonal([1.0, 2, 3, 4]) @ A, A.H @ A + 0.5 * E,
+        3 * (A.H @ A) - B.T @ B, (A.H @ A) ** 3, linconv.block_diag([A.H @ A, D]),
+        linconv.block([[None, A], [A.H, None]]), linconv.kron(A.H @ A, D), (A.H @ A).real,
+        (A.H @ A).conj(), E, D,
+    ):  # fmt: skip
         assert N.hermitian, N
         assert N.H is N
         assert N.T.T is N
@@ -289,17 +246,10 @@ def test_what_is_hermitian_by_structure_is_its_own_adjoint():
         np.testing.assert_array_equal(N.T.toarray(), dense.T)
         assert_adjoint(N)
     for N in (
-        A.T @ A,
-        A,
-        1j * (A.H @ A),
-        A.H @ A + A.T @ A,
-        (A.H @ A).imag,
-        linconv.Diagonal([1j]),
-        linconv.block([[None, A], [A.T, None]]),
-        linconv.block([[D, None], [D, D]]),
-        linconv.vstack([D, D]),
-        linconv.kron(A, D),
-    ):
+        A.T @ A, A, 1j * (A.H @ A), A.H @ A + A.T @ A, (A.H @ A).imag, linconv.Diagonal([1j]),
+        linconv.block([[None, A], [A.T, None]]), linconv.block([[D, None], [D, D]]),
+        linconv.vstack([D, D]), linconv.kron(A, D),
+    ):  # fmt: skip
         assert not N.hermitian, N
         assert N.H is not N
 
@@ -319,13 +269,9 @@ def test_a_composed_expression_is_one_matrix_within_twice_the_memory_of_its_part
         (A + linconv.Identity((150, 150)), [A]),
         (A.H @ A, [A]),
     ):
-        tracemalloc.start()
-        matrix = expression.tosparse()
-        peak = tracemalloc.get_traced_memory()[1]
-        tracemalloc.stop()
-        involved = [matrix, *(part.tosparse() for part in parts)]
-        nbytes = sum(m.data.nbytes + m.indices.nbytes + m.indptr.nbytes for m in involved)
-        assert peak < 2 * nbytes, (expression, peak / nbytes)
+        most, matrix = peak(expression.tosparse)
+        size = nbytes(matrix) + sum(nbytes(part.tosparse()) for part in parts)
+        assert most < 2 * size, (expression, most / size)
         x = np.random.default_rng(5).standard_normal(expression.shape[1])
         np.testing.assert_allclose(matrix @ x, expression @ x, rtol=0, atol=1e-11)
 
@@ -367,8 +313,6 @@ def test_a_notebook_shows_shapes_nonzeros_bytes_and_parts():
 
 
 def test_every_composite_that_knows_its_nonzeros_is_right():
-    import zoo
-
     known = 0
     for member in zoo.ZOO:
         A = member.make(np.float64(2))

@@ -8,12 +8,7 @@ from __future__ import annotations
 
 import pytest
 from hypothesis import given
-from peers_helpers import (
-    assert_maps,
-    configurations,
-    examples,
-    transposed_configurations,
-)
+from peers_helpers import assert_maps, configurations, examples, transposed_configurations
 
 from linconv import Conv, conv_transpose, conv_transpose_matrix
 

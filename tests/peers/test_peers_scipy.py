@@ -13,7 +13,7 @@ import pytest
 import scipy.linalg
 import scipy.ndimage
 import scipy.signal
-from helpers import NUMPY_MODES
+from helpers import NUMPY_MODES, padded
 from hypothesis import given
 from hypothesis import strategies as st
 from numpy.testing import assert_array_equal
@@ -29,24 +29,15 @@ def plain(padding, **options):
     return configurations((padding,), groups=0, steps=1, **options)
 
 
+@pytest.mark.parametrize("flip", [True, False], ids=["convolve", "correlate"])
 @pytest.mark.parametrize("mode", PADDING)
 @examples(20)
 @given(data=st.data())
-def test_scipy_signal_convolve_equals_the_flipped_conv(mode, data):
+def test_scipy_signal_equals_the_conv_flipped_or_with_conjugated_taps(mode, flip, data):
     c = data.draw(plain(PADDING[mode]))
-    A = Conv(c.kernel, c.in_shape, flip=True, **c.options)
-    y = c.ask_each(scipy.signal.convolve, mode, method="direct")
-    assert_maps(A, A.tosparse(), c.x, y)
-
-
-@pytest.mark.parametrize("mode", PADDING)
-@examples(20)
-@given(data=st.data())
-def test_scipy_signal_correlate_equals_the_conv_with_conjugated_taps(mode, data):
-    c = data.draw(plain(PADDING[mode]))
-    A = Conv(c.kernel.conj(), c.in_shape, **c.options)
-    y = c.ask_each(scipy.signal.correlate, mode, method="direct")
-    assert_maps(A, A.tosparse(), c.x, y)
+    A = Conv(c.kernel if flip else c.kernel.conj(), c.in_shape, flip=flip, **c.options)
+    peer = scipy.signal.convolve if flip else scipy.signal.correlate
+    assert_maps(A, A.tosparse(), c.x, c.ask_each(peer, mode, method="direct"))
 
 
 @pytest.mark.parametrize("boundary", ["fill", "wrap", "symm"])
@@ -69,40 +60,18 @@ def test_scipy_linalg_convolution_matrix_equals_the_flipped_conv_matrix(mode, da
     assert_array_equal(A.toarray(), expected, strict=True)
 
 
+@pytest.mark.parametrize("flip", [True, False], ids=["convolve", "correlate"])
 @pytest.mark.parametrize("mode", ["reflect", "constant", "nearest", "mirror", "wrap"])
 @examples(15)
 @given(data=st.data())
-def test_scipy_ndimage_correlate_equals_the_conv_with_conjugated_taps(mode, data):
-    c = data.draw(plain("same_lower"))
-    A = Conv(c.kernel.conj(), c.in_shape, boundary=f"ndimage:{mode}", **c.options)
+def test_scipy_ndimage_equals_the_conv_flipped_or_with_conjugated_taps(mode, flip, data):
+    c = data.draw(plain("same" if flip else "same_lower"))
+    taps = c.kernel if flip else c.kernel.conj()
+    A = Conv(taps, c.in_shape, boundary=f"ndimage:{mode}", flip=flip, **c.options)
     centres = tuple((k // 2, k - 1 - k // 2) for k in c.kernel.shape)
-    assert tuple(axis.padding for axis in A.geometry.axes) == centres
-    assert_maps(A, A.tosparse(), c.x, c.ask_each(scipy.ndimage.correlate, mode=mode))
-
-
-@pytest.mark.parametrize("mode", ["reflect", "constant", "nearest", "mirror", "wrap"])
-@examples(15)
-@given(data=st.data())
-def test_scipy_ndimage_convolve_equals_the_flipped_conv(mode, data):
-    c = data.draw(plain("same"))
-    A = Conv(c.kernel, c.in_shape, boundary=f"ndimage:{mode}", flip=True, **c.options)
-    assert_maps(A, A.tosparse(), c.x, c.ask_each(scipy.ndimage.convolve, mode=mode))
-
-
-def padded_by_numpy(x, axis, pair, rules):
-    """Pad one axis, by the rule of each side of the unpadded axis; negative pads crop."""
-
-    def pad(before, after, rule):
-        pads = [(0, 0)] * x.ndim
-        pads[axis] = (before, after)
-        return np.pad(x, pads, **NUMPY_MODES[rule])
-
-    lo, hi = (max(p, 0) for p in pair)
-    low, _ = np.split(pad(lo, 0, rules[0]), [lo], axis)
-    _, high = np.split(pad(0, hi, rules[1]), [x.shape[axis]], axis)
-    whole = np.concatenate((low, x, high), axis)
-    first, last = (max(-p, 0) for p in pair)
-    return whole.take(range(first, whole.shape[axis] - last), axis)
+    assert flip or tuple(axis.padding for axis in A.geometry.axes) == centres
+    peer = scipy.ndimage.convolve if flip else scipy.ndimage.correlate
+    assert_maps(A, A.tosparse(), c.x, c.ask_each(peer, mode=mode))
 
 
 @examples(100)
@@ -111,9 +80,7 @@ def test_numpy_pad_equals_the_conv_of_one_tap_whatever_the_rule_of_each_side(c, 
     pairs = c.options["padding"]
     rule = st.sampled_from([rule.value for rule in Boundary])
     rules = tuple(data.draw(st.tuples(rule, rule)) for _ in pairs)
-    y = c.x
-    for axis, (pair, sides) in enumerate(zip(pairs, rules, strict=True), start=1):
-        y = padded_by_numpy(y, axis, pair, sides)
+    y = padded(c.x, ((0, 0), *pairs), ("zeros", *rules))
     A = Conv(np.ones((1,) * c.d), c.in_shape, padding=pairs, boundary=rules)
     assert_maps(A, A.tosparse(), c.x, y)
 

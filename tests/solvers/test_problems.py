@@ -147,6 +147,7 @@ def test_both_operators_of_the_blind_problem_are_the_same_convolution():
     assert (as_kernel(kernel) - b).std() == pytest.approx(blind.NOISE, rel=0.1)
 
 
+@pytest.mark.thorough
 def test_the_kernel_is_found_from_the_blurred_image_alone():
     blind, deblur = script("blind"), script("deblur")
     scene, truth, b = blind.problem(96, SEED)

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from helpers import random
 
 import linconv
 from linconv.testing import assert_adjoint
@@ -18,10 +19,6 @@ def kernel(dtype="float64"):
 
 def blur(dtype="float64"):
     return linconv.Conv(kernel(dtype), SHAPE, padding=1, flip=True)
-
-
-def random(shape, seed=5107):
-    return np.random.default_rng(seed).standard_normal(shape)
 
 
 def block_image():
@@ -46,19 +43,14 @@ def test_pylops_operators_compose_with_ours_in_both_directions(pylops, dtype):
     A, d = blur(dtype), np.arange(1.0, N + 1)
     theirs = pylops.Diagonal(d, dtype=dtype)
     M, D = A.toarray(), np.diag(d)
-    x = random(N) + (1j * random(N, 6) if dtype == "complex128" else 0)
+    x = random(N) + (1j * random(N, seed=6) if dtype == "complex128" else 0)
     for operator, matrix in (
-        (A @ theirs, M @ D),
-        (theirs @ A, D @ M),
-        (A.H @ theirs @ A, M.conj().T @ D @ M),
-        (A + theirs, M + D),
-        (theirs + A, D + M),
-        (A - theirs, M - D),
-        (A * theirs, M @ D),
+        (A @ theirs, M @ D), (theirs @ A, D @ M), (A.H @ theirs @ A, M.conj().T @ D @ M),
+        (A + theirs, M + D), (theirs + A, D + M), (A - theirs, M - D), (A * theirs, M @ D),
         (linconv.vstack([A, theirs]), np.concatenate([M, D])),
         (pylops.VStack([A, theirs]), np.concatenate([M, D])),
-    ):
-        y = random(matrix.shape[0], 7)
+    ):  # fmt: skip
+        y = random(matrix.shape[0], seed=7)
         product, back = operator.matvec(x).ravel(), operator.rmatvec(y).ravel()
         np.testing.assert_allclose(product, matrix @ x, rtol=0, atol=1e-11)
         np.testing.assert_allclose(back, matrix.conj().T @ y, rtol=0, atol=1e-11)

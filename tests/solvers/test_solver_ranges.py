@@ -4,7 +4,8 @@ import warnings
 
 import numpy as np
 import pytest
-from test_solvers import DTYPES, dense_solution, random
+from helpers import DTYPES, random
+from test_solvers import dense_solution
 
 import linconv
 from linconv.solvers import factorized, lstsq
