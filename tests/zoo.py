@@ -13,12 +13,11 @@ from typing import Any
 import numpy as np
 import scipy.sparse
 import scipy.sparse.linalg
+from helpers import DTYPES as DTYPES
 
 import linconv
 from linconv import spectrum
 from linconv.operators import LinearOperator
-
-DTYPES = ("float32", "float64", "complex64", "complex128")
 
 
 def scale(dtype: str) -> Any:

@@ -5,7 +5,7 @@ from unittest import mock
 
 import numpy as np
 import pytest
-from helpers import assert_refused, few, nbytes, padded, peak
+from helpers import assert_refused, few, nbytes, padded, peak, rotated
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.sparse import csr_array
@@ -205,28 +205,26 @@ def test_a_varying_convolution_has_each_positions_row(case, seed):
     assert_canonical(A.tosparse())
 
 
-@pytest.mark.parametrize("transposed", [False, True])
-@pytest.mark.parametrize(
-    ("kernel_shape", "in_shape", "options"),
-    [
-        ((3,), (3_000_000,), {"padding": 1}),
-        ((2,), (1_500_000,), {"stride": 3, "boundary": "reflect", "padding": 2}),
-        ((5, 5), (500, 301), {"padding": 2, "boundary": "symmetric"}),
-        ((3, 3, 3), (50, 51, 52), {"padding": 1}),
-        ((3, 3, 3), (60, 50, 52), {"padding": 1, "stride": 2}),
-        ((3, 1), (400_000, 1), {"padding": (1, 0)}),
-        ((3, 2), (300_000, 3), {"stride": (2, 1), "boundary": "circular", "padding": 1}),
-        ((2, 2, 2, 2), (20, 21, 11, 12), {}),
-        ((24, 8, 3, 3), (8, 60, 60), {"padding": 1}),
-        ((3, 40, 3, 3), (40, 60, 60), {"padding": 1}),
-        ((64, 1, 3, 3), (64, 40, 41), {"groups": 64, "stride": 2}),
-        ((16, 16, 2), (16, 6_000), {"dilation": 2}),
-    ],
-)
-def test_matrices_large_enough_for_threads_and_templates(
-    kernel_shape, in_shape, options, transposed
-):
+LARGE = [
+    ((3,), (3_000_000,), {"padding": 1}),
+    ((2,), (1_500_000,), {"stride": 3, "boundary": "reflect", "padding": 2}),
+    ((5, 5), (500, 301), {"padding": 2, "boundary": "symmetric"}),
+    ((3, 3, 3), (50, 51, 52), {"padding": 1}),
+    ((3, 3, 3), (60, 50, 52), {"padding": 1, "stride": 2}),
+    ((3, 1), (400_000, 1), {"padding": (1, 0)}),
+    ((3, 2), (300_000, 3), {"stride": (2, 1), "boundary": "circular", "padding": 1}),
+    ((2, 2, 2, 2), (20, 21, 11, 12), {}),
+    ((24, 8, 3, 3), (8, 60, 60), {"padding": 1}),
+    ((3, 40, 3, 3), (40, 60, 60), {"padding": 1}),
+    ((64, 1, 3, 3), (64, 40, 41), {"groups": 64, "stride": 2}),
+    ((16, 16, 2), (16, 6_000), {"dilation": 2}),
+]
+
+
+@pytest.mark.parametrize(("transposed", "case"), rotated([False, True], LARGE))
+def test_matrices_large_enough_for_threads_and_templates(transposed, case):
     """Row by row against the index map, at rows picked from all over the matrix."""
+    kernel_shape, in_shape, options = case
     geometry = Geometry.conv(kernel_shape, in_shape, **options)
     rng = np.random.default_rng(808)
     kernel = rng.integers(-99, 100, kernel_shape).astype(float)

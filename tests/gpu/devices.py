@@ -7,10 +7,9 @@ import sys
 import host_kernels
 import pytest
 import standin
+from helpers import DTYPES as DTYPES
 
 from linconv.gpu import device, matrices, vectors
-
-DTYPES = ("float32", "float64", "complex64", "complex128")
 
 
 def there_is_a_gpu():

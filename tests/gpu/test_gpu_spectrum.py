@@ -28,12 +28,9 @@ def every(dtype):
     C = circular(taps(2, 3, dtype=dtype), (4, 5))
     D = linconv.Diagonal(taps(4, 5, dtype=dtype))
     return {
-        "circular": C,
-        "channels": circular(taps(3, 2, 2, 3, dtype=dtype), (2, 4, 5)),
-        "bounded": B,
+        "circular": C, "channels": circular(taps(3, 2, 2, 3, dtype=dtype), (2, 4, 5)), "bounded": B,
         "valid, channels": linconv.Conv(taps(3, 2, 2, dtype=dtype), (2, 6)),
-        "view of a multiple": (2 * C).H,
-        "diagonal": D,
+        "view of a multiple": (2 * C).H, "diagonal": D,
         "restriction": linconv.Restriction([0, 2, 2, 1], 4, dtype=dtype),
         "matrix": linconv.Matrix(taps(6, 4, dtype=dtype)),
         "kron": linconv.kron(linconv.Matrix(taps(2, 3, dtype=dtype)), C),
@@ -43,7 +40,7 @@ def every(dtype):
         "large": same(taps(3, 3, dtype=dtype), (12, 13)),
         "large and wide": linconv.Conv(taps(2, 3, dtype=dtype), (12, 13)),
         "large matrix": linconv.Matrix(taps(70, 200, dtype=dtype)),
-    }
+    }  # fmt: skip
 
 
 NAMES = tuple(every("float64"))

@@ -29,14 +29,9 @@ def test_operators_of_any_scale_are_solved(dtype):
         for scale in outside(dtype):
             A, start = (scale * M).astype(dtype), (random(4, dtype, 303) / scale).astype(dtype)
             for options in (
-                {},
-                {"x0": start},
-                {"penalties": [(0.25, A[:4], b[:4])]},
-                {
-                    "damp": scale / 10,
-                    "preconditioner": lambda s, a=scale: inverse @ (s / a) / a,
-                },
-            ):
+                {}, {"x0": start}, {"penalties": [(0.25, A[:4], b[:4])]},
+                {"damp": scale / 10, "preconditioner": lambda s, a=scale: inverse @ (s / a) / a},
+            ):  # fmt: skip
                 solution = lstsq(A, b, tol=1e-5, **options)
                 options |= {"damp": 0.1} if "damp" in options else {}
                 penalties = [(0.25, M[:4], b[:4])] if "penalties" in options else []
