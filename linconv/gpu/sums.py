@@ -1,4 +1,4 @@
-"""Sums over columns on a GPU, in a fixed order; CuPy's own take three times as long to start.
+"""Sums over columns on a GPU in a fixed order; CuPy's sums take three times the launch time.
 
 May import _arrays.
 """
@@ -12,15 +12,15 @@ import numpy as np
 
 from linconv.gpu import device
 
-# Threads of a block, each with a sum, and rows for which a column has a block of its own.
+# Threads of a block, each with a sum of its own, and the rows of a column per block.
 _THREADS, _ROWS = 256, 1024
-# Blocks of a column: as many as a second launch adds up quickly.
+# Largest number of blocks of a column; a second launch adds up their sums.
 _MOST_PIECES = 1024
 
 SOURCE = r"""
-// sums[column][piece]: products of the real numbers of x and y, or x alone where there are no
-// `factors`.  A block adds up a piece of a column, of every so manieth row; numbers of a row
-// are neighbours, rows and columns as far from each other as said.
+// sums[column][piece]: products of the real numbers of x and y, or x alone without `factors`.
+// A block adds up one piece of a column, whose rows are `step` apart.  The numbers of a row
+// are contiguous; the strides of rows and columns are arguments.
 extern "C" __global__ void add_products(
     const REAL* x, const REAL* y, REAL* sums,
     long long rows, long long parts, long long pieces, long long factors,

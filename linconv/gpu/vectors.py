@@ -1,4 +1,4 @@
-"""Columns of numbers on a GPU: the functions of `linconv.solvers.vectors`, a kernel each."""
+"""Vector updates on a GPU: the functions of `linconv.solvers.vectors`, one kernel each."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ import numpy as np
 
 from linconv.gpu import sums
 
-# Parameters, R real where T is complex; results; operation.  A column whose factor is 0
-# stays what it is, even beside a column of NaN.
+# Parameters (R is the real type of T), results, operation.  A column whose factor is 0 does
+# not change, even where x is NaN.
 _KERNELS = {
     "add": ("R a, T x", "T y", "if (a != 0) y += a * x"),
     "follow": ("R b, T z", "T p", "p = b * p + z"),
@@ -28,7 +28,7 @@ def add(y: Any, a: Any, x: Any) -> None:
     """Add ``a x`` to `y` in place; `a` is a real number, or one for every column."""
     if hasattr(a, "astype"):
         _kernel("add")(*_alike(y, a, x), y)
-    else:  # CuPy's kernels cannot tell the dtype of a number
+    else:  # CuPy's kernels cannot infer R from a Python number
         y += a * x
 
 
@@ -49,7 +49,7 @@ def _kernel(name: str) -> Any:
 
 
 def _alike(y: Any, a: Any, x: Any) -> tuple[Any, Any]:
-    """Return factors and columns in the precision of `y`: CuPy's kernels take no other."""
+    """Return factors and columns in the precision of `y`, which CuPy's kernels require."""
     real = np.finfo(y.dtype).dtype
     if x.dtype.kind == y.dtype.kind:
         x = x.astype(y.dtype, copy=False)
