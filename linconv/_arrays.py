@@ -1,6 +1,7 @@
-"""Whose array is this; its sparse matrices, dtypes, free memory and threads.
+"""Arrays of NumPy and CuPy, dtypes of matrices, memory and threads.
 
-May import geometry, the standard library, NumPy and SciPy.  No array is ever moved.
+May import geometry, the standard library, NumPy and SciPy.  No function moves an array
+between host and GPU, except `host` and `fetch`, which copy a few numbers to the host.
 """
 
 from __future__ import annotations
@@ -20,14 +21,14 @@ from linconv.geometry import index_bytes
 
 _MOST_THREADS = 8
 # Bytes of a block of vectors.  An iteration of a solver works on five to ten such blocks,
-# which fit a processor's caches.
+# which together fit a processor's caches.
 _BLOCK = 1 << 19
 
 CsrArray: TypeAlias = Any  # scipy.sparse.csr_array, which SciPy does not annotate
 
 
 def as_array(value: Any, name: str) -> np.ndarray:
-    """Return an array-like as a numeric ndarray; refuse what would change its meaning."""
+    """Return an array-like as a numeric ndarray; raise where its meaning would change."""
     if isinstance(value, np.ma.MaskedArray):
         raise TypeError(f"{name} is a masked array, whose mask would be lost: fill it first")
     if isinstance(value, np.matrix):
@@ -76,7 +77,7 @@ def namespace(value: Any) -> Any:
 
 
 def as_device_array(value: Any, name: str) -> Any:
-    """Return a CuPy array of numbers; refuse others, which are never moved unasked."""
+    """Return a CuPy array; raise for other arrays, which linconv never moves implicitly."""
     if not on_device(value):
         raise TypeError(
             f"{name} must be a CuPy array, as the operator lies on the GPU, got "
@@ -87,12 +88,12 @@ def as_device_array(value: Any, name: str) -> Any:
 
 
 def host(a: Any) -> np.ndarray:
-    """Return a few numbers where Python can look at them."""
+    """Return a small array on the host."""
     return a.get() if hasattr(a, "get") else np.asarray(a)
 
 
 def fetch(arrays: Sequence[Any]) -> list[np.ndarray]:
-    """Return small arrays of real numbers on the host, by one copy."""
+    """Return small real arrays on the host, with one copy for all of them."""
     if not on_device(arrays[0]):
         return list(arrays)
     flat = [a.reshape(-1).astype(np.float64, copy=False) for a in arrays]
@@ -110,7 +111,7 @@ def is_operator(x: Any) -> bool:
 
 
 def is_scalar(x: Any) -> bool:
-    """Whether `x` is a number; refuse CuPy's, which would have to be copied to be one."""
+    """Whether `x` is a number; raise for CuPy's 0-d arrays, which lie on the GPU."""
     if on_device(x) and x.ndim == 0:
         raise TypeError(
             "an operator is multiplied by a number, got a CuPy array of shape (): write "
@@ -143,12 +144,12 @@ def matrix_dtype(dtype: np.dtype) -> np.dtype:
 
 
 def native(dtype: Any) -> np.dtype:
-    """Return what is given as a dtype in this machine's byte order."""
+    """Return a dtype-like as a dtype in this machine's byte order."""
     return np.dtype(dtype).newbyteorder("=")
 
 
 def storable(dtype: Any) -> np.dtype:
-    """Return a dtype, native, that a sparse matrix can hold; refuse others."""
+    """Return a native dtype that a sparse matrix can hold; raise for others."""
     wanted = native(dtype)
     if wanted.kind not in "iufc" or wanted == np.float16:
         raise TypeError(
@@ -193,7 +194,7 @@ def sparse_array(
 
 
 def available_memory() -> int | None:
-    """Return the bytes that can be allocated without swapping, if the system tells."""
+    """Return the bytes that can be allocated without swapping, None if unknown."""
     try:
         with open("/proc/meminfo", encoding="ascii") as lines:
             for line in lines:
@@ -208,7 +209,7 @@ def available_memory() -> int | None:
 
 
 def _container_memory() -> int:
-    """Return what the control group of this process leaves, if it has a limit."""
+    """Return the bytes left in the control group of this process, if it has a limit."""
     try:
         with open("/sys/fs/cgroup/memory.max", encoding="ascii") as file:
             limit = int(file.read())
@@ -219,9 +220,9 @@ def _container_memory() -> int:
 
 
 def blocks(count: int, nbytes: int) -> list[slice]:
-    """Return slices of `count` vectors of `nbytes` each, cut so that a block stays in a cache.
+    """Return slices that cut `count` vectors of `nbytes` each into blocks of a cache's size.
 
-    Small vectors are worked on by the thousand, large ones one by one.
+    A block holds thousands of small vectors, or one large vector.
     """
     size = max(1, _BLOCK // max(1, nbytes))
     return [slice(start, start + size) for start in range(0, count, size)]
@@ -229,7 +230,7 @@ def blocks(count: int, nbytes: int) -> list[slice]:
 
 def require_memory(nbytes: int, what: str, way_out: str) -> None:
     """Raise MemoryError where `nbytes` is more than half of the available memory."""
-    if nbytes < 1 << 16:  # asking takes longer than allocating
+    if nbytes < 1 << 16:  # reading the free memory takes longer than allocating
         return
     available = available_memory()
     if available is not None and nbytes > available // 2:
@@ -240,7 +241,7 @@ def require_memory(nbytes: int, what: str, way_out: str) -> None:
 
 
 def workers(work: int, grain: int) -> int:
-    """Return how many threads are worth starting, at most 8: each gets `grain` of `work`."""
+    """Return the number of threads for `work`, at least `grain` each and at most 8."""
     if hasattr(os, "sched_getaffinity"):
         cores = len(os.sched_getaffinity(0))
     else:
@@ -249,9 +250,9 @@ def workers(work: int, grain: int) -> int:
 
 
 def run_all(tasks: Iterable[Callable[[], Any]], threads: int) -> list[Any]:
-    """Run tasks, at once where `threads` > 1; return their results in order.
+    """Run tasks, concurrently where `threads` > 1; return their results in order.
 
-    A task must not wait for another one.
+    A task must not wait for another task.
     """
     tasks = list(tasks)
     if threads <= 1 or len(tasks) < 2:
@@ -263,9 +264,9 @@ def run_all(tasks: Iterable[Callable[[], Any]], threads: int) -> list[Any]:
 
 @functools.cache
 def _pool() -> ThreadPoolExecutor:
-    """Return the threads of all products: to start them takes as long as a small one."""
+    """Return the thread pool of all products: starting threads takes as long as a product."""
     return ThreadPoolExecutor(_MOST_THREADS, "linconv")
 
 
-if hasattr(os, "register_at_fork"):  # threads do not follow into a forked process
+if hasattr(os, "register_at_fork"):  # a forked process has no threads of its parent
     os.register_at_fork(after_in_child=_pool.cache_clear)

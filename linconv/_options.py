@@ -1,6 +1,6 @@
-"""Options as people write them, turned into integers: one entry per axis.
+"""Options as users write them, checked and converted: one entry per axis.
 
-Standard library only.  Every error says what was expected and what came.
+Standard library only.  Every error says which value was expected and which was given.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ def itemsize(dtype: Any) -> int:
 
 
 def integer(value: Any, name: str) -> int:
-    """Return `value` as an int; anything with ``__index__`` is one."""
+    """Return a value with ``__index__`` as an int."""
     try:
         return operator.index(value)
     except TypeError:
@@ -148,7 +148,7 @@ def positive(value: Any, name: str) -> Any:
 
 
 def listed(penalties: Any) -> tuple[Any, ...]:
-    """Return penalties, which may be gone through only once; refuse what has none."""
+    """Return an iterable of penalties as a tuple."""
     if not isinstance(penalties, Iterable):
         raise TypeError(
             "penalties must be a sequence of (weight, L) or (weight, L, target), () for none, "
@@ -158,7 +158,7 @@ def listed(penalties: Any) -> tuple[Any, ...]:
 
 
 def weight_and_operator(penalty: Any) -> tuple[float, Any]:
-    """Return what a penalty begins with; a target may follow."""
+    """Return the weight and the operator of a penalty, without its target."""
     if not isinstance(penalty, (tuple, list)) or len(penalty) not in (2, 3):
         raise ValueError(
             "a penalty must be (weight, L) or (weight, L, target), got "

@@ -311,7 +311,7 @@ class Conv(LinearOperator):
                 f"the kernel must be on the {self.device}, as the operator is: move the "
                 "kernel, or the operator with .to(device)"
             )
-        methods.choose(self.method, self.geometry, values.dtype, self.device)
+        methods.choose(self.method, self.geometry, values.dtype, gpu.device_of(values))
         conv = type(self).__new__(type(self))
         conv._describe(self.geometry, values, self._choice)
         conv._engine = self._engine.with_kernel(values)
@@ -332,9 +332,7 @@ class Conv(LinearOperator):
         """
         return self._choice.description(self.geometry, self.dtype)
 
-    @property
-    def device(self) -> str:
-        """Device of the kernel, of the matrix and of the arrays."""
+    def _device(self) -> str:
         return gpu.device_of(self.kernel)
 
     def _moved(self, device: str) -> Conv:

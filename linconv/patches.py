@@ -260,9 +260,7 @@ class FilterConv(LinearOperator):
         self.geometry = geometry
         self._patches = place.read_only(_patches(geometry, values))
 
-    @property
-    def device(self) -> str:
-        """Device of the patches and of the arrays."""
+    def _device(self) -> str:
         return gpu.device_of(self._patches)
 
     def _moved(self, device: str) -> FilterConv:

@@ -1,4 +1,4 @@
-"""The convolution matrix of symbols: the same stencils with an object-dtype kernel.
+"""The convolution matrix with symbolic taps: the same stencils with a kernel of objects.
 
 Needs sympy (extra ``symbolic``).
 """

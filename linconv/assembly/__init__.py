@@ -11,7 +11,6 @@ from linconv.assembly.csr import arranged as arranged
 from linconv.assembly.csr import check_size as check_size
 from linconv.assembly.csr import conv_csr as conv_csr
 from linconv.assembly.csr import grid_of as grid_of
-from linconv.assembly.csr import grid_of_axes as grid_of_axes
 from linconv.assembly.csr import matrix_rows as matrix_rows
 from linconv.assembly.csr import places_of as places_of
 from linconv.assembly.csr import tap_rows as tap_rows

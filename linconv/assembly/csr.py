@@ -1,12 +1,11 @@
-"""Geometry + kernel -> CSR arrays, stamped from stencils; whole or a block of rows.
+"""Geometry and kernel -> CSR arrays, of all rows or of a block of rows.
 
-Rows come out sorted and free of duplicates: no triplets, no sort, no dense
-intermediate.  Nothing here knows of operators or sparse classes.
+Rows are written sorted and without duplicates: no triplets, no sort, no dense intermediate.
+This file knows neither operators nor sparse classes.
 
-A row holds its columns in the order (channel, columns of axis 1, ..., of axis d).
-Rows along the trailing axes form a *line*, built once per combination of the
-outer axes' stencils and stamped over all their positions, which lie at constant
-distances in the CSR arrays.
+A row holds its columns in the order (channel, columns of axis 1, ..., of axis d).  Rows along
+the trailing axes form a *line*.  A line is built once for each combination of the outer axes'
+stencils and copied to all their positions, at constant distances in the CSR arrays.
 """
 
 from __future__ import annotations
@@ -27,13 +26,13 @@ from linconv._options import integer
 from linconv.assembly.stencils import Segment, Stencil, segments
 from linconv.geometry import Axis, Boundary, Geometry, csr_nbytes
 
-# Entries of a template: long enough for long inner loops, short enough for the cache.
+# Entries of a template, a piece of a line that is repeated: it fits a cache.
 _BLOCK = 1 << 12
-# Entries one task writes: many more than its templates hold.
+# Entries that one task writes, many more than its templates hold.
 _TASK = 1 << 22
 # Entries worth a thread.
 _GRAIN = 1 << 20
-# Taps of an axis whose stencils are too many to be remembered.
+# Stencils of axes with more taps are not cached.
 _LONG = 64
 
 
@@ -88,13 +87,13 @@ def conv_csr(
     geometry : Geometry
         The convolution ``C``.
     kernel : ndarray, ``geometry.kernel_shape``
-        Its taps; any dtype, objects included, decides the dtype of the values.
+        The taps; values have their dtype, which may be object.
     transposed : bool
-        Rows are the samples instead of the outputs.
+        Whether rows are the samples instead of the outputs.
     rows : (start, stop), optional
-        Only these of the rows along the first axis of the output.
+        Build only these rows along the first axis of the output.
     pattern : Csr, optional
-        Of the same matrix with another kernel: its indices are used, not copied.
+        The matrix of another kernel, whose indices are shared.
 
     Raises
     ------
@@ -111,7 +110,8 @@ def conv_csr(
     outer = np.arange(per_group) * part.plane
     tasks: list[Callable[[], None]] = []
     if pattern is None:
-        csr = _allocate(len(bases), grid, per_channel, columns, values.dtype)
+        shape = (len(bases) * math.prod(grid.lengths), columns)
+        csr = _empty(shape, len(bases) * per_channel, values.dtype)
         starts = csr.indptr[:-1].reshape(len(bases), -1)
         tasks.append(partial(_write_indptr, starts, grid, per_group, per_channel))
         indices = csr.indices.reshape(len(bases), -1)
@@ -125,14 +125,14 @@ def conv_csr(
 
 
 class MatrixRows(NamedTuple):
-    """Rows of a matrix, and where their columns lie."""
+    """Rows of a matrix, and the positions of their columns."""
 
     grid: Grid  # the rows of one channel
-    channels: slice  # those of the rows
-    bases: np.ndarray  # the first column of each one's group
+    channels: slice  # the channels of the rows
+    bases: np.ndarray  # the first column of each channel's group
     plane: int  # columns of a channel
-    columns: int  # of the matrix
-    key: tuple | None  # that the grid can be remembered by
+    columns: int  # columns of the matrix
+    key: tuple | None  # the key of the grid in a cache
 
 
 def matrix_rows(
@@ -153,7 +153,7 @@ def matrix_rows(
 
 
 def arranged(geometry: Geometry, kernel: np.ndarray, transposed: bool) -> np.ndarray:
-    """Return the taps as (rows' channels, columns' channels of a group, k1..kd), unflipped."""
+    """Return unflipped taps: (channels of rows, channels of columns in a group, k1..kd)."""
     per_group = geometry.c_in // geometry.groups
     values = kernel.reshape(geometry.c_out, per_group, *(axis.k for axis in geometry.axes))
     if geometry.flip:
@@ -188,10 +188,10 @@ def unfold_csr(geometry: Geometry, dtype: Any, rows: tuple[int, int] | None = No
 
 
 class TapRows(NamedTuple):
-    """The rows of U that gather one tap, of all channels asked for."""
+    """The rows of U that gather one tap, in the wanted channels."""
 
     grid: Grid
-    slots: slice  # among the outputs' channels
+    slots: slice  # among the output's channels
     begin: int  # the first entry
     pitch: int  # entries from one channel to the next
     bases: np.ndarray  # the first column of each channel
@@ -200,7 +200,7 @@ class TapRows(NamedTuple):
 def tap_rows(
     geometry: Geometry, rows: tuple[int, int] | None
 ) -> tuple[list[TapRows], int, tuple[int, int]]:
-    """Return the rows of every tap, how many entries there are, and the matrix' shape."""
+    """Return the rows of every tap, the number of entries, and the shape of the matrix."""
     _check_edges(geometry)
     grids = [_tap_grid(geometry, taps) for taps in np.ndindex(*(a.k for a in geometry.axes))]
     plane = math.prod(axis.n for axis in geometry.axes)
@@ -209,7 +209,7 @@ def tap_rows(
     ends = np.cumsum(np.tile(counts, geometry.c_in)[start:stop])
     found = []
     for tap, grid in enumerate(grids):
-        # The rows of this tap: every len(grids)-th, from the first one asked for.
+        # The rows of a tap are len(grids) channels apart.
         first = start + (tap - start) % len(grids)
         if first >= stop:
             continue
@@ -236,7 +236,8 @@ def varying_csr(
     d = len(grid.axes)
     if geometry.flip:
         kernels = np.flip(kernels, tuple(range(d, 2 * d)))
-    csr = _allocate(1, grid, grid.entries(0), geometry.shape[1], kernels.dtype)
+    shape = (math.prod(grid.lengths), geometry.shape[1])
+    csr = _empty(shape, grid.entries(0), kernels.dtype)
     _write_indptr(csr.indptr[:-1].reshape(1, -1), grid, 1, 0)
     values = np.broadcast_to(kernels.dtype.type(0), (1, 1, *(a.k for a in geometry.axes)))
     pattern = (csr.indices.reshape(1, -1), None)
@@ -280,7 +281,7 @@ def _check_edges(geometry: Geometry) -> None:
 
 
 def _runs(axis: Axis, transposed: bool) -> tuple[Segment, ...]:
-    """Return all runs of an axis; remembered, unless the kernel is long."""
+    """Return all runs of an axis, from a cache unless the kernel is long."""
     find = _remembered_runs if axis.k <= _LONG else _remembered_runs.__wrapped__
     return find(axis, transposed)
 
@@ -291,15 +292,10 @@ def _remembered_runs(axis: Axis, transposed: bool) -> tuple[Segment, ...]:
 
 
 def grid_of(geometry: Geometry, transposed: bool) -> tuple[Grid, int]:
-    """Return the rows of one channel, and the columns of one channel."""
-    return grid_of_axes(geometry.axes, transposed)
-
-
-def grid_of_axes(axes: tuple[Axis, ...], transposed: bool) -> tuple[Grid, int]:
-    """Return the same by the axes alone."""
-    short = all(axis.k <= _LONG for axis in axes)
+    """Return the rows of one channel, and the number of columns of one channel."""
+    short = all(axis.k <= _LONG for axis in geometry.axes)
     find = _remembered_grid if short else _remembered_grid.__wrapped__
-    return find(axes, transposed)
+    return find(geometry.axes, transposed)
 
 
 @functools.lru_cache(maxsize=64)
@@ -310,7 +306,7 @@ def _remembered_grid(axes: tuple[Axis, ...], transposed: bool) -> tuple[Grid, in
 
 
 def _tap_grid(geometry: Geometry, taps: tuple[int, ...]) -> Grid:
-    """Return the rows that read one tap only."""
+    """Return the rows that gather one tap."""
     axes = [axis.only_tap(t) for axis, t in zip(geometry.axes, taps, strict=True)]
     return Grid(
         tuple(_runs(axis, False) for axis in axes), _strides([axis.n for axis in axes])
@@ -319,13 +315,6 @@ def _tap_grid(geometry: Geometry, taps: tuple[int, ...]) -> Grid:
 
 def _strides(sizes: list[int]) -> tuple[int, ...]:
     return tuple(math.prod(sizes[a + 1 :]) for a in range(len(sizes)))
-
-
-def _allocate(
-    channels: int, grid: Grid, per_channel: int, columns: int, dtype: np.dtype
-) -> Csr:
-    shape = (channels * math.prod(grid.lengths), columns)
-    return _empty(shape, channels * per_channel, dtype)
 
 
 def check_size(shape: tuple[int, int], nnz: int, dtype: np.dtype) -> None:
@@ -338,7 +327,7 @@ def check_size(shape: tuple[int, int], nnz: int, dtype: np.dtype) -> None:
 
 
 def _empty(shape: tuple[int, int], nnz: int, dtype: np.dtype) -> Csr:
-    """Allocate CSR arrays, or say why not."""
+    """Allocate CSR arrays; raise MemoryError where they do not fit."""
     check_size(shape, nnz, dtype)
     index = _arrays.index_dtype(shape, nnz)
     indptr = np.empty(shape[0] + 1, index)
@@ -349,10 +338,10 @@ def _empty(shape: tuple[int, int], nnz: int, dtype: np.dtype) -> Csr:
 def _write_indptr(
     table: np.ndarray, grid: Grid, per_group: int, pitch: int, begin: int = 0
 ) -> None:
-    """Write where rows begin: (channels, positions), channels `pitch` entries apart.
+    """Write the first entry of each row: (channels, positions), channels `pitch` apart.
 
-    By Horner's rule over the axes: a row begins after all earlier positions of
-    the first axis, then after the earlier ones of the second axis in this one.
+    The sum follows Horner's rule over the axes: a row comes after all earlier positions of
+    the first axis and, within its own position of that axis, after those of the second.
     """
     starts = np.zeros(1, table.dtype)
     for level, runs in reversed(tuple(enumerate(grid.axes))):
@@ -375,13 +364,13 @@ def _write_indptr(
 
 @dataclass(frozen=True)
 class Place:
-    """All positions of one stencil along one axis: count of them, step apart."""
+    """All positions of one stencil along one axis: `count` positions, `step` apart."""
 
     start: int
     step: int
     count: int
-    offset: int  # entries of this axis before the first
-    distance: int  # entries of this axis from one to the next
+    offset: int  # entries of this axis before the first position
+    distance: int  # entries of this axis from one position to the next
     advance: int
     stencil: Stencil
 
@@ -405,10 +394,10 @@ def places_of(runs: tuple[Segment, ...], origin: int) -> Iterator[Place]:
 def _address(
     grid: Grid, places: tuple[Place, ...], per_group: int, outer: int
 ) -> tuple[int, list[int], int]:
-    """Return where the lines of a combination of outer places are.
+    """Return the addresses of the lines of a combination of outer places.
 
-    Returns the first entry of the first one, the distances between positions
-    along each outer axis, and the entries of one line.
+    Returns the first entry of the first line, the distances between positions along each
+    outer axis, and the number of entries of a line.
     """
     offset, distances, width = 0, [], per_group
     for level, place in enumerate(places[:outer]):
@@ -425,14 +414,14 @@ def _window(array: np.ndarray, offset: int, shape: tuple, distances: tuple) -> n
     return as_strided(array[..., offset:], shape, tuple(size * step for step in distances))
 
 
-# Indices and data, (channels, entries); None for what is not wanted.
+# Indices and data, (channels, entries); None for a table that is not wanted.
 _Tables = tuple[np.ndarray | None, np.ndarray | None]
 
 
 def _tasks(
     tables: _Tables, grid: Grid, values: np.ndarray, bases: np.ndarray, outer: np.ndarray
 ) -> Iterator[Callable[[], None]]:
-    """Cut the work into pieces along the channels and the first axis."""
+    """Yield tasks for pieces of the work, cut along the channels and the first axis."""
     channels, entries = next(table.shape for table in tables if table is not None)
     if not entries:
         return
@@ -457,7 +446,7 @@ def _tasks(
 def _fill(
     tables: _Tables, grid: Grid, values: np.ndarray, bases: np.ndarray, outer: np.ndarray
 ) -> None:
-    """Write all rows of some channels: a line per combination of outer stencils."""
+    """Write all rows of some channels, line by line."""
     depth = max(0, len(grid.axes) - 2)
     while depth and len(outer) * grid.entries(depth + 1) < _BLOCK // 8:
         depth -= 1  # a line should not be short
@@ -493,7 +482,7 @@ def _line(
     """Write the rows over axes level, level + 1, ..., run by run.
 
     tables: (channels, *positions, entries); outer: columns of the outer axes, (w,);
-    values: (channels, w, k of these axes); shift: added to all columns of a line,
+    values: (channels, w, k of these axes); shift, which is added to all columns of a line:
     (channels, *positions).
     """
     done = 0
@@ -520,9 +509,9 @@ def _rows(
     values: np.ndarray,
     stencil: Stencil,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Return columns (entries,) and values (channels, entries) of one position.
+    """Return the columns, (entries,), and values, (channels, entries), of one position.
 
-    Something else in the place of what is not wanted.
+    For a table that is not wanted the result is meaningless.
     """
     columns = (outer[:, None] + stencil.columns * grid.strides[level]).ravel()
     part = stencil.contract(values, 2)
@@ -539,8 +528,8 @@ def _rows(
 def _repeat_columns(
     target: np.ndarray, period: np.ndarray, step: int, shift: np.ndarray
 ) -> None:
-    """Fill (*positions, entries) with `period`, moving on by `step` each time."""
-    if len(period) == target.shape[-1]:  # an edge: nothing repeats
+    """Fill (*positions, entries) with repeats of `period`, each `step` further."""
+    if len(period) == target.shape[-1]:  # an edge position has no repeats
         np.add(period, shift[..., None], out=target, casting="unsafe")
         return
     times = _times(len(period), target.shape[-1])
@@ -553,7 +542,7 @@ def _repeat_columns(
 
 
 def _repeat_values(target: np.ndarray, period: np.ndarray) -> None:
-    """Fill (channels, *positions, entries) with `period`, (channels, width)."""
+    """Fill (channels, *positions, entries) with repeats of `period`, (channels, width)."""
     if period.shape[1] == target.shape[-1]:
         target[...] = period.reshape(len(period), *(1,) * (target.ndim - 2), -1)
         return
@@ -566,12 +555,12 @@ def _repeat_values(target: np.ndarray, period: np.ndarray) -> None:
 
 
 def _times(width: int, entries: int) -> int:
-    """Return how many periods a template holds, so that inner loops are long."""
+    """Return the number of periods in a template, so that inner loops are long."""
     return -(-min(_BLOCK, entries) // width)
 
 
 def _blocks(target: np.ndarray, width: int) -> tuple[np.ndarray, np.ndarray]:
-    """Split the last axis into ``(blocks, width)`` and the rest that is shorter."""
+    """Split the last axis into ``(blocks, width)`` and a shorter rest."""
     blocks = target.shape[-1] // width
     whole = target[..., : blocks * width].reshape(*target.shape[:-1], blocks, width)
     return whole, target[..., blocks * width :]

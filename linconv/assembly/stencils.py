@@ -1,9 +1,9 @@
-"""Axis -> stencils: what runs of positions along one axis have in common.
+"""Axis -> stencils: the common pattern of runs of positions along one axis.
 
-A matrix row of one axis is a position; its columns are the samples it reads.
-An interior is one run of positions whose columns move on by `advance` from one
-to the next.  The transposed axis has the samples as its positions; with stride
-s its pattern repeats every s positions, so a run there has s stencils.
+A row of one axis's matrix is a position; its columns are the samples that the position reads.
+The interior is one run of positions, whose columns increase by `advance` from one position to
+the next.  The positions of a transposed axis are the samples; with stride s the pattern
+repeats every s positions, so that a run has s stencils.
 """
 
 from __future__ import annotations
@@ -20,27 +20,26 @@ import numpy as np
 from linconv.geometry import Axis, Boundary
 
 _ZEROS = (Boundary.ZEROS, Boundary.ZEROS)
-# Edge positions are worked out in tables of at most this many entries.
+# Entries of the tables in which edge positions are computed.
 _TABLE = 1 << 13
 
-
-Places: TypeAlias = np.ndarray | range  # a range where a step is constant: no memory
+Places: TypeAlias = np.ndarray | range  # a range, without an array, where the step is constant
 
 
 class Layer(NamedTuple):
-    """For some rows of a mix, one tap each and what to weigh it by."""
+    """One weighted tap for each of some rows of a mixing matrix."""
 
-    rows: np.ndarray | None  # None: every row
+    rows: np.ndarray | None  # None means every row
     taps: Places
-    weights: np.ndarray | None  # None: all ones
+    weights: np.ndarray | None  # None means ones
 
 
 class Stencil(NamedTuple):
-    """The columns one position reads, sorted and unique, and the taps that add up there.
+    """The columns that one position reads, sorted and unique, and the taps they add up.
 
-    The mixing matrix (columns x taps) is kept as layers: the first tap of every
-    column, then the second of those that have one, and so on.  It is never
-    multiplied out: 0 * NaN would spread a NaN tap to columns it does not touch.
+    The mixing matrix (columns x taps) is stored in layers: the first tap of every column,
+    then the second tap of columns that have two, and so on.  A dense product with it would
+    spread a NaN tap to all columns, since 0 * NaN is NaN.
     """
 
     reads: Places
@@ -53,11 +52,11 @@ class Stencil(NamedTuple):
 
     @property
     def width(self) -> int:
-        """How many columns there are."""
+        """Number of columns."""
         return len(self.reads)
 
     def shift(self, by: int) -> Stencil:
-        """Return the same stencil with its columns moved on."""
+        """Return the same stencil with `by` added to its columns."""
         if isinstance(self.reads, range):
             moved = range(self.reads.start + by, self.reads.stop + by, self.reads.step)
             return Stencil(moved, self.mix)
@@ -80,7 +79,7 @@ def _array(places: Places) -> np.ndarray:
 
 def _weigh(values: np.ndarray, layer: Layer, axis: int) -> np.ndarray:
     taps = layer.taps
-    if isinstance(taps, range):  # only ever of single-layer mixes, so a view will do
+    if isinstance(taps, range):  # a single layer, which nothing is added to: a view suffices
         stop = taps.stop if taps.stop >= 0 else None
         part = values[(slice(None),) * axis + (slice(taps.start, stop, taps.step),)]
     else:
@@ -98,7 +97,7 @@ _NOTHING = Stencil(range(0), (Layer(None, range(0), None),))
 class Segment:
     """A run of `count` positions from `start`: position start + r + p m has stencil r.
 
-    Its columns are ``stencils[r].columns + advance * m``, p = len(stencils).
+    Here p = len(stencils), and its columns are ``stencils[r].columns + advance * m``.
     """
 
     start: int
@@ -161,7 +160,7 @@ def segments(axis: Axis, *, transposed: bool = False) -> Iterator[Segment]:
 
 
 def _merge_empty(runs: Iterator[Segment]) -> Iterator[Segment]:
-    """Join neighbouring runs that read nothing: wide padding comes in tables."""
+    """Join neighbouring runs that read nothing, which wide padding gives one per table."""
     start = count = 0
     for run in runs:
         if run.width == 0:
@@ -176,7 +175,7 @@ def _merge_empty(runs: Iterator[Segment]) -> Iterator[Segment]:
 
 
 class _Entries(NamedTuple):
-    """Nonzeros of some positions of an axis, one element each."""
+    """Nonzeros of some positions of an axis; each nonzero is one element of the arrays."""
 
     at: np.ndarray  # position
     column: np.ndarray
@@ -198,7 +197,7 @@ def _join(parts: Sequence[_Entries]) -> _Entries:
 
 
 def _forward(axis: Axis) -> Iterator[Segment]:
-    """Interior in one run, everything else from tables of what each tap reads."""
+    """Yield the interior as one run, and the edges from tables of their entries."""
     inner = axis.interior
     yield from _edge(axis, range(inner.start))
     if inner:
@@ -208,7 +207,7 @@ def _forward(axis: Axis) -> Iterator[Segment]:
 
 def _edge(axis: Axis, positions: range) -> Iterator[Segment]:
     if axis.boundary == _ZEROS:
-        # Outputs all of whose taps lie before, and all of whose taps lie after the input.
+        # All taps of outputs before `early`, or from `late` on, lie outside the input.
         early = -((axis.extent - 1 - axis.padding[0]) // axis.stride)
         early = min(max(positions.start, early), positions.stop)
         late = -(-(axis.n + axis.padding[0]) // axis.stride)
@@ -222,7 +221,7 @@ def _edge(axis: Axis, positions: range) -> Iterator[Segment]:
 
 
 def _inside(axis: Axis, i: int) -> Stencil:
-    """Return what output `i` reads inside the input."""
+    """Return the stencil of output `i` inside the input."""
     d, begin = axis.dilation, axis.stride * i - axis.padding[0]
     first, last = max(0, -(begin // d)), min(axis.k - 1, (axis.n - 1 - begin) // d)
     if last < first:
@@ -232,10 +231,10 @@ def _inside(axis: Axis, i: int) -> Stencil:
 
 
 def _readers(axis: Axis, j: int) -> Stencil:
-    """Return the outputs that read sample `j` directly: s i = j + lo - d t."""
+    """Return the stencil of the outputs that read sample `j` directly: s i = j + lo - d t."""
     s, d, reach = axis.stride, axis.dilation, j + axis.padding[0]
     common = math.gcd(s, d)
-    step = s // common  # every step-th tap meets an output
+    step = s // common  # taps that read the sample are `step` apart
     residue = reach // common * pow(d // common, -1, step) % step
     first = max(0, -((s * (axis.out - 1) - reach) // d))
     first += (residue - first) % step
@@ -276,7 +275,7 @@ def _pairs(positions: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _reads(axis: Axis, positions: np.ndarray) -> _Entries:
-    """Return all that `positions` read, by the boundary rules."""
+    """Return all entries of `positions`, by the boundary rules."""
     at, tap = _pairs(positions, axis.k)
     j = axis.stride * at - axis.padding[0] + axis.dilation * tap
     inside = (j >= 0) & (j < axis.n)
@@ -300,10 +299,11 @@ def _folded(axis: Axis, at: np.ndarray, j: np.ndarray, tap: np.ndarray) -> _Entr
 
 
 def _transposed(axis: Axis) -> Iterator[Segment]:
-    """Samples no tap is folded onto lie in runs of period s, the rest is sorted."""
+    """Yield runs of period s where the rules fold no tap onto a sample, and sort the rest."""
     folds = _all_folds(axis)
     s, lo, n = axis.stride, axis.padding[0], axis.n
-    # Samples read directly by any output, and those read by all the taps that could.
+    # Some output reads samples low..high-1 directly, and between full_low and full_high
+    # every tap that can meet an output does.
     low = min(max(0, -lo), n)
     high = min(max(low, s * (axis.out - 1) - lo + axis.extent), n)
     full_low = min(max(low, axis.extent - 1 - lo), high)
@@ -317,7 +317,7 @@ def _transposed(axis: Axis) -> Iterator[Segment]:
     for start, stop in zip(cuts, [*cuts[1:], None], strict=True):
         irregular = start in folded or low <= start < full_low or full_high <= start < high
         if irregular and stop is not None:
-            continue  # gather irregular neighbours
+            continue  # irregular neighbours are gathered
         gathered = range(begin, start)
         if axis.boundary == _ZEROS:
             yield from _plain_runs(gathered, partial(_readers, axis), slope)
@@ -335,7 +335,7 @@ def _transposed(axis: Axis) -> Iterator[Segment]:
 
 
 def _all_folds(axis: Axis) -> _Entries:
-    """Return what boundary rules fold into the input, by (sample, output, tap)."""
+    """Return the entries that boundary rules fold into the input, by (sample, output, tap)."""
     if axis.boundary == _ZEROS:
         return _NO_ENTRIES
     parts = [_NO_ENTRIES]
@@ -366,7 +366,7 @@ def _group(positions: np.ndarray, entries: _Entries, slope: int | None) -> Itera
     bounds = np.searchsorted(entries.at, np.append(positions, positions[-1] + 1))
     counts = np.diff(bounds)
     owner = entries.at - positions[0]
-    earlier = np.arange(len(owner)) - counts[owner]  # the same place one position before
+    earlier = np.arange(len(owner)) - counts[owner]  # the same entry, one position before
     earlier[earlier < 0] = 0
     step = entries.column - entries.column[earlier]
     differs = (entries.tap != entries.tap[earlier]) | (
@@ -390,7 +390,7 @@ def _group(positions: np.ndarray, entries: _Entries, slope: int | None) -> Itera
 
 
 def _repeated(entries: _Entries) -> np.ndarray:
-    """Return which sorted entries add to the column of the entry before."""
+    """Return which sorted entries have the column of the entry before them."""
     repeated = np.zeros(len(entries.at), bool)
     repeated[1:] = (entries.column[1:] == entries.column[:-1]) & (
         entries.at[1:] == entries.at[:-1]
@@ -399,7 +399,7 @@ def _repeated(entries: _Entries) -> np.ndarray:
 
 
 def _plain(columns: np.ndarray, taps: np.ndarray) -> Stencil:
-    """Return the stencil whose columns have one tap each."""
+    """Return a stencil in which every column has one tap."""
     reads, steps = _range(columns), _range(taps)
     if reads is None or steps is None:
         return Stencil(columns.copy(), (Layer(None, taps.copy(), None),))
@@ -407,7 +407,7 @@ def _plain(columns: np.ndarray, taps: np.ndarray) -> Stencil:
 
 
 def _range(places: np.ndarray) -> range | None:
-    """Return distinct places as a range, if their step is constant."""
+    """Return distinct places as a range if their step is constant."""
     if not len(places):
         return range(0)
     start, last = int(places[0]), int(places[-1])

@@ -1,9 +1,9 @@
-"""The GPU: everything that knows CuPy, behind one entry point.
+"""The GPU: all code that uses CuPy, behind one entry point.
 
-`home` returns the functions of the place where an array lies: this module for CuPy's arrays,
-and `host`, which has functions of the same names, for all others.  May import assembly,
-geometry, _arrays and _options.  CuPy is imported inside functions, for an array of CuPy's or
-for an operator that is moved to the GPU.
+`home` returns the functions for an array: this module for CuPy's arrays, and `host`, which
+has functions of the same names, for all other arrays.  May import assembly, geometry, _arrays
+and _options.  CuPy is imported inside functions, and only for a CuPy array or for an operator
+that is moved to the GPU.
 """
 
 import sys
@@ -46,7 +46,7 @@ _GRAIN = 1 << 15
 
 
 def device_of(value: Any) -> str:
-    """Return the device that an array or a matrix lies on, "gpu" or "cpu"."""
+    """Return the device of an array or a matrix, "gpu" or "cpu"."""
     return "gpu" if owns(value) else "cpu"
 
 
@@ -56,19 +56,19 @@ def at(device: str) -> Any:
 
 
 def home(value: Any) -> Any:
-    """Return the functions of the place where an array or a matrix lies."""
+    """Return the functions for the device of an array or a matrix."""
     return at(device_of(value))
 
 
 def moved(value: Any, device: str, name: str = "the matrix") -> Any:
-    """Return an array or a CSR matrix on a device: itself if it lies there already.
+    """Return an array or a CSR matrix on a device: the same object if it is there already.
 
     Raises
     ------
     RuntimeError
         If there is no GPU, or no CuPy that can use it.
     TypeError
-        If CuPy's matrices cannot hold its dtype; the error says what `name` is.
+        If CuPy's matrices cannot hold its dtype; the error names the value by `name`.
     """
     if device_of(value) == device:
         return value

@@ -1,6 +1,6 @@
-"""Decisions of conjugate gradients on a GPU: one launch where expressions would take ten.
+"""Decisions of conjugate gradients on a GPU, in one kernel launch instead of ten.
 
-`linconv.solvers.cgls.Columns` holds the numbers and says what they mean.
+`linconv.solvers.cgls.Columns` holds the numbers and documents them.
 """
 
 from __future__ import annotations
@@ -11,11 +11,11 @@ import numpy as np
 
 from linconv.gpu import device
 
-# Columns up to which one thread decides about all of them.
+# One thread decides about all columns if there are at most so many.
 _FEW = 64
 
 SOURCE = r"""
-// How far every column goes, and the kinds of trouble that products with it show.
+// The step length of every column, and the kinds of trouble that the products show.
 extern "C" __global__ void decide_lengths(
     const REAL* energy, const REAL* length, const REAL* gamma, const bool* before,
     bool* going, REAL* alpha, long long* last, REAL* steepest, bool* lost,
@@ -57,7 +57,7 @@ extern "C" __global__ void decide_who_goes_on(
 
 
 def decides(columns: Any) -> bool:
-    """Whether a kernel decides about these columns: few ones on a GPU."""
+    """Whether a kernel decides about these columns: at most `_FEW` columns on a GPU."""
     return columns.xp is not np and columns.k <= _FEW
 
 
@@ -82,7 +82,7 @@ def decide_who_goes_on(columns: Any, gamma: Any, square: Any) -> Any:
 
 
 def _real(columns: Any, a: Any) -> Any:
-    """Return numbers as kernels take them: products may be more precise than x."""
+    """Return numbers in the dtype of kernels; products may have a wider dtype than x."""
     return columns.xp.ascontiguousarray(a, columns.dtype)
 
 

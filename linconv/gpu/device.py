@@ -1,7 +1,7 @@
-"""Arrays and CSR matrices of CuPy: moved, checked and multiplied.
+"""Arrays and CSR matrices of CuPy: moving, checking and multiplying them.
 
-Imports CuPy only where somebody asks for a GPU or brought an array from one.  Products
-neither copy anything to the host nor wait for the device.
+CuPy is imported only when a user moves an operator to the GPU or passes a CuPy array.
+Products neither copy anything to the host nor synchronize with the device.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ _DTYPES = "fdFD"
 
 
 def library() -> Any:
-    """Return CuPy, or say why there is no GPU to use.
+    """Return CuPy; raise where there is no usable GPU.
 
     Raises
     ------
@@ -45,7 +45,7 @@ def library() -> Any:
 
 @functools.cache
 def raw_module(source: str, real: str) -> Any:
-    """Return the compiled kernels of a source for a real dtype, by its character."""
+    """Return the compiled kernels of a source for a real dtype, given by its character."""
     code = with_real(source, real)
     return import_module("cupy").RawModule(code=code, options=("-std=c++17",))
 
@@ -89,13 +89,13 @@ def sparse_array(data: Any, indices: Any, indptr: Any, shape: tuple[int, int]) -
     """Wrap sorted, duplicate-free CSR arrays on the device without copying them."""
     kind = import_module("cupyx.scipy.sparse").csr_array
     matrix = kind((data, indices, indptr), shape=shape)
-    # Else the first product looks for duplicates, which takes a kernel and a wait.
+    # Without the flag the first product searches for duplicates and synchronizes.
     matrix.has_canonical_format = True
     return matrix
 
 
 def read_only(value: Any) -> Any:
-    """Return the array or matrix itself: CuPy has none that cannot be edited."""
+    """Return the array or matrix itself: CuPy has no read-only arrays."""
     return value
 
 
@@ -159,9 +159,9 @@ def forward(matrix: Any, x: Any) -> Any:
     """Return matrix @ x; x: (n, b) -> (m, b)."""
     if x.dtype.kind == "c" and matrix.dtype.kind != "c":
         return _arrays.by_real_parts(partial(forward, matrix), x)
-    # Where the dtypes differ CuPy would cast the whole matrix.
+    # CuPy would cast the whole matrix where dtypes differ.
     x = x.astype(np.result_type(matrix.dtype, x.dtype), copy=False)
-    if x.shape[1] == 0:  # cuSPARSE would get no pointers
+    if x.shape[1] == 0:  # cuSPARSE rejects empty arrays
         return import_module("cupy").empty((matrix.shape[0], 0), x.dtype)
     if x.shape[1] == 1:
         return (matrix @ x[:, 0]).reshape(-1, 1)

@@ -1,20 +1,20 @@
-"""CUDA C++ that works on the tables of `tables`: CSR arrays, and products; text only.
+"""CUDA C++ for CSR arrays and products, from the tables of `tables`; text only.
 
-`REAL`, `PARTS` (2 for complex numbers), `INDEX` and the constants here are put before the
-source.  Every kernel writes every number once, in a fixed order, and reads nothing that it
-writes, but for what the threads of a block share.
+`matrices.source` defines `REAL`, `PARTS` (2 for complex numbers), `INDEX` and `EACH` before
+the source.  A kernel writes every number once, in a fixed order, and reads none of its
+results; only the threads of a block share memory.
 """
 
 from __future__ import annotations
 
-# Results that a thread of a product computes.
+# Results of a product that each thread computes.
 EACH = 4
 
 SOURCE = r"""
 typedef long long place;
 struct alignas(PARTS * sizeof(REAL)) value { REAL part[PARTS]; };
 
-// The head of an axis in the table; "later" are the products of the axes after it.
+// The head of an axis in the table; LATER fields are products over the axes after it.
 enum { LENGTH, LATER_LENGTHS, LATER_ENTRIES, LATER_TEMPLATES, POSITIONS, STENCILS, COLUMNS,
        TAPS, HEAD };
 enum { MOST_AXES = 16 };
@@ -24,7 +24,7 @@ __device__ inline place head(const place* table, int axis, int field)
     return table[HEAD * axis + field];
 }
 
-// The column that an entry of each axis' stencil stands for.
+// The column of a combination of entries, one of each axis's stencil.
 __device__ inline place column_of(const place* table, place axes, const place* entry)
 {
     place column = 0;
@@ -32,7 +32,7 @@ __device__ inline place column_of(const place* table, place axes, const place* e
     return column;
 }
 
-// Add up all combinations of the taps of a kernel that are mixed along each axis.
+// The weighted sum of the kernel over all combinations of each axis's taps.
 __device__ inline value mixed_taps(
     const place* table, const place* sizes, const value* taps, place axes, const place* entry,
     place kernel)
@@ -60,7 +60,7 @@ __device__ inline value mixed_taps(
     }
 }
 
-// Columns and values of all templates: one thread for each entry and channel of rows.
+// Columns and values of all templates, by one thread for each entry and channel of rows.
 extern "C" __global__ void write_templates(
     const place* table, const place* sizes, const value* taps, INDEX* columns, value* values,
     place axes, place per_group, place plane, place channels, place templates)
@@ -70,7 +70,7 @@ extern "C" __global__ void write_templates(
     if (thread >= size * channels) return;
     place row_channel = thread / size, rest = thread % size, e = rest;
 
-    // Which stencil of each axis, and which of its entries.
+    // The stencil of each axis, and the entry of that stencil.
     place stencil[MOST_AXES], entry[MOST_AXES];
     place width = per_group;
     for (int a = 0; a < axes; a++) {
@@ -123,8 +123,8 @@ __device__ inline line find_line(const place* table, int last, place which, plac
     return found;
 }
 
-// `together` rows of a line per block.  Their entries lie one after the other, and so do the
-// threads that write them: what a row begins with is in shared memory, where each looks.
+// Each block writes `together` rows of a line.  Their entries are contiguous, and successive
+// threads write successive entries; shared memory holds the first entry of every row.
 extern "C" __global__ void write_rows(
     const place* table, const place* bases, const INDEX* columns, const value* values,
     INDEX* indptr, INDEX* indices, value* data,
@@ -153,13 +153,13 @@ extern "C" __global__ void write_rows(
     }
     __syncthreads();
     const value* source = values + found.channel * per_group * templates;
-    // From a multiple of 32 on, so that what a warp writes begins where memory's lines do.
+    // Threads start at a multiple of 32, so that a warp writes aligned memory.
     INDEX base = starts[0] / 32 * 32;
     unsigned lead = (unsigned) (starts[0] - base), end = (unsigned) (starts[rows] - base);
-    float rate = (float) rows / (float) (end - lead);  // of rows an entry, on average
+    float rate = (float) rows / (float) (end - lead);  // rows per entry, on average
     for (unsigned at = threadIdx.x; at < end; at += blockDim.x) {
         if (at < lead) continue;
-        // The last row that begins at or before e: at the average or next to it, mostly.
+        // Find the last row that begins at or before e, mostly within 1 of the average.
         INDEX e = base + (INDEX) at;
         int guess = (int) ((float) (at - lead) * rate);
         int low = guess > 1 ? guess - 1 : 0, high = guess + 1 < rows ? guess + 1 : rows - 1;
@@ -175,7 +175,7 @@ extern "C" __global__ void write_rows(
     }
 }
 
-// Rows that have a kernel each: the same pattern, but no common values.  One thread a row.
+// Rows with a kernel each share the pattern but no values.  One thread writes a row.
 extern "C" __global__ void write_varying(
     const place* table, const place* sizes, const value* taps,
     INDEX* indptr, INDEX* indices, value* data, place axes, place rows)
@@ -205,7 +205,7 @@ extern "C" __global__ void write_varying(
     }
 }
 
-// One product after the other: each is added by the instruction that multiplies.
+// Products are added one by one, each by a fused multiply-add.
 __device__ inline void add_product(value& total, const value& a, const value& b)
 {
     total.part[0] += a.part[0] * b.part[0];
@@ -216,8 +216,8 @@ __device__ inline void add_product(value& total, const value& a, const value& b)
 #endif
 }
 
-// Products without the matrix, y = C x for vectors one after the other.  A thread computes
-// EACH positions of a line; where they have one stencil, it reads every tap once for all.
+// Products without the matrix, y = C x for contiguous vectors.  A thread computes EACH
+// positions of a line; if they share a stencil, it reads every tap once for all positions.
 extern "C" __global__ void multiply(
     const place* table, const place* bases, const INDEX* columns, const value* values,
     const value* x, value* y,

@@ -1,7 +1,7 @@
 """CSR arrays in the memory of a GPU, for kernels that are CuPy arrays.
 
-Nothing here copies anything back from the
-device; CuPy itself waits once, to look at a new matrix' indptr.
+No function copies anything back to the host; CuPy itself synchronizes once per matrix, to
+read its indptr.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ from linconv.gpu import device, kernels, tables
 
 # Threads of a block, and of a warp.
 _THREADS, _WARP = 256, 32
-# Entries that a block writes, about, and the most rows that they are of.
+# Entries that a block of threads writes, on average, and the largest number of their rows.
 _ENTRIES, _MOST_ROWS = 4096, 1024
-# Blocks of threads that a launch can have; CuPy cuts the number of more to 32 bits.
+# Blocks of threads that a launch can have; CuPy truncates larger numbers to 32 bits.
 _MOST_BLOCKS = (1 << 31) - 1
 
 
@@ -92,10 +92,10 @@ def templates_of(geometry: Geometry, kernel: Any, transposed: bool) -> Templates
 
 
 class Templates:
-    """The different rows of a matrix, in device memory, and the tables that place them.
+    """The different rows of a matrix, in device memory, and the tables of their positions.
 
-    Made of the taps, (channels, per group, k1..kd), the first column of each channel and
-    the columns that the channels of a group are apart.
+    `values` are the taps, (channels, per group, k1..kd), `bases` the first column of each
+    channel, and `plane` is the distance of a group's channels in columns.
     """
 
     def __init__(
@@ -125,7 +125,7 @@ class Templates:
 
     @property
     def scalars(self) -> tuple[int, int, int, int]:
-        """Numbers for every kernel: axes, channels of a group, lines, template entries."""
+        """Arguments of every kernel: axes, channels of a group, lines, template entries."""
         axes, templates = len(self.numbers.lengths), self.numbers.templates
         return axes, self.per_group, self.lines, templates
 
@@ -143,7 +143,7 @@ class _Target:
 
     @property
     def matrix(self) -> Any:
-        """The arrays as a matrix."""
+        """Return the arrays as a matrix."""
         return device.sparse_array(self.data, self.indices, self.indptr, self.shape)
 
     def write(
@@ -199,13 +199,13 @@ def source(value: str, index: str) -> str:
 
 
 def _tables_of(layout: assembly.MatrixRows) -> tables.Tables:
-    """Return the tables of some rows; those of all rows are remembered by their axes."""
+    """Return the tables of some rows; the tables of all rows come from a cache."""
     return _remembered_tables(*layout.key) if layout.key else tables.tables(layout.grid)
 
 
 @functools.lru_cache(maxsize=32)
 def _remembered_tables(axes: tuple[Axis, ...], transposed: bool) -> tables.Tables:
-    return tables.tables(assembly.grid_of_axes(axes, transposed)[0])
+    return tables.tables(assembly.grid_of(Geometry(axes), transposed)[0])
 
 
 def _pieces(length: int, width: float) -> tuple[int, int, int]:

@@ -1,9 +1,9 @@
-"""Grid -> the integer tables from which a GPU writes CSR arrays; no GPU needed here.
+"""Grid -> the integer tables from which a GPU writes CSR arrays; needs no GPU itself.
 
 Every row of a matrix is a shifted copy of one of few *templates*, one per combination
-of the axes' stencils.  Rows and templates lie one after the other by the same rule:
-before a row come those of earlier positions of the first axis, then, within a position
-of the first axis, those of earlier positions of the second, and so on.
+of the axes' stencils.  Rows and templates follow the same order: a row comes after the rows
+of all earlier positions of the first axis and, within its own position of that axis, after
+those of earlier positions of the second axis, and so on.
 """
 
 from __future__ import annotations
@@ -17,26 +17,26 @@ from linconv.assembly import Grid, Stencil, places_of
 
 # Numbers of an axis in the head of the table.
 _HEAD = 8
-# Axes that a kernel has room for.
+# Largest number of axes in a kernel's arrays.
 _MOST_AXES = 16
 
 
 @dataclass(frozen=True)
 class Tables:
-    """The rows of one channel, as a kernel on the device reads them.
+    """The rows of one channel, in the layout that kernels on the device read.
 
     Attributes
     ----------
     numbers : ndarray of int64
-        For every axis: its positions; the products over later axes of positions, their
-        entries and the entries of stencils; and
-        where these tables begin: (stencil, columns moved on, entries before) of every
-        position; (entries before, entries) of every stencil; (column, first tap, one
-        after the last) of every entry of a stencil; (tap, weight) of every tap.
+        For every axis: the number of its positions; the products over later axes of
+        positions, of entries and of stencils' entries; and the first numbers of four
+        tables: (stencil, shift of columns, entries before) of every position; (entries
+        before, entries) of every stencil; (column, first tap, one after the last tap) of
+        every entry of a stencil; (tap, weight) of every tap.
     lengths : tuple of int
         Positions along each axis.
     entries, templates : int
-        Of one channel of the input: entries of all rows, and of all templates.
+        Entries of all rows, and of all templates, for one channel of the input.
     width : float
         Mean entries of a row.
     """
@@ -53,7 +53,7 @@ class Tables:
 
 
 def tables(grid: Grid) -> Tables:
-    """Return the tables of a grid of rows; ValueError where a kernel cannot take its axes."""
+    """Return the tables of a grid of rows; raise ValueError where it has too many axes."""
     if len(grid.axes) > _MOST_AXES:
         raise ValueError(
             f"a convolution on the GPU has at most {_MOST_AXES} axes, got {len(grid.axes)}"
@@ -101,7 +101,7 @@ def _axis_tables(grid: Grid, a: int) -> list[np.ndarray]:
 
 
 def _mix(stencil: Stencil) -> tuple[np.ndarray, np.ndarray]:
-    """Return (tap, weight) of all that adds up in a stencil, by column; and how many."""
+    """Return (tap, weight) of all taps of a stencil, by column, and their number by column."""
     rows, pairs = [], []
     for layer in stencil.mix:
         count = len(layer.taps)

@@ -25,7 +25,7 @@ def add(y: Any, a: Any, x: Any) -> None:
     """Add ``a x`` to `y` in place; `a` is a real number, or one for every column."""
     if hasattr(a, "astype"):
         _kernel("add")(*_alike(y, a, x), y)
-    else:  # CuPy's kernels cannot tell the dtype of a number
+    else:  # CuPy's kernels cannot infer R from a Python number
         y += a * x
 
 
@@ -46,7 +46,7 @@ def _kernel(name: str) -> Any:
 
 
 def _alike(y: Any, a: Any, x: Any) -> tuple[Any, Any]:
-    """Return factors and columns in the precision of `y`: CuPy's kernels take no other."""
+    """Return factors and columns in the precision of `y`, which CuPy's kernels require."""
     real = np.finfo(y.dtype).dtype
     if x.dtype.kind == y.dtype.kind:
         x = x.astype(y.dtype, copy=False)

@@ -1,7 +1,7 @@
-"""Ways to compute the products of a Conv, and the choice among them.
+"""Methods, which compute the products of a Conv, and the choice among them.
 
-May import assembly, gpu, geometry and _arrays; knows nothing of operators.  Every method
-must agree with the stored matrix: the matrix is the truth.
+May import assembly, gpu, geometry and _arrays; knows nothing of operators.  Every method must
+agree with the stored matrix, which defines the convolution.
 """
 
 from linconv.methods.choice import GPU_METHODS as GPU_METHODS

@@ -1,7 +1,7 @@
-"""Ways to compute the products of a Conv: the protocol, the table, the choice.
+"""The protocol of methods, which compute the products of a Conv, and the choice among them.
 
-A method is built from a geometry and the kernel's values, and keeps what it
-needs.  Every method must agree with the matrix: the matrix is the truth.
+A method is constructed from a geometry and a kernel.  Every method must agree with the stored
+matrix, which defines the convolution.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ from linconv.methods import cost
 
 
 class Method(Protocol):
-    """Products with ``C`` and its adjoint, of columns; their dtype is result_type's.
+    """Products of ``C`` and its adjoint with columns, of dtype ``result_type(C, x)``.
 
-    `dtypes` are those that products can have; empty for all.
+    `dtypes` lists the dtypes of products that the method supports; it is empty for all.
     """
 
     dtypes: tuple[np.dtype, ...]
@@ -37,11 +37,11 @@ class Method(Protocol):
         ...
 
     def with_kernel(self, kernel: np.ndarray) -> Method:
-        """Return the same with another kernel; what the geometry decides is shared."""
+        """Return the method for another kernel; parts that depend on geometry are shared."""
         ...
 
 
-# Where each method lives, its class, and whether "auto" may choose it.
+# Module and class of each method, and whether "auto" may choose it.
 METHODS: dict[str, tuple[str, str, bool]] = {
     "sparse": ("methods.sparse", "Sparse", True),
     "direct": ("methods.direct", "Direct", True),
@@ -49,16 +49,13 @@ METHODS: dict[str, tuple[str, str, bool]] = {
     "torch": ("methods.torch", "Torch", False),
     "sparse+adjoint": ("methods.sparse", "WithAdjoint", False),
 }
-# Those for CuPy's arrays.
-GPU_METHODS: dict[str, tuple[str, str, bool]] = {
-    "sparse": ("methods.sparse", "Sparse", True),
+# The methods for CuPy's arrays.
+GPU_METHODS: dict[str, tuple[str, str, bool]] = METHODS | {
     "direct": ("gpu.products", "Direct", True),
     "fft": ("methods.fft", "Fft", False),
-    "torch": ("methods.torch", "Torch", False),
-    "sparse+adjoint": ("methods.sparse", "WithAdjoint", False),
 }
 
-# Pairs of channels in a group up to which "auto" needs no matrix on a GPU.
+# With at most so many pairs of channels in a group, "auto" needs no matrix on a GPU.
 _CHANNELS = 16
 
 
@@ -77,7 +74,7 @@ class Choice:
         return getattr(_module(module), kind)(geometry, kernel)
 
     def description(self, geometry: Geometry, dtype: np.dtype) -> str:
-        """Return in words what was chosen, and what every method would cost."""
+        """Return a text on the chosen method and the estimated cost of every method."""
         how = "chosen by 'auto'" if self.asked == "auto" else "as asked"
         if self.device == "gpu":
             return f"method {self.name!r} on the GPU, {how}; there are {_quoted(GPU_METHODS)}"
@@ -110,11 +107,11 @@ def choose(name: str, geometry: Geometry, dtype: np.dtype, device: str = "cpu") 
 
 
 def estimates(geometry: Geometry, dtype: np.dtype) -> list[cost.Estimate]:
-    """Return what every method would cost, or why it cannot be used."""
+    """Return the cost of every method, or the reason why it cannot be used."""
     found = []
     for name, (_, _, automatic) in METHODS.items():
         if name != "sparse" and cost.small(geometry):
-            # Products of microseconds are not worth the start of another library.
+            # A product of microseconds does not justify importing another library.
             found.append(cost.Estimate(name, reason="not considered for so few nonzeros"))
             continue
         reason = why_not(name, geometry, dtype, "cpu")
@@ -129,10 +126,10 @@ def _quoted(names: Iterable[str]) -> str:
 
 
 def _for_gpu(geometry: Geometry) -> str:
-    """Return "direct" where rows are mostly alike and channels few, else the matrix.
+    """Return "direct" for few channels and mostly interior rows, else "sparse".
 
-    Many channels read a sample many times, which "direct" does not share; where most rows
-    are edges, templates are the matrix.  Not measured yet.
+    With many channels "direct" reads each sample many times; with mostly edge rows its
+    templates are as large as the matrix.  The bounds have not been measured.
     """
     few = geometry.c_in * geometry.c_out <= _CHANNELS * geometry.groups**2
     inside = math.prod(len(axis.interior) for axis in geometry.axes)

@@ -1,6 +1,6 @@
-"""The entry point to Numba: how loops are compiled, and whether they can be.
+"""The entry point to Numba: compiles loops, and says whether that is possible.
 
-Importing this imports nothing; `compiled` and the modules that use it import Numba.
+Importing this file does not import Numba; `compiled` and `inlined` do.
 """
 
 from __future__ import annotations
@@ -14,34 +14,34 @@ import threading
 from collections.abc import Iterator
 from typing import Any
 
-# Seconds after which a first product is said to compile: loops from the disk take less.
+# Seconds until a first product announces compilation; loading loops from disk takes less.
 _PATIENCE = 1.0
 _known: set[tuple[Any, Any]] = set()
 
 
 def inlined(function: Any) -> Any:
-    """Return a function that `compiled` ones take in whole, so that it is compiled once."""
+    """Return a function that is inlined in functions that `compiled` compiles."""
     return importlib.import_module("numba").njit(inline="always")(function)
 
 
 def compiled(function: Any) -> Any:
-    """Return a function to be compiled when it is first called, and kept on disk.
+    """Return a function that is compiled at its first call and cached on disk.
 
-    It runs without the interpreter's lock.
+    The compiled function runs without the interpreter's lock.
     """
     numba = importlib.import_module("numba")
     options = {"nogil": True, "fastmath": {"contract"}, "error_model": "numpy"}
     try:
         return numba.njit(cache=True, **options)(function)
-    except RuntimeError:  # no directory can be written to
+    except RuntimeError:  # Numba finds no writable directory
         return numba.njit(**options)(function)
 
 
 @contextlib.contextmanager
 def announced(function: Any, dtype: Any) -> Iterator[None]:
-    """Say once, to logger "linconv" and a terminal, that loops for `dtype` are compiled.
+    """Log once, to logger "linconv" and a terminal, that loops for `dtype` are compiled.
 
-    Nothing is said where the first call is quick, as it is with loops kept on disk.
+    No message is logged where the first call is quick, as it is with loops cached on disk.
     """
     if (function, dtype) in _known:
         yield
@@ -64,11 +64,11 @@ def _say(message: str) -> None:
 
 
 def why_not() -> str:
-    """Return why nothing can be compiled, or an empty string."""
+    """Return the reason why loops cannot be compiled, or an empty string."""
     if importlib.util.find_spec("numba") is None:
         return "it needs Numba: pip install linconv[fast]"
     try:
-        importlib.import_module("numba")  # which refuses a NumPy that is too new for it
+        importlib.import_module("numba")  # raises where NumPy is too new
     except ImportError as error:
         return f"Numba cannot be imported: {error}"
     return ""

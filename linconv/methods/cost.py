@@ -1,7 +1,7 @@
-"""What a product costs by each method: the model behind ``method="auto"``.
+"""The estimated cost of a product by each method: the model behind ``method="auto"``.
 
-Rough figures for one product of one vector, in nanoseconds, measured on two threads and
-the workloads of tests/benchmarks/products.py.  Only their ratios matter.
+Estimates are nanoseconds of one product of one vector, fitted to the workloads of
+tests/benchmarks/products.py on two threads.  Only their ratios matter.
 """
 
 from __future__ import annotations
@@ -14,17 +14,17 @@ import numpy as np
 from linconv import _arrays
 from linconv.geometry import Axis, Boundary, Geometry
 
-# The matrix of fewer nonzeros costs microseconds per product.
+# A product of a matrix with fewer nonzeros takes microseconds.
 SMALL = 1 << 17
-# Nanoseconds that a combination of stencils costs each of some dozens of products.
+# Nanoseconds per combination of stencils, spread over a few dozen products.
 _COMBINED = 800
-# A share of the available memory that a matrix may take unasked.
+# Largest share of the available memory for a matrix that "auto" chooses.
 _SHARE = 0.25
 
 
 @dataclass(frozen=True)
 class Estimate:
-    """Seconds of one product, or why there is none."""
+    """Seconds of one product, or the reason why there is no estimate."""
 
     method: str
     seconds: float = math.inf
@@ -45,13 +45,13 @@ def small(geometry: Geometry) -> bool:
 
 
 def cheapest(estimates: list[Estimate]) -> str:
-    """Return the method of the lowest estimate; the matrix where there is none."""
+    """Return the method with the lowest estimate, "sparse" where there is no estimate."""
     best = min(estimates, key=lambda estimate: estimate.seconds)
     return best.method if best.seconds < math.inf else "sparse"
 
 
 def estimate(method: str, geometry: Geometry, dtype: np.dtype, reason: str) -> Estimate:
-    """Return what one product costs."""
+    """Return the estimate of one product."""
     if reason:
         return Estimate(method, reason=reason)
     dtype = np.dtype(dtype)
@@ -74,14 +74,14 @@ def _sparse(geometry: Geometry, dtype: np.dtype) -> float:
 def _direct(geometry: Geometry, dtype: np.dtype) -> float:
     """Multiplications in vector registers, and passes over the samples."""
     rate = 0.012 * dtype.itemsize * (2 if dtype.kind == "c" else 1)
-    # Stencils are combined once, for many products; a rule far outside has many.
+    # Stencils are combined once for many products; wide padding by a rule has many stencils.
     combined = _COMBINED * math.prod(_stencils(axis) for axis in geometry.axes)
     samples = 0.12 * dtype.itemsize * sum(geometry.shape)
     return 20_000 + geometry.nnz * rate + samples + combined
 
 
 def _stencils(axis: Axis) -> int:
-    """Return about how many stencils an axis has: its interior's and those of its edges."""
+    """Return an estimate of the stencils of an axis: its interior's and its edges'."""
     edges = axis.out - len(axis.interior)
     if axis.boundary == (Boundary.ZEROS, Boundary.ZEROS):
         edges = min(edges, 2 * axis.k)

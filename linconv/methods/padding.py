@@ -1,7 +1,7 @@
-"""Arrays extended by the boundary rules, and the exact adjoint of that.
+"""The extension of arrays by the boundary rules, and its exact adjoint.
 
-Methods that cannot apply a rule themselves pad, multiply and crop; the adjoint adds
-what padding copied back to the samples it came from.  Arrays are NumPy's or CuPy's.
+A method that lacks a rule pads, multiplies and crops; the adjoint of padding adds each copied
+sample to its source.  Arrays are NumPy's or CuPy's.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ from linconv.methods.choice import choose
 class Padding:
     """Extension by the boundary rules of some axes, for arrays of the library of `like`.
 
-    On the host samples are copied one by one along an edge.  On a GPU each would start a
-    kernel, so there it is the product of a convolution that has one tap.
+    On the host the samples of an edge are copied one by one.  On a GPU each copy would
+    launch a kernel, so padding there is the product of a convolution with one tap.
     """
 
     def __init__(self, axes: Sequence[Axis], like: Any) -> None:
@@ -73,10 +73,10 @@ def padded_length(axis: Axis) -> int:
 
 
 def _core(axis: Axis) -> tuple[slice, slice]:
-    """Return where the input's own samples are: in the input, and in the padded array."""
+    """Return the slices of the input's own samples in the input and in the padded array."""
     lo, hi = axis.padding
     start = max(0, -lo)
-    inside = slice(start, max(start, axis.n + min(0, hi)))  # empty if all of it is cropped
+    inside = slice(start, max(start, axis.n + min(0, hi)))  # empty if everything is cropped
     return inside, slice(max(0, lo), max(0, lo) + inside.stop - inside.start)
 
 

@@ -1,7 +1,7 @@
 """The algebra of operators: views, multiples, sums, products, real and imaginary parts.
 
-Composites store their operands, so that ``.T`` and ``.H`` stay exact and `tosparse` gives one
-matrix.  They turn their operands into linconv's operators and check that these fit together.
+Composites store their operands, so that ``.T`` and ``.H`` are exact and `tosparse` gives one
+matrix.  Composites convert operands to linconv's operators and check that their shapes fit.
 """
 
 from __future__ import annotations
@@ -34,9 +34,7 @@ class View(LinearOperator):
         super().__init__(base.dtype, *(shapes[::-1] if transpose else shapes))
         self.base, self._transposes, self._conjugates = base, transpose, conjugate
 
-    @property
-    def device(self) -> str | None:
-        """Where its arrays lie: where those of its base do."""
+    def _device(self) -> str | None:
         return self.base.device
 
     def _moved(self, device: str) -> LinearOperator:
@@ -45,9 +43,7 @@ class View(LinearOperator):
     def _view(self, transpose: bool, conjugate: bool) -> LinearOperator:
         return self.base._view(transpose ^ self._transposes, conjugate ^ self._conjugates)
 
-    @property
-    def hermitian(self) -> bool:
-        """Whether ``A.H`` is ``A``."""
+    def _is_hermitian(self) -> bool:
         return self.base.hermitian
 
     def _nnz(self) -> int | None:
@@ -73,7 +69,7 @@ class View(LinearOperator):
         return matrix
 
     def __getattr__(self, name: str) -> Any:
-        # The kernel, geometry and method of a convolution describe its transpose, too.
+        # The kernel, geometry and method of a convolution are those of its transpose, too.
         if name in ("kernel", "geometry", "method", "explain") and "base" in self.__dict__:
             return getattr(self.base, name)
         if name == "with_kernel" and hasattr(self.__dict__.get("base"), name):
@@ -94,7 +90,7 @@ class Identity(LinearOperator):
     in_shape : int or tuple of int
         Shape of the arrays.
     dtype : dtype
-        Of the ones on the diagonal, one that a sparse matrix can hold.
+        Dtype of the matrix, one that sparse matrices can hold.
 
     Examples
     --------
@@ -107,14 +103,10 @@ class Identity(LinearOperator):
     def __init__(self, in_shape: Sequence[int] | int, dtype: Any = float) -> None:
         super().__init__(_arrays.storable(dtype), in_shape, in_shape)
 
-    @property
-    def device(self) -> None:
-        """Where its arrays lie: anywhere."""
+    def _device(self) -> None:
         return None
 
-    @property
-    def hermitian(self) -> bool:
-        """Whether ``A.H`` is ``A``: yes."""
+    def _is_hermitian(self) -> bool:
         return True
 
     def _matmat(self, X: np.ndarray) -> np.ndarray:
@@ -126,10 +118,7 @@ class Identity(LinearOperator):
         return self.shape[0]
 
     def _tosparse(self) -> CsrArray:
-        n = self.shape[0]
-        index = _arrays.index_dtype(self.shape, n)
-        ones, places = np.ones(n, self.dtype), np.arange(n + 1, dtype=index)
-        return _arrays.sparse_array(ones, places[:-1].copy(), places, self.shape)
+        return diagonal_matrix(np.ones(self.shape[0], self.dtype))
 
 
 class Composite(LinearOperator):
@@ -137,9 +126,15 @@ class Composite(LinearOperator):
 
     operands: tuple[LinearOperator, ...]
 
-    @property
-    def device(self) -> str | None:
-        """Where its arrays lie: where those of its operands do."""
+    def _hold(self, operands: Sequence[LinearOperator]) -> None:
+        """Store the operands; a composite of this class is replaced by its own operands."""
+        flat = (
+            part.operands if isinstance(part, type(self)) else (part,) for part in operands
+        )
+        self.operands = tuple(part for parts in flat for part in parts)
+        common_device(self.operands)
+
+    def _device(self) -> str | None:
         return common_device(self.operands)
 
     def _moved(self, device: str) -> Composite:
@@ -148,12 +143,12 @@ class Composite(LinearOperator):
         return moved
 
     def _matrices(self) -> Iterator[CsrArray]:
-        """Yield the operands' matrices, all on the device of the whole."""
+        """Yield the operands' matrices, all on the composite's device."""
         for part in self.operands:
             yield gpu.moved(part._tosparse(), self.device or "cpu")
 
     def _nnz(self) -> int | None:
-        """Return the sum over the operands, for those whose entries do not meet."""
+        """Return the sum over operands, right where their entries do not overlap."""
         return notebook.total(part._nnz() for part in self.operands)
 
     def __repr__(self) -> str:
@@ -171,9 +166,7 @@ class Scaled(Composite):
         super().__init__(dtype, operand.in_shape, operand.out_shape)
         self.scalar, self.operands = dtype.type(scalar), (operand,)
 
-    @property
-    def hermitian(self) -> bool:
-        """Whether ``A.H`` is ``A``: a real multiple of such an operator."""
+    def _is_hermitian(self) -> bool:
         return self.scalar.imag == 0 and self.operands[0].hermitian
 
     def _matmat(self, X: np.ndarray) -> np.ndarray:
@@ -184,9 +177,7 @@ class Scaled(Composite):
 
     def _tosparse(self) -> CsrArray:
         matrix = self.operands[0]._tosparse()
-        data = self.scalar * matrix.data
-        wrap = gpu.home(matrix).sparse_array
-        return wrap(data, matrix.indices, matrix.indptr, self.shape)
+        return with_data(matrix, self.scalar * matrix.data)
 
     def _signature(self) -> str:
         return f"{self.scalar!s} *, {super()._signature()}"
@@ -207,13 +198,9 @@ class Sum(Composite):
         shaped = next((part for part in operands if len(part.in_shape) > 1), first)
         dtype = np.result_type(*(part.dtype for part in operands))
         super().__init__(dtype, shaped.in_shape, shaped.out_shape)
-        flat = (part.operands if isinstance(part, Sum) else (part,) for part in operands)
-        self.operands = tuple(part for parts in flat for part in parts)
-        common_device(operands)
+        self._hold(operands)
 
-    @property
-    def hermitian(self) -> bool:
-        """Whether ``A.H`` is ``A``: a sum of such operators."""
+    def _is_hermitian(self) -> bool:
         return all(part.hermitian for part in self.operands)
 
     def _nnz(self) -> None:
@@ -243,13 +230,9 @@ class Product(Composite):
                 )
         dtype = np.result_type(*(part.dtype for part in operands))
         super().__init__(dtype, operands[-1].in_shape, operands[0].out_shape)
-        flat = (part.operands if isinstance(part, Product) else (part,) for part in operands)
-        self.operands = tuple(part for parts in flat for part in parts)
-        common_device(operands)
+        self._hold(operands)
 
-    @property
-    def hermitian(self) -> bool:
-        """Whether ``A.H`` is ``A``: each operand the adjoint of its mirror image."""
+    def _is_hermitian(self) -> bool:
         parts = self.operands
         half = (len(parts) + 1) // 2
         return all(parts[i] is parts[-1 - i].H for i in range(half))
@@ -284,13 +267,11 @@ class ComplexPart(Composite):
         super().__init__(real, operand.in_shape, operand.out_shape)
         self.operands, self._part = (operand,), part
 
-    @property
-    def hermitian(self) -> bool:
-        """Whether ``A.H`` is ``A``: the real parts of such an operator."""
+    def _is_hermitian(self) -> bool:
         return self._part == "real" and self.operands[0].hermitian
 
     def _of(self, product: Any, X: np.ndarray) -> np.ndarray:
-        """Return the part of a product that belongs to the matrix's part."""
+        """Return the real or the imaginary part of a product with the complex operator."""
         if X.dtype.kind == "c":
             return _arrays.by_real_parts(partial(self._of, product), X)
         return getattr(product(X), self._part)
@@ -303,16 +284,27 @@ class ComplexPart(Composite):
 
     def _tosparse(self) -> CsrArray:
         matrix = self.operands[0]._tosparse()
-        data = getattr(matrix.data, self._part).copy()
-        wrap = gpu.home(matrix).sparse_array
-        return wrap(data, matrix.indices, matrix.indptr, self.shape)
+        return with_data(matrix, getattr(matrix.data, self._part).copy())
 
     def _signature(self) -> str:
         return f"{self._part}, {super()._signature()}"
 
 
+def with_data(matrix: CsrArray, data: Any) -> CsrArray:
+    """Return a matrix with the same pattern and other values."""
+    wrap = gpu.home(matrix).sparse_array
+    return wrap(data, matrix.indices, matrix.indptr, matrix.shape)
+
+
+def diagonal_matrix(values: Any) -> CsrArray:
+    """Return the diagonal matrix of a vector, on the vector's device."""
+    n, xp = len(values), _arrays.namespace(values)
+    places = xp.arange(n + 1, dtype=_arrays.index_dtype((n, n), n))
+    return gpu.home(values).sparse_array(values, places[:-1].copy(), places, (n, n))
+
+
 def common_device(operands: Sequence[LinearOperator]) -> str | None:
-    """Return where all operands lie, None for anywhere; refuse what lies apart."""
+    """Return the device of all operands, None for either; raise where devices differ."""
     found = {part.device for part in operands if part.device}
     if len(found) > 1:
         raise TypeError(

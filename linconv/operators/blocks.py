@@ -1,6 +1,6 @@
-"""Operators put together: above, beside and across one another; Kronecker products.
+"""Block operators, diagonal operators and Kronecker products.
 
-Blocks keep their operands, so that views stay exact and `tosparse` gives one matrix.
+Blocks keep their operands, so that views are exact and `tosparse` gives one matrix.
 """
 
 from __future__ import annotations
@@ -16,26 +16,26 @@ import scipy.sparse
 
 from linconv import _arrays, gpu
 from linconv._arrays import CsrArray, is_operator
-from linconv.operators.algebra import Composite, common_device
+from linconv.operators.algebra import Composite, common_device, diagonal_matrix
 from linconv.operators.foreign import aslinearoperator
 from linconv.operators.linear import LinearOperator
 
-# Nonzeros of a Kronecker product made at a time.
+# Nonzeros of a Kronecker product that are computed at a time.
 _PIECE = 1 << 16
 
 
 def vstack(operators: Sequence[Any]) -> LinearOperator:
-    """Return ``[A; B; ...]``: operators of one input, their outputs above one another.
+    """Return ``[A; B; ...]``: the outputs of operators on the same input, stacked.
 
     Parameters
     ----------
     operators : sequence of LinearOperator, sparse or dense matrices
-        With as many columns each.
+        Operators with the same number of columns.
 
     Returns
     -------
     LinearOperator
-        Its `out_shape` is ``(k, *out_shape)`` for k operators of the same one, as
+        Its `out_shape` is ``(k, *out_shape)`` for k operators with equal `out_shape`, as
         `numpy.stack` gives it, else flat.
 
     Raises
@@ -43,7 +43,7 @@ def vstack(operators: Sequence[Any]) -> LinearOperator:
     ValueError
         If the numbers of columns differ, or there is no operator.
     TypeError
-        If `operators` is one operator, whose rows are not to be stacked one by one.
+        If `operators` is one operator rather than a sequence of operators.
 
     Examples
     --------
@@ -59,17 +59,18 @@ def vstack(operators: Sequence[Any]) -> LinearOperator:
 
 
 def hstack(operators: Sequence[Any]) -> LinearOperator:
-    """Return ``[A, B, ...]``: operators of one output, whose inputs lie side by side.
+    """Return ``[A, B, ...]``: the sum of operators on the parts of a stacked input.
 
     Parameters
     ----------
     operators : sequence of LinearOperator, sparse or dense matrices
-        With as many rows each.
+        Operators with the same number of rows.
 
     Returns
     -------
     LinearOperator
-        Its `in_shape` is ``(k, *in_shape)`` for k operators of the same one, else flat.
+        Its `in_shape` is ``(k, *in_shape)`` for k operators with equal `in_shape`, else
+        flat.
 
     Raises
     ------
@@ -87,7 +88,7 @@ def hstack(operators: Sequence[Any]) -> LinearOperator:
 
 
 def block(rows: Sequence[Sequence[Any]]) -> LinearOperator:
-    """Return the operator of a grid of operators, None where there is nothing.
+    """Return the operator of a grid of operators, in which None stands for zeros.
 
     Parameters
     ----------
@@ -97,7 +98,7 @@ def block(rows: Sequence[Sequence[Any]]) -> LinearOperator:
     Returns
     -------
     LinearOperator
-        See `vstack` and `hstack` for its shapes.
+        Its shapes follow from those of its rows and columns, as in `vstack` and `hstack`.
 
     Raises
     ------
@@ -174,7 +175,7 @@ class Diagonal(LinearOperator):
     diagonal : array_like, ``in_shape``
         The factors; copied.
     dtype : dtype, optional
-        Of the matrix, instead of that of the factors.
+        Dtype of the matrix; by default that of the factors.
 
     Attributes
     ----------
@@ -200,17 +201,13 @@ class Diagonal(LinearOperator):
         super().__init__(values.dtype, values.shape or 1, values.shape or 1)
         self.diagonal = place.read_only(values)
 
-    @property
-    def device(self) -> str:
-        """Where the factors lie."""
+    def _device(self) -> str:
         return gpu.device_of(self.diagonal)
 
     def _moved(self, device: str) -> Diagonal:
         return Diagonal(gpu.moved(self.diagonal, device, "diagonal"))
 
-    @property
-    def hermitian(self) -> bool:
-        """Whether ``A.H`` is ``A``: for a real dtype."""
+    def _is_hermitian(self) -> bool:
         return self.dtype.kind != "c"
 
     def _matmat(self, X: np.ndarray) -> np.ndarray:
@@ -223,10 +220,7 @@ class Diagonal(LinearOperator):
         return self.shape[0]
 
     def _tosparse(self) -> CsrArray:
-        n, xp = self.shape[0], _arrays.namespace(self.diagonal)
-        places = xp.arange(n + 1, dtype=_arrays.index_dtype(self.shape, n))
-        wrap = gpu.home(self.diagonal).sparse_array
-        return wrap(self.diagonal.flatten(), places[:-1].copy(), places, self.shape)
+        return diagonal_matrix(self.diagonal.flatten())
 
 
 class Block(Composite):
@@ -253,9 +247,7 @@ class Block(Composite):
         grid = [[None if A is None else A.to(device) for A in row] for row in self.grid]
         return Block(grid)
 
-    @property
-    def hermitian(self) -> bool:
-        """Whether ``A.H`` is ``A``: each block the adjoint of its mirror image."""
+    def _is_hermitian(self) -> bool:
         k = len(self.grid)
         return k == len(self.grid[0]) and all(
             A is B is None or (A is not None and B is not None and A.H is B)
@@ -273,7 +265,7 @@ class Block(Composite):
     def _product(
         self, X: np.ndarray, grid: Any, cuts: list[slice], places: list[slice], hook: str
     ) -> np.ndarray:
-        """Add up the products of every row of blocks where it belongs."""
+        """Return the sums over every row of blocks, one row after the other."""
         dtype = np.result_type(self.dtype, X.dtype)
         Y = _arrays.namespace(X).empty((places[-1].stop, X.shape[1]), dtype)
         for row, place in zip(grid, places, strict=True):
@@ -304,18 +296,14 @@ class Kron(Composite):
     def __init__(self, *operands: LinearOperator) -> None:
         if not operands:
             raise ValueError("a Kronecker product needs at least one operator, got none")
-        flat = (part.operands if isinstance(part, Kron) else (part,) for part in operands)
-        self.operands = tuple(part for parts in flat for part in parts)
-        common_device(self.operands)
+        self._hold(operands)
         super().__init__(
             np.result_type(*(part.dtype for part in self.operands)),
             [n for part in self.operands for n in part.in_shape],
             [m for part in self.operands for m in part.out_shape],
         )
 
-    @property
-    def hermitian(self) -> bool:
-        """Whether ``A.H`` is ``A``: a product of such operators."""
+    def _is_hermitian(self) -> bool:
         return all(part.hermitian for part in self.operands)
 
     def _nnz(self) -> int | None:
@@ -330,7 +318,7 @@ class Kron(Composite):
         return self._product(X, "_rmatmat", 0)
 
     def _product(self, X: np.ndarray, hook: str, side: int) -> np.ndarray:
-        """Apply each operand along its axis, those first that leave least to do."""
+        """Apply each operand along its axis, first those that shrink the array most."""
         lengths = [part.shape[side] for part in self.operands]
         Y = X.reshape(*lengths, X.shape[1])
         order = sorted(
@@ -353,7 +341,7 @@ class Kron(Composite):
 
 
 def _listed(operators: Any, form: str) -> list[Any]:
-    """Return several operators as a list; one alone would be taken apart into rows."""
+    """Return operators as a list; raise for a single one, which would be split into rows."""
     array = isinstance(operators, np.ndarray) and operators.dtype != object
     matrix = array and operators.ndim < 3
     if matrix or is_operator(operators) or not isinstance(operators, Iterable):
@@ -379,7 +367,7 @@ def _common(blocks: Sequence[Any], side: int, where: str) -> tuple[int, ...]:
 
 
 def _stacked(shapes: list[tuple[int, ...]]) -> tuple[int, ...]:
-    """Return the shape of arrays of `shapes` one after the other."""
+    """Return the shape of arrays of `shapes`, stacked or, where they differ, flat."""
     if len(shapes) == 1:
         return shapes[0]
     if len(set(shapes)) == 1:
@@ -393,7 +381,7 @@ def _cuts(shapes: list[tuple[int, ...]]) -> list[slice]:
 
 
 def _kron(A: CsrArray, B: CsrArray) -> CsrArray:
-    """Return the Kronecker product, made from a few rows of A at a time."""
+    """Return the Kronecker product, computed for a few rows of A at a time."""
     shape = (A.shape[0] * B.shape[0], A.shape[1] * B.shape[1])
     nnz = A.nnz * B.nnz
     dtype, index = np.result_type(A, B), _arrays.index_dtype(shape, nnz)

@@ -1,4 +1,4 @@
-"""Operators of other libraries, which keep to SciPy's protocol, as linconv's."""
+"""Operators of other libraries that follow SciPy's protocol, as operators of linconv."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ def aslinearoperator(A: Any) -> LinearOperator:
     Parameters
     ----------
     A : LinearOperator, sparse or dense matrix, or any object of SciPy's protocol
-        linconv's own operators come back as they are; matrices are copied; other
-        objects need ``shape``, ``matvec`` and, for an adjoint, ``rmatvec``.
+        linconv's own operators are returned unchanged; matrices are copied; other
+        objects need ``shape``, ``matvec`` and, for the adjoint, ``rmatvec``.
 
     Raises
     ------
@@ -40,7 +40,7 @@ def aslinearoperator(A: Any) -> LinearOperator:
 
 
 class _Foreign(LinearOperator):
-    """Somebody else's operator, which keeps to SciPy's protocol."""
+    """An operator of another library, which follows SciPy's protocol."""
 
     def __init__(self, subject: Any) -> None:
         m, n = subject.shape
@@ -58,9 +58,9 @@ class _Foreign(LinearOperator):
 
 
 def foreign_adjoint(theirs: Any, Y: np.ndarray) -> np.ndarray:
-    """Return A^H Y of somebody else's operator; say so where it has no adjoint.
+    """Return A^H Y for an operator of another library; raise where A has no adjoint.
 
-    SciPy has no attribute for this, and some of its errors do not name the cause.
+    SciPy has no attribute for a missing adjoint, and some of its errors do not name it.
     """
     try:
         return np.asarray(theirs.rmatmat(Y))
@@ -75,7 +75,7 @@ def foreign_adjoint(theirs: Any, Y: np.ndarray) -> np.ndarray:
 
 
 def _has_rmatvec(theirs: Any) -> bool:
-    """Whether a product with the adjoint is implemented, be it a wrong one."""
+    """Whether a product with the adjoint is implemented, right or wrong."""
     try:
         theirs.rmatvec(np.zeros(theirs.shape[0]))
     except NotImplementedError:

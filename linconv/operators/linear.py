@@ -1,9 +1,9 @@
-"""LinearOperator: a map between two shaped spaces, and how it is written in formulas.
+"""LinearOperator: a linear map between arrays of two shapes, and its algebra.
 
 Knows nothing of convolutions.  ``.H`` is the adjoint, the conjugate transpose; ``.T`` is the
-plain transpose.  ``A @ v`` takes flat vectors ``(n,)`` or columns ``(n, b)``; ``A(x)`` takes
-shaped arrays ``(*batch, *in_shape)``.  Public methods check shapes once; hooks get arrays of
-the right size and trust them.
+transpose without conjugation.  ``A @ v`` takes flat vectors ``(n,)`` or columns ``(n, b)``;
+``A(x)`` takes shaped arrays ``(*batch, *in_shape)``.  Public methods check shapes once; hooks
+get arrays of the right size and check nothing.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ from linconv import _arrays, gpu
 from linconv._arrays import CsrArray, is_operator, is_scalar
 from linconv._options import at_least, integer, sizes
 
-# An operator makes composites, and composites are operators.  The package imports algebra
-# first, so that this module object exists here; only methods, which run later, look into it.
+# Operators make composites, which are operators themselves.  This circular import works since
+# the package imports algebra first and only methods, which run later, use its names.
 from linconv.operators import algebra, notebook
 
 _Base: Any = scipy.sparse.linalg.LinearOperator  # Any: SciPy has no annotations
-# Columns of the identity pushed through an operator whose matrix is not known.
+# Columns of the identity that are multiplied at once to find an unknown matrix.
 _COLUMNS = 64
 # The formats of sparse arrays.
 _FORMATS = ("bsr", "coo", "csc", "csr", "dia", "dok", "lil")
@@ -42,14 +42,14 @@ class LinearOperator(_Base):
 
     - ``_matmat(X)``: ``(n, b) -> (m, b)``, the product A X,
     - ``_rmatmat(Y)``: ``(m, b) -> (n, b)``, the product A^H Y,
-    - and, where it is known, ``_tosparse()``: a fresh CSR array.
+    - and, where the matrix is known, ``_tosparse()``: a fresh CSR array.
 
     Parameters
     ----------
     dtype : dtype
-        Of the matrix.  A product has ``result_type(A.dtype, x.dtype)``.
+        Dtype of the matrix.  A product has dtype ``result_type(A.dtype, x.dtype)``.
     in_shape, out_shape : tuple of int
-        Of the arrays that ``A(x)`` takes and returns.
+        Shapes of the arrays that ``A(x)`` takes and returns.
 
     Attributes
     ----------
@@ -68,7 +68,7 @@ class LinearOperator(_Base):
            [ 0,  0,  3,  6,  9]])
     """
 
-    __array_ufunc__ = None  # ndarray @ A comes here instead of asking NumPy
+    __array_ufunc__ = None  # makes ndarray @ A call __rmatmul__ here
     __array_priority__ = 100.0
     dtype: np.dtype[Any]
     shape: tuple[int, int]
@@ -129,8 +129,8 @@ class LinearOperator(_Base):
     def __call__(self, x: Any) -> np.ndarray:
         """Return A(x) for shaped arrays: (*batch, *in_shape) -> (*batch, *out_shape).
 
-        A flat array, ``(n,)`` or ``(n, b)``, gives ``A @ x``: this is SciPy's protocol,
-        which `scipy.sparse.linalg.lobpcg` keeps to.
+        For a flat array, ``(n,)`` or ``(n, b)``, the result is ``A @ x``: SciPy's
+        `scipy.sparse.linalg.lobpcg` calls operators so.
         """
         x = self._as_operand(x, "x")
         d = len(self.in_shape)
@@ -187,7 +187,7 @@ class LinearOperator(_Base):
         return ""
 
     def _apply(self, hook: Any, X: np.ndarray) -> np.ndarray:
-        """Run a hook on columns of a native dtype and fix the dtype of the result."""
+        """Call a hook on columns of a native dtype; return the result in the right dtype."""
         dtype = np.result_type(self.dtype, X.dtype)
         if not X.dtype.isnative:
             X = X.astype(X.dtype.newbyteorder("="))
@@ -197,12 +197,15 @@ class LinearOperator(_Base):
         return Y.astype(dtype, copy=False)
 
     def _as_operand(self, x: Any, name: str) -> Any:
-        """Return `x` as an array that lies where this operator does."""
+        """Return `x` as an array on this operator's device."""
         return gpu.at(self.device or gpu.device_of(x)).as_array(x, name)
 
     @property
     def device(self) -> str | None:
-        """Where its arrays lie: "cpu", NumPy's; "gpu", CuPy's; None where it takes both."""
+        """Device of the arrays: "cpu" for NumPy's, "gpu" for CuPy's, None for either."""
+        return self._device()
+
+    def _device(self) -> str | None:
         return "cpu"
 
     def to(self, device: str) -> Any:
@@ -211,7 +214,7 @@ class LinearOperator(_Base):
         Parameters
         ----------
         device : str
-            "cpu" or "gpu".  An operator that is there already is returned itself.
+            "cpu" or "gpu".  An operator already on this device is returned itself.
 
         Raises
         ------
@@ -226,7 +229,7 @@ class LinearOperator(_Base):
             raise ValueError(f'device must be "cpu" or "gpu", got {device!r}')
         if self.device in (device, None):
             return self
-        # Weakly known, so that A.H @ A is moved to B.H @ B with one and the same B.
+        # This weak cache makes A.H @ A become B.H @ B with the same B twice.
         moved = self._views.get(device)
         if moved is None:
             moved = self._views[device] = self._moved(device)
@@ -235,8 +238,8 @@ class LinearOperator(_Base):
     def _moved(self, device: str) -> Any:
         """Return the operator on the other device."""
         raise TypeError(
-            f"{type(self).__name__} cannot be moved: it lies on the {self.device} and does "
-            "not say how"
+            f"{type(self).__name__} cannot be moved: it lies on the {self.device}, and its "
+            "class does not implement _moved(device)"
         )
 
     @property
@@ -265,11 +268,14 @@ class LinearOperator(_Base):
 
     @property
     def hermitian(self) -> bool:
-        """Whether ``A.H`` is ``A`` by its structure, as in ``A.H @ A``; then ``A.H is A``."""
+        """Whether ``A.H is A``, by the operator's structure, as that of ``A.H @ A``."""
+        return self._is_hermitian()
+
+    def _is_hermitian(self) -> bool:
         return False
 
     def _view(self, transpose: bool, conjugate: bool) -> LinearOperator:
-        """Return a view that holds this operator; weakly known here, so B.T.T is B too."""
+        """Return a view of this operator, from a weak cache, so that ``A.T is A.T``."""
         if transpose and self.hermitian:  # A^T = conj(A)
             transpose, conjugate = False, not conjugate
         key = (transpose, conjugate and self.dtype.kind == "c")
@@ -293,14 +299,14 @@ class LinearOperator(_Base):
     def __getitem__(self, key: Any) -> LinearOperator:
         """Return some rows and columns of the matrix: ``A[rows]`` or ``A[rows, columns]``.
 
-        Each is a slice, a mask, an array of indices or an integer, which keeps its axis;
-        a mask may have the shape of the arrays, `out_shape` or `in_shape`.
+        Rows and columns are a slice, a mask, an array of indices or an integer, which keeps
+        its axis; a mask may have the shape of the arrays, `out_shape` or `in_shape`.
         """
         pair = isinstance(key, tuple) and len(key) == 2
         return algebra.submatrix(self, *(key if pair else (key, slice(None))))
 
     def dot(self, x: Any) -> Any:
-        """Return A x, A X, or the product operator, by what `x` is."""
+        """Return A x for a vector, A X for columns, or the operator A B for an operator."""
         if is_operator(x):
             return algebra.Product(self, x)
         if is_scalar(x):
@@ -317,7 +323,7 @@ class LinearOperator(_Base):
         return (self.T @ self._as_operand(x, "x").T).T
 
     def __mul__(self, x: Any) -> Any:
-        return algebra.Scaled(x, self) if is_scalar(x) else self.dot(x)  # dot: as in SciPy
+        return algebra.Scaled(x, self) if is_scalar(x) else self.dot(x)  # SciPy's * is dot
 
     def __rmul__(self, x: Any) -> Any:
         return algebra.Scaled(x, self) if is_scalar(x) else self.__rmatmul__(x)
@@ -382,18 +388,18 @@ class LinearOperator(_Base):
     def eigs(
         self, neigs: int = 1, symmetric: bool = False, niter: int | None = None, **options: Any
     ) -> np.ndarray:
-        """Return the eigenvalues of largest magnitude, by SciPy; PyLops' solvers call this.
+        """Return the eigenvalues of largest magnitude by SciPy, as PyLops' solvers expect.
 
         Parameters
         ----------
         neigs : int
-            How many, below the number of rows minus 1.
+            Number of eigenvalues, below the number of rows minus 1.
         symmetric : bool
             Whether the operator is Hermitian.
         niter : int, optional
-            Most iterations.
+            Largest number of iterations.
         **options
-            Of `scipy.sparse.linalg.eigsh` or `eigs`.
+            Options of `scipy.sparse.linalg.eigsh` or `eigs`.
 
         Returns
         -------
@@ -408,7 +414,7 @@ class LinearOperator(_Base):
         if self.device == "gpu":
             raise TypeError(
                 "eigs is SciPy's and needs an operator on the host: A.to('cpu').eigs(); "
-                "spectrum.norm(A) and singular_values(A, k) take it where it lies"
+                "spectrum.norm(A) and singular_values(A, k) work on the GPU"
             )
         neigs = at_least(1, neigs, "neigs")
         solve = scipy.sparse.linalg.eigsh if symmetric else scipy.sparse.linalg.eigs
@@ -417,7 +423,7 @@ class LinearOperator(_Base):
         return values[np.argsort(-np.abs(values))]
 
     def _nnz(self) -> int | None:
-        """Return how many entries `tosparse` will store, None where only it can tell."""
+        """Return the number of entries of `tosparse`, None where it is not known before."""
         return None
 
     def _signature(self) -> str:
@@ -427,7 +433,7 @@ class LinearOperator(_Base):
         return f"{type(self).__name__}({self._signature()})"
 
     def __getstate__(self) -> dict[str, Any]:
-        # SciPy >= 1.18 keeps a module in _xp; views are made again when they are needed.
+        # SciPy >= 1.18 stores a module in _xp; views are made anew when they are needed.
         return {k: v for k, v in self.__dict__.items() if k not in ("_xp", "_views")}
 
     def __setstate__(self, state: dict[str, Any]) -> None:

@@ -1,6 +1,6 @@
-"""How a notebook shows an operator: shapes, nonzeros, bytes and the tree of its parts.
+"""The view of an operator in a notebook: shapes, nonzeros, bytes and the tree of its parts.
 
-Standard library only; it asks operators for what it shows and imports none of them.
+Standard library only; this file imports no operators and reads their attributes.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ def tree(A: Any) -> str:
 
 def _node(A: Any) -> str:
     base, suffix = A, ""
-    while "base" in base.__dict__:  # a view: its base's parts, and .T, .H or .conj()
+    while "base" in base.__dict__:  # a view is shown as its base with .T, .H or .conj()
         suffix = repr(base).removeprefix(repr(base.base)) + suffix
         base = base.base
     name = html.escape(f"{type(base).__name__}({base._signature()}){suffix}")

@@ -1,4 +1,4 @@
-"""Operators that hold their matrix, where their vectors lie; matrices that select samples."""
+"""Operators that store their matrix: `Matrix`, and `Restriction`, which selects samples."""
 
 from __future__ import annotations
 
@@ -29,9 +29,7 @@ class Stored(LinearOperator):
             )
         self._csr = gpu.home(csr).read_only(csr)
 
-    @property
-    def device(self) -> str:
-        """Where the matrix lies."""
+    def _device(self) -> str:
         return gpu.device_of(self._csr)
 
     def _moved(self, device: str) -> Self:
@@ -56,17 +54,17 @@ class Stored(LinearOperator):
 
 
 class Restriction(Stored):
-    """Keep some samples of an array; the transpose puts them back, zeros elsewhere.
+    """Keep some samples of an array; the transpose fills the other samples with zeros.
 
     Parameters
     ----------
-    where : bool array, or what indexes an array
+    where : bool array, or an index of an array
         A mask of the samples to keep, whose shape is then `in_shape`; or slices,
         integers and index arrays, one or a tuple of them, as in ``x[where]``.
     in_shape : int or tuple of int
-        Shape of the arrays.  A mask has it already.
+        Shape of the arrays; a mask implies it.
     dtype : dtype
-        Of the ones in the matrix.
+        Dtype of the matrix.
 
     Attributes
     ----------
@@ -76,7 +74,8 @@ class Restriction(Stored):
     Raises
     ------
     ValueError, IndexError
-        If a mask has another shape than `in_shape`, nothing is kept, or it lies outside.
+        If a mask has another shape than `in_shape`, no sample is kept, or an index is out
+        of range.
 
     Examples
     --------
@@ -102,14 +101,14 @@ class Matrix(Stored):
     matrix : sparse array or array_like, (m, n)
         The matrix.
     in_shape, out_shape : tuple of int, optional
-        Shapes of the arrays it maps; flat vectors by default.
+        Shapes of the arrays that the operator maps; flat vectors by default.
 
     Raises
     ------
     ValueError
-        If `matrix` is not 2-d or the shapes have other sizes than it.
+        If `matrix` is not 2-d, or its shape does not fit the shapes of the arrays.
     TypeError
-        If it holds no numbers.
+        If `matrix` holds no numbers.
 
     Examples
     --------
@@ -134,7 +133,7 @@ class Matrix(Stored):
 def selection(
     where: Any, in_shape: Sequence[int] | int | None, dtype: Any
 ) -> tuple[CsrArray, tuple[int, ...], tuple[int, ...]]:
-    """Return the matrix that keeps ``x[where]``, the shape of x and that of what is kept."""
+    """Return the matrix that selects ``x[where]``, and the shapes of x and of x[where]."""
     if any(map(_arrays.on_device, where if isinstance(where, tuple) else (where,))):
         raise TypeError(
             "a mask or indices must be NumPy arrays, on the host, got a CuPy array: pass "
@@ -147,7 +146,7 @@ def selection(
         except ValueError as error:
             raise ValueError(f"where is not a rectangular array: {error}") from None
         if not where.size and not hasattr(given, "dtype"):
-            where = where.astype(int)  # as NumPy takes an empty list
+            where = where.astype(int)  # NumPy's index of an empty list, too
     mask: Any = where if is_mask(where) else None
     if in_shape is None and mask is not None:
         in_shape = mask.shape

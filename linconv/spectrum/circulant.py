@@ -1,7 +1,8 @@
-"""Operators that are matrices per frequency: their symbols on circles, and Circulant.
+"""Circulant operators, and the circulant approximations of others by their symbols.
 
-What is no circulant is approximated by one: see `spectrum.circulant_preconditioner`.
-Symbols have shape ``(groups, o, i, f1..fd)``; a number stands for a multiple of I.
+A symbol holds one small matrix per frequency of a periodic domain, in an array of shape
+``(groups, o, i, f1..fd)``; a number stands for a multiple of I.  `circulant_preconditioner`
+inverts the symbols.
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ from linconv.operators import (
     Block,
     Diagonal,
     Identity,
+    Kron,
     LinearOperator,
     Matrix,
     Product,
@@ -37,27 +39,27 @@ from linconv.operators import (
     View,
 )
 
-# Eigenvalues below this part of the largest are raised to it before they are inverted.
+# Eigenvalues are raised to at least this part of the largest before they are inverted.
 _FLOOR = 1e-10
 
 
 class Circulant(LinearOperator):
-    """``P F^-1 S F P^T``: a filter given by its spectrum, on a circle of its own length.
+    """``P F^-1 S F P^T``: a filter given by its spectrum on a periodic domain.
 
     Parameters
     ----------
     spectrum : ndarray, ``(groups, c, c, f1..fd)``
-        S, a small matrix per frequency; of the half spectrum of `scipy.fft.rfftn`
-        where `dtype` is real, of `scipy.fft.fftn` where it is complex.  A CuPy array
-        makes an operator on its GPU.
+        S, a small matrix per frequency: of `scipy.fft.rfftn`'s half spectrum where
+        `dtype` is real, of `scipy.fft.fftn`'s where it is complex.  A CuPy array gives
+        an operator on its GPU.
     in_shape : tuple of int
         Shape of the arrays, ``(n1..nd)`` or ``(groups * c, n1..nd)``.
     lengths : tuple of int, ``(m1..md)``
-        Of the transforms.
+        Lengths of the transforms.
     spread : sequence of (sparse array ``(n, m)`` or None), optional
-        P along each axis; None puts the samples first and zeros behind them.
+        P along each axis; with None, P^T appends zeros to the samples.
     dtype : dtype
-        Of the operator.
+        Dtype of the operator.
 
     Examples
     --------
@@ -77,32 +79,32 @@ class Circulant(LinearOperator):
     ) -> None:
         super().__init__(dtype, in_shape, in_shape)
         self.spectrum, self.lengths = gpu.home(spectrum).read_only(spectrum), lengths
-        real = np.finfo(self.dtype).dtype
-        spread = (None,) * len(lengths) if spread is None else spread
-        self._spread = tuple(
-            P if P is None else Matrix(P.astype(real)).to(self.device) for P in spread
-        )
-        self._spatial = self.in_shape[-len(lengths) :]
-        self._channels = self.shape[0] // math.prod(self._spatial)
+        spatial = self.in_shape[-len(lengths) :]
+        self._channels = self.shape[0] // math.prod(spatial)
+        self._spread = None
+        if spread is not None and any(P is not None for P in spread):
+            real = np.finfo(self.dtype).dtype
+            parts = (
+                Identity(n, real) if P is None else Matrix(P.astype(real))
+                for P, n in zip(spread, spatial, strict=True)
+            )
+            P = Kron(Identity(self._channels, real), *parts)
+            self._spread = P.to(gpu.device_of(spectrum))
         adjoint = spectrum.swapaxes(1, 2).conj()
         self._hermitian = bool((adjoint == spectrum).all())
 
-    @property
-    def device(self) -> str:
-        """Where the spectrum lies."""
+    def _device(self) -> str:
         return gpu.device_of(self.spectrum)
 
     def _moved(self, device: str) -> Circulant:
-        if device == "gpu":  # whose transforms know no long doubles
+        if device == "gpu":  # CuPy transforms no long doubles
             gpu.check_dtype(self.dtype, "the operator")
         moved: Any = copy.copy(self)
         moved.spectrum = gpu.moved(self.spectrum, device)
-        moved._spread = tuple(P if P is None else P.to(device) for P in self._spread)
+        moved._spread = self._spread and self._spread.to(device)
         return moved
 
-    @property
-    def hermitian(self) -> bool:
-        """Whether ``A.H`` is ``A``: the spectrum is real, or its matrices Hermitian."""
+    def _is_hermitian(self) -> bool:
         return self._hermitian
 
     def _matmat(self, X: np.ndarray) -> np.ndarray:
@@ -112,16 +114,18 @@ class Circulant(LinearOperator):
         return self._product(X, self.spectrum.swapaxes(1, 2).conj())
 
     def _product(self, X: np.ndarray, spectrum: np.ndarray) -> np.ndarray:
-        """Spread out, transform, multiply, and back: (n, b) -> (n, b)."""
+        """Apply P^T, the transform, the spectrum, the inverse and P: (n, b) -> (n, b)."""
         if not X.shape[1]:
-            return X.copy()  # cuFFT takes no empty batch
+            return X.copy()  # cuFFT rejects an empty batch
         real = self.dtype.kind != "c"
         if real and X.dtype.kind == "c":
             return _arrays.by_real_parts(partial(self._product, spectrum=spectrum), X)
-        x = X.T.astype(np.result_type(X.dtype, self.dtype))
-        x = x.reshape(X.shape[1], self._channels, *self._spatial)
-        x = self._along(x, True)
-        # Where P is None the transform puts zeros behind, and the crop takes them off.
+        X = X.astype(np.result_type(X.dtype, self.dtype))
+        shape = (self._channels, *self.in_shape[-len(self.lengths) :])
+        if self._spread is not None:
+            X, shape = self._spread._rmatmat(X), self._spread.in_shape
+        x = X.T.reshape(X.shape[1], *shape)
+        # The transform appends zeros to the samples, and the crop removes them again.
         transform, inverse = gpu.transforms(x, real)
         axes = tuple(range(-len(self.lengths), 0))
         z = transform(x, self.lengths, axes)
@@ -131,27 +135,16 @@ class Circulant(LinearOperator):
             parts = z.reshape(len(z), *spectrum.shape[:2], *z.shape[2:])
             xp = _arrays.namespace(z)
             z = xp.einsum("goi...,bgi...->bgo...", spectrum, parts).reshape(z.shape)
-        y = inverse(z, self.lengths, axes)
-        y = self._along(y[(..., *map(slice, x.shape[2:]))], False)
-        return y.reshape(X.shape[1], self.shape[0]).T
-
-    def _along(self, x: np.ndarray, transposed: bool) -> np.ndarray:
-        """Multiply by P, or by its transpose, along every axis that has one."""
-        for a, P in enumerate(self._spread, x.ndim - len(self._spread)):
-            if P is None:
-                continue
-            moved = np.moveaxis(x, a, 0)
-            columns = moved.reshape(moved.shape[0], math.prod(moved.shape[1:]))
-            flat = (P._rmatmat if transposed else P._matmat)(columns)
-            x = np.moveaxis(flat.reshape(flat.shape[0], *moved.shape[1:]), 0, a)
-        return x
+        y = inverse(z, self.lengths, axes)[(..., *map(slice, shape[1:]))]
+        Y = y.reshape(X.shape[1], math.prod(shape)).T
+        return Y if self._spread is None else self._spread._matmat(Y)
 
 
 @dataclass(frozen=True)
 class PeriodicDomain:
-    """The periodic arrays on which operators become matrices per frequency.
+    """Periodic arrays, on which convolutions are one small matrix per frequency.
 
-    `lengths` are those of the axes; `spread` holds P of each, see `Circulant`.
+    `lengths` and `spread` hold the length and P of every axis, see `Circulant`.
     """
 
     channels: int
@@ -162,7 +155,7 @@ class PeriodicDomain:
 
 
 def domain_of(operators: list[LinearOperator], optimal: bool) -> PeriodicDomain:
-    """Return circles long enough that what one end reads does not meet the other."""
+    """Return a periodic domain so long that reads across one end do not reach the other."""
     spaces = {space for L in operators if (space := _space(L)) is not None}
     sizes = {L.shape[1] for L in operators}
     spaces = spaces or {(1, operators[0].in_shape)}
@@ -178,7 +171,7 @@ def domain_of(operators: list[LinearOperator], optimal: bool) -> PeriodicDomain:
     lengths, spread = [], []
     for a, n in enumerate(spatial):
         m, P = n, None
-        if not optimal and not all(_turns(c.geometry.axes[a], n) for c, _ in leading):
+        if not optimal and not all(is_circular(c.geometry.axes[a], n) for c, _ in leading):
             reach = max(c.geometry.axes[a].extent - 1 for c in every)
             pads = _copied(front.geometry.axes[a]) if front else ()
             least: Any = scipy.fft.next_fast_len(n + len(pads) + 3 * reach, real=True)
@@ -191,7 +184,7 @@ def domain_of(operators: list[LinearOperator], optimal: bool) -> PeriodicDomain:
 
 
 def _convs(A: LinearOperator, transposed: bool = False) -> Iterator[tuple[Conv, bool]]:
-    """Yield the convolutions of an expression, the first applied first."""
+    """Yield the convolutions of an expression in the order in which they are applied."""
     if isinstance(A, Conv):
         yield A, transposed
     elif isinstance(A, View):
@@ -203,7 +196,7 @@ def _convs(A: LinearOperator, transposed: bool = False) -> Iterator[tuple[Conv, 
 
 
 def _space(A: LinearOperator) -> tuple[int, tuple[int, ...]] | None:
-    """Return the channels and spatial shape that the first convolution takes."""
+    """Return the channels and spatial shape of the first convolution's input."""
     for conv, transposed in _convs(A):
         g = conv.geometry
         if transposed:
@@ -212,20 +205,20 @@ def _space(A: LinearOperator) -> tuple[int, tuple[int, ...]] | None:
     return None
 
 
-def _turns(axis: Axis, n: int) -> bool:
-    """Whether an axis of n samples is a circle to this convolution."""
+def is_circular(axis: Axis, n: int) -> bool:
+    """Whether a convolution is circular along an axis of n samples."""
     whole = axis.n == n and axis.out == -(-n // axis.stride)
     return whole and axis.boundary == (Boundary.CIRCULAR, Boundary.CIRCULAR)
 
 
 def _copied(axis: Axis) -> list[int]:
-    """Return the positions outside the input at which its samples are read again."""
+    """Return the positions outside the input that stand for samples of it."""
     low, high = (min(max(0, p), axis.extent - 1) for p in axis.padding)
     return [j for j in (*range(-low, 0), *range(axis.n, axis.n + high)) if axis.source(j)]
 
 
 def _averaging(axis: Axis, places: list[int], m: int) -> Any:
-    """Return P = (E^T E)^-1 E^T, (n, m), of the padding E: x and its copies on a circle."""
+    """Return P = (E^T E)^-1 E^T, (n, m), for the padding E: samples, copies, then zeros."""
     entries = [(at, *pair) for at, j in enumerate(places) for pair in axis.source(j)]
     rows, samples, weights = np.array(entries).T
     touched, column = np.unique(samples, return_inverse=True)
@@ -241,20 +234,19 @@ def _averaging(axis: Axis, places: list[int], m: int) -> Any:
 
 
 def _table(axis: Axis, m: int, optimal: bool) -> Any:
-    """Return what each tap adds to the first column of the circulant: sparse (k, m)."""
+    """Return each tap's part in the first column of the circulant: sparse, (k, m)."""
     n, lo = axis.n, axis.padding[0]
-    shifts = [lo - axis.dilation * t for t in range(axis.k)]
-    if not optimal:
-        weights = np.full(axis.k, axis.stride**-0.5)  # a stride keeps 1 / s of |C x|^2
-        entries = (weights, (np.arange(axis.k), np.mod(shifts, m)))
-        return scipy.sparse.csr_array(scipy.sparse.coo_array(entries, shape=(axis.k, m)))
-    sums: list[tuple[int, int, float]] = []
-    for t, shift in enumerate(shifts):
+    entries: list[tuple[int, int, float]] = []
+    for t in range(axis.k):
+        shift = lo - axis.dilation * t
+        if not optimal:  # a stride s keeps 1 / s of |C x|^2
+            entries.append((t, shift % m, axis.stride**-0.5))
+            continue
         inside = range(max(0, min(n, shift)), max(0, min(n, n + shift)))
-        sums.append((t, shift % n, len(inside) / n))
+        entries.append((t, shift % n, len(inside) / n))
         for p in (*range(inside.start), *range(inside.stop, n)):
-            sums += [(t, (p - q) % n, w / n) for q, w in axis.source(p - shift)]
-    taps, places, means = zip(*sums, strict=True)
+            entries += [(t, (p - q) % n, w / n) for q, w in axis.source(p - shift)]
+    taps, places, means = zip(*entries, strict=True)
     return scipy.sparse.csr_array(
         scipy.sparse.coo_array((means, (taps, places)), shape=(axis.k, m))
     )
@@ -263,7 +255,7 @@ def _table(axis: Axis, m: int, optimal: bool) -> Any:
 def transformed(
     conv: Conv, lengths: tuple[int, ...], *, real: bool, optimal: bool
 ) -> np.ndarray:
-    """Return the matrices of a convolution per frequency: (groups, o, i, f1..fd)."""
+    """Return the symbol of a convolution: (groups, o, i, f1..fd)."""
     g = conv.geometry
     if optimal and any(axis.stride != 1 or axis.out != axis.n for axis in g.axes):
         raise ValueError(
@@ -283,7 +275,7 @@ def transformed(
 
 
 def _symbol(A: LinearOperator, domain: PeriodicDomain) -> Any:
-    """Return the matrices of A per frequency, or a number for a multiple of I."""
+    """Return the symbol of A, a number for a multiple of I."""
     if isinstance(A, Conv):
         return transformed(A, domain.lengths, real=domain.real, optimal=domain.optimal)
     if isinstance(A, Identity):
@@ -328,12 +320,12 @@ def _viewed(A: View, S: Any) -> Any:
         S = S.swapaxes(1, 2).conj()
     if A.dtype.kind == "c" and A._transposes != A._conjugates:
         axes = tuple(range(3, S.ndim))
-        S = np.roll(np.flip(S, axes), 1, axes).conj()  # of the conjugate: that of -f
+        S = np.roll(np.flip(S, axes), 1, axes).conj()  # a conjugate's symbol is that of -f
     return S
 
 
 def gram(A: LinearOperator, domain: PeriodicDomain) -> Any:
-    """Return the symbol of A^H A, in which a mask is its mean."""
+    """Return the symbol of A^H A, in which the mean of a mask stands for the mask."""
     if isinstance(A, Scaled):
         return float(abs(A.scalar)) ** 2 * gram(A.operands[0], domain)
     if isinstance(A, Diagonal):
@@ -371,7 +363,7 @@ def _times(S: Any, T: Any) -> Any:
 
 
 def _merged(S: np.ndarray, groups: int) -> np.ndarray:
-    """Return the same matrices in fewer, larger blocks: (groups, o, i, f1..fd)."""
+    """Return a symbol in fewer, larger blocks: (groups, o, i, f1..fd)."""
     every, o, i = S.shape[:3]
     r = every // groups
     if r == 1:
@@ -383,7 +375,7 @@ def _merged(S: np.ndarray, groups: int) -> np.ndarray:
 
 
 def inverse_of(S: np.ndarray) -> np.ndarray:
-    """Return the inverses of Hermitian matrices whose eigenvalues are cut off below."""
+    """Return the inverses of Hermitian matrices, with eigenvalues raised to `_FLOOR`."""
     if S.shape[1] == 1:
         values = np.real(S)
         return 1 / np.maximum(values, _floor(values))
@@ -407,5 +399,5 @@ def _floor(values: np.ndarray) -> float:
 
 
 def double(values: np.ndarray) -> np.ndarray:
-    """Return values in the precision of LAPACK."""
+    """Return values in double precision, which LAPACK supports."""
     return values.astype(complex if values.dtype.kind == "c" else float)

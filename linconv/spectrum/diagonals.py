@@ -22,18 +22,19 @@ from linconv.operators import (
     Stored,
     View,
     aslinearoperator,
+    with_data,
 )
 from linconv.spectrum.svd import placed, unit_of
 
-# Nonzeros of a convolution matrix built at a time for its columns' norms.
+# Nonzeros of a convolution matrix that are built at a time.
 _ENTRIES = 1 << 22
 
 
 def gram_diagonal(A: Any) -> np.ndarray:
     """Return ``diag(A^H A)``: the squared norm of every column of `A`.
 
-    The matrix of a convolution is built a few million nonzeros at a time, never
-    whole; so are those of views, multiples, blocks and Kronecker products of some.
+    The matrix of a convolution is built a few million nonzeros at a time, never as a
+    whole, also within views, multiples, blocks and Kronecker products.
 
     Parameters
     ----------
@@ -43,7 +44,7 @@ def gram_diagonal(A: Any) -> np.ndarray:
     Returns
     -------
     ndarray, ``A.in_shape``
-        Real; float64 for an integer `A`, else of its precision.
+        Real; float64 for an integer `A`, else in the precision of `A`.
 
     Raises
     ------
@@ -71,7 +72,7 @@ def column_norms(A: Any) -> np.ndarray:
     Returns
     -------
     ndarray, ``A.in_shape``
-        The square roots of `gram_diagonal`, which says more.
+        The square roots of `gram_diagonal`.
 
     Examples
     --------
@@ -138,17 +139,15 @@ def _squares(A: LinearOperator, axis: int, unit: float = 1.0) -> np.ndarray:
 
 
 def _summed(csr: Any, axis: int, unit: float) -> np.ndarray:
-    """Return the sums of |unit entries|^2 of a CSR array along an axis, where it lies."""
+    """Return the sums of |unit entries|^2 of a CSR array along an axis, on its device."""
     weights = (unit * np.abs(csr.data).astype(float)) ** 2
-    m, n = csr.shape
-    squares = gpu.home(csr).sparse_array(weights, csr.indices, csr.indptr, csr.shape)
-    ones = _arrays.namespace(weights).ones(n if axis else m)
-    S = Stored(squares, n, m)
+    ones = _arrays.namespace(weights).ones(csr.shape[axis])
+    S = Stored(with_data(csr, weights), csr.shape[1], csr.shape[0])
     return S.matvec(ones) if axis else S.rmatvec(ones)
 
 
 def _conv_squares(A: Conv, axis: int, unit: float) -> np.ndarray:
-    """Add up the blocks of rows of a convolution; one pair of channels at a time if big."""
+    """Sum over blocks of rows of a convolution, or over pairs of large channels."""
     g, kernel = A.geometry, host(A.kernel)
     lines = g.out_shape[0]
     if g.channels is None or g.nnz <= _ENTRIES * lines:
@@ -163,7 +162,7 @@ def _conv_squares(A: Conv, axis: int, unit: float) -> np.ndarray:
 
 
 def _block_squares(g: Geometry, kernel: np.ndarray, axis: int, unit: float) -> np.ndarray:
-    """Add up blocks of rows along the first axis of the output."""
+    """Sum over blocks of rows along the first axis of the output."""
     lines = g.out_shape[0]
     step = max(1, _ENTRIES * lines // max(1, g.nnz))
     parts: list[np.ndarray] = []

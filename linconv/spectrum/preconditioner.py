@@ -21,52 +21,52 @@ def circulant_preconditioner(
     The result is Hermitian and positive definite: the ``M`` of `scipy.sparse.linalg.cg` on
     the normal equations of ``|A x - b|^2 + damp^2 |x|^2 + sum w |L x|^2``.
 
-    - "embedded" takes a convolution as what it is on a larger circle, where it is
-      diagonal, inverts there and cuts out: ``P (|S|^2 + ...)^-1 P^T`` [2]_.  P takes
-      zeros away, and averages the samples that the boundary rule of `A` copies.
-    - "optimal" takes the circulant matrix C nearest to each convolution, the
+    - "embedded" extends each convolution to a longer periodic domain, where it is
+      diagonal, and inverts there: ``P (|S|^2 + ...)^-1 P^T`` [2]_.  P crops the added
+      zeros and averages the samples that the boundary rule of `A` copies.
+    - "optimal" replaces each convolution by the nearest circulant matrix C, the
       minimiser of ``|C - A|_F`` [1]_: ``(|C|^2 + ...)^-1``.  Each axis averages the
       wrapped diagonals of its taps, ``c_j = 1/n sum P[p, q] over p - q = j mod n``.
 
-    Where every axis is circular they are one, and the inverse is exact.  Elsewhere
+    Where every axis is circular both kinds agree, and the inverse is exact.  Elsewhere
     "embedded" needs fewer iterations: for a 9 x 9 blur with "zeros", a third of
     "optimal" and a fifth of none; the other rules gain less (see Notes).
 
     Parameters
     ----------
     A : LinearOperator
-        A `Conv`, or made of such by views, multiples, sums, products, `Identity` and
-        `Diagonal`; or a `vstack` of these, itself in no view, sum or product; behind a
-        `Restriction` or `Diagonal` or not.  A mask m counts as the mean of ``|m|^2``,
-        and so does a stride.
+        A `Conv`, or an expression of these with views, multiples, sums, products,
+        `Identity` and `Diagonal`; or a `vstack` of such expressions that is not part of a
+        view, sum or product.  A `Restriction` or `Diagonal` may be applied last.  The mean
+        of ``|m|^2`` stands for a mask m, and for a stride.
     damp : float
-        Of the normal equations, >= 0.
+        Damping of the normal equations, >= 0.
     penalties : sequence of (weight, L) or (weight, L, target)
-        The penalties of `lstsq`: weights w >= 0 and operators L, of the same kinds as `A`; no
-        target changes the preconditioner.
+        The penalties of `lstsq`: weights w >= 0 and operators L of the same kinds as `A`.
+        Targets do not change the preconditioner.
     kind : str
         "embedded" or "optimal".
 
     Returns
     -------
     Circulant, ``(n, n)``
-        Single precision if all operators are; complex if one of them is.  On the GPU
-        if they are: made on the host, from their kernels.
+        In single precision if all operators are, complex if one of them is.  It is
+        computed on the host and moved to the GPU if the operators are there.
 
     Raises
     ------
     ValueError
         If `damp` or a weight is negative, a penalty has other entries, the operators
-        have different inputs, or "optimal" meets a stride or another number of outputs
-        than inputs.
+        have different inputs, or `kind` is "optimal" and a convolution has a stride or
+        not as many outputs as inputs.
     TypeError
         If an operator is of another kind.
 
     Notes
     -----
-    Eigenvalues below 1e-10 of the largest are raised to it before inversion, so that
-    a singular circulant without `damp` does not explode.  Axes of length n with k taps
-    need circles of about ``n + 4 k`` samples, wide padding included up to k.
+    Eigenvalues are raised to at least 1e-10 of the largest before inversion, so that the
+    inverse of a singular circulant without `damp` stays bounded.  An axis of n samples and k
+    taps needs a periodic domain of about ``n + 4 k`` samples, with padding of up to k.
 
     Iterations of `scipy.sparse.linalg.cg` to 1e-6, 256 x 256 samples, a Gaussian of 9 x 9
     taps (sigma 2), damp 0.01, "same" (valid needs "embedded"):

@@ -1,8 +1,8 @@
 """Norms and singular values: exact where the structure gives them, else by Lanczos.
 
-A circular convolution is diagonalised by the Fourier transform, channels by a small matrix
-per frequency.  Of an operator on a GPU only kernels, diagonals and small matrices are copied
-to the host; arrays that are returned lie where the operator does.
+The Fourier transform diagonalises a circular convolution, or leaves one small matrix of
+channels per frequency.  Of an operator on a GPU only kernels, diagonals and small matrices
+are copied to the host; returned arrays are on the operator's device.
 """
 
 from __future__ import annotations
@@ -21,7 +21,6 @@ from linconv import _arrays, gpu
 from linconv._arrays import host
 from linconv._options import integer
 from linconv.convolution import Conv
-from linconv.geometry import Axis, Boundary
 from linconv.operators import (
     Block,
     Diagonal,
@@ -36,13 +35,13 @@ from linconv.operators import (
 )
 from linconv.spectrum import circulant
 
-# A matrix with a side up to this is decomposed whole rather than iterated on.
+# A matrix with at most so many rows or columns is decomposed as a dense matrix.
 _SMALL = 64
-# The longest side of a square matrix all of whose singular values are computed.
+# The largest number of rows and columns for which all singular values are computed.
 _DENSE = 1000
-# Lanczos steps for a norm: enough for 7 digits of any operator, 8 or more of most.
+# Lanczos steps for a norm: enough for 7 digits of any operator, and for 8 of most.
 _STEPS = 20_000
-# The steps end when a quarter more of them adds less than this part of the squared norm.
+# Lanczos stops where a quarter more steps adds less than this part of the squared norm.
 _TOLERANCE = 1e-10
 
 
@@ -52,15 +51,15 @@ def norm(A: Any) -> float:
     Exact, without iterating, where the structure gives it: circular convolutions
     (see `singular_values`), diagonals, views, multiples, ``B.H @ B``, blocks on a
     diagonal and Kronecker products of these.  Otherwise a small matrix is
-    decomposed, and a large one takes Lanczos steps, always from the same start, to
-    about 8 digits; it is then a lower bound.  Over random starts the mean error of its
-    square after k steps is below ``0.103 (ln(n (k - 1)^4) / (k - 1))^2`` of it,
-    whatever the gaps of the singular values [1]_.
+    decomposed, and the norm of a large one is found to about 8 digits by Lanczos steps,
+    always from the same start; the result is then a lower bound.  Over random starts the
+    mean relative error of the squared norm after k steps is below
+    ``0.103 (ln(n (k - 1)^4) / (k - 1))^2``, whatever the gaps of the singular values [1]_.
 
     Parameters
     ----------
     A : LinearOperator, matrix, or any object of SciPy's protocol, (m, n)
-        The operator; NaN in its entries is not looked for.
+        The operator; its entries are not checked for NaN.
 
     Returns
     -------
@@ -110,16 +109,17 @@ def norm(A: Any) -> float:
 def singular_values(A: Any, k: int | None = None) -> np.ndarray:
     """Return the singular values of `A`, largest first.
 
-    All of a circular convolution's are exact and cost a Fourier transform: those
-    whose rule is "circular" on both sides of every axis, with stride 1 and as many
-    outputs as inputs; any padding, dilation, flip, channels and groups.
+    The singular values of a circular convolution are exact and cost a Fourier transform.
+    A convolution is circular if the rule of both sides of every axis is "circular", the
+    stride is 1 and there are as many outputs as inputs; any padding, dilation, flip,
+    channels and groups will do.
 
     Parameters
     ----------
     A : LinearOperator, matrix, or any object of SciPy's protocol, (m, n)
         The operator.
     k : int, optional
-        How many; ``min(m, n)`` by default, zeros included.
+        Number of singular values; ``min(m, n)`` by default, zeros included.
 
     Returns
     -------
@@ -129,10 +129,10 @@ def singular_values(A: Any, k: int | None = None) -> np.ndarray:
     Raises
     ------
     ValueError
-        If `k` is not in ``1 .. min(m, n)``, or too many are asked for of a large
-        operator without structure.
+        If `k` is not in ``1 .. min(m, n)``, or too large for a large operator without
+        structure.
     MemoryError
-        If what has to be decomposed would take more than half of the memory.
+        If the decomposition would take more than half of the memory.
 
     References
     ----------
@@ -164,18 +164,18 @@ def singular_values(A: Any, k: int | None = None) -> np.ndarray:
 
 
 def placed(values: Any, A: LinearOperator) -> Any:
-    """Return an array where the operator lies."""
+    """Return an array on the operator's device."""
     return gpu.moved(values, A.device or gpu.device_of(values))
 
 
 def _in_units(A: LinearOperator) -> tuple[LinearOperator, float]:
-    """Return A in a unit, and the unit."""
+    """Return A divided by its unit, and the unit."""
     unit = unit_of(A)
     return (A, unit) if unit == 1 else (A * (1 / unit), unit)
 
 
 def unit_of(A: LinearOperator) -> float:
-    """Return a power of two: 1 unless squares of A's entries leave the range of numbers."""
+    """Return a power of two: 1 unless squares of A's entries over- or underflow."""
     if np.finfo(np.result_type(A.dtype, np.float32)).maxexp < np.finfo(float).maxexp:
         return 1.0
     size = float(abs(A.matvec(placed(_start(A.shape[1]), A))).max())
@@ -191,7 +191,7 @@ def _is_diagonal(A: Block) -> bool:
 
 
 def _exact_values(A: LinearOperator) -> np.ndarray | None:
-    """Return all singular values that the structure gives, in no order."""
+    """Return all singular values, unordered, if the structure gives them."""
     if isinstance(A, View):
         return _exact_values(A.base)
     if isinstance(A, Scaled):
@@ -201,14 +201,10 @@ def _exact_values(A: LinearOperator) -> np.ndarray | None:
         return np.ones(A.shape[0])
     if isinstance(A, Diagonal):
         return np.abs(circulant.double(host(A.diagonal))).ravel()
-    if isinstance(A, Conv) and all(map(_is_circulant, A.geometry.axes)):
+    axes = A.geometry.axes if isinstance(A, Conv) else ()
+    if axes and all(a.stride == 1 and circulant.is_circular(a, a.n) for a in axes):
         return _circular_values(A)
     return None
-
-
-def _is_circulant(axis: Axis) -> bool:
-    rules = (Boundary.CIRCULAR, Boundary.CIRCULAR)
-    return axis.boundary == rules and axis.stride == 1 and axis.out == axis.n
 
 
 def _circular_values(A: Conv) -> np.ndarray:
@@ -249,15 +245,15 @@ def _top(A: LinearOperator, k: int) -> np.ndarray:
 
 
 def _start(n: int) -> np.ndarray:
-    """Return a vector to start from: one that blurs keep, and some of everything."""
+    """Return a start for Lanczos: a constant, which blurs preserve, plus noise."""
     return 1 + np.random.default_rng(20261).standard_normal(n)
 
 
 def _largest(A: LinearOperator, steps: int = _STEPS) -> float:
-    """Return the largest singular value by Lanczos steps, not restarted.
+    """Return the largest singular value by Lanczos steps without restarts.
 
-    The vectors lose their orthogonality, which repeats eigenvalues but harms none; a
-    restarted method takes many times the steps where the largest lie close together.
+    The vectors lose their orthogonality, which repeats eigenvalues but leaves them accurate.
+    A restarted method takes many times the steps where the largest values are close.
     """
     forward, adjoint = (
         (A.matvec, A.rmatvec) if A.shape[0] >= A.shape[1] else (A.rmatvec, A.matvec)
@@ -293,7 +289,7 @@ def _largest(A: LinearOperator, steps: int = _STEPS) -> float:
 
 
 def _in_double(A: LinearOperator) -> Any:
-    """Return A as SciPy's solvers want it: double precision, vectors on the host."""
+    """Return A for SciPy's solvers: in double precision, with vectors on the host."""
     dtype: Any = complex if A.dtype.kind == "c" else float
 
     def product(hook: Callable[[Any], Any]) -> Callable[[Any], Any]:
