@@ -330,9 +330,7 @@ def test_arrays_are_never_moved_unasked(cupy):
         A + B
     with pytest.raises(TypeError, match="must lie on one device"):
         linconv.vstack([A, B])
-    with pytest.raises(
-        TypeError, match="the kernel must be on the gpu"
-    ):
+    with pytest.raises(TypeError, match="the kernel must be on the gpu"):
         B.with_kernel(kernel)
     C = B.with_kernel(cupy.asarray(2 * kernel))
     np.testing.assert_array_equal((C @ cupy.asarray(x)).get(), np.full(5, 6.0))
