@@ -31,7 +31,7 @@ INT32_MAX = 2**31 - 1
 
 
 class Boundary(StrEnum):
-    """What a tap reads outside the input, drawn for the samples ``a b c d``.
+    """The rule for taps outside the input, shown for the samples ``a b c d``.
 
     ============= ========================== ==================================
     rule          extension                  in other libraries

@@ -38,7 +38,7 @@ extern "C" __global__ void decide_lengths(
     }
 }
 
-// Which columns go on, from <s, z> and <s, s> of every column's gradient s.
+// The columns that continue, from <s, z> and <s, s> of every column's gradient s.
 extern "C" __global__ void decide_who_goes_on(
     const REAL* gamma, const REAL* square, const REAL* limit, const REAL* previous,
     const bool* before, bool* going, REAL* gradient, REAL* beta, long long columns)

@@ -123,7 +123,7 @@ def _windows(
     sums = conv_matrix(np.ones(k, int), length, stride=s, dilation=d)
 
     def counts(zeros: bool) -> np.ndarray:
-        """Count what is not zero, and with `zeros` also the padding that was asked for."""
+        """Count samples that are not zero padding, or with `zeros` the wanted padding too."""
         below, above = (rule is Boundary.ZEROS for rule in rules)
         start = lo if below and not zeros else 0
         stop = lo + n + (hi if zeros else 0) if above else length

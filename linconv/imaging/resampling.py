@@ -37,7 +37,7 @@ def downsample(
 ) -> LinearOperator:
     """Return the operator that keeps samples ``phase, phase + factor, ...`` of an axis.
 
-    It does not smooth; `average_pool` and ``resize(..., antialias=True)`` do.
+    `downsample` does not smooth; `average_pool` and ``resize(..., antialias=True)`` do.
 
     Parameters
     ----------
@@ -157,7 +157,7 @@ def resize(
     in_shape : tuple of int
         Shape of the input; an axis whose positions do not change gets an identity.
     out_shape : tuple of int, optional
-        Shape of the output.  Either this or `scale`.
+        Shape of the output; pass either `out_shape` or `scale`.
     scale : float, int, Fraction, or one per axis, optional
         An axis gets ``floor(n scale)`` samples, whose positions `scale` also decides.  A
         float stands for the simplest fraction that rounds to it: 0.1 is 1/10.

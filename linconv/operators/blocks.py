@@ -16,7 +16,7 @@ import scipy.sparse
 
 from linconv import _arrays, gpu
 from linconv._arrays import CsrArray, is_operator
-from linconv.operators.algebra import Composite, common_device, diagonal_matrix
+from linconv.operators.algebra import Composite, Identity, common_device, diagonal_matrix
 from linconv.operators.foreign import aslinearoperator
 from linconv.operators.linear import LinearOperator
 
@@ -322,7 +322,7 @@ class Kron(Composite):
         lengths = [part.shape[side] for part in self.operands]
         Y = X.reshape(*lengths, X.shape[1])
         order = sorted(
-            range(len(lengths)),
+            (a for a, part in enumerate(self.operands) if not isinstance(part, Identity)),
             key=lambda a: self.operands[a].shape[1 - side] / self.operands[a].shape[side],
         )
         for a in order:
@@ -330,7 +330,7 @@ class Kron(Composite):
             flat = moved.reshape(moved.shape[0], math.prod(moved.shape[1:]))
             flat = getattr(part, hook)(flat)
             Y = np.moveaxis(flat.reshape(part.shape[1 - side], *moved.shape[1:]), 0, a)
-        return Y.reshape(self.shape[1 - side], X.shape[1])
+        return Y.reshape(self.shape[1 - side], X.shape[1]) if order else X.copy()
 
     def _tosparse(self) -> CsrArray:
         if self.device == "gpu":

@@ -35,7 +35,7 @@ _SELDOM = 16
 
 @dataclass(frozen=True, eq=False)
 class Solution:
-    """What `lstsq` found, and whether to trust it.
+    """A solution of `lstsq`, and whether to trust it.
 
     Attributes
     ----------
@@ -227,7 +227,7 @@ def _bar(wanted: bool, total: int) -> Iterator[Any]:
 
 
 class _Found(NamedTuple):
-    """What the iteration of one block of columns gives."""
+    """The result of one block of columns."""
 
     x: Any
     converged: bool

@@ -50,8 +50,8 @@ def circulant_preconditioner(
     Returns
     -------
     Circulant, ``(n, n)``
-        In single precision if all operators are, complex if one of them is.  It is
-        computed on the host and moved to the GPU if the operators are there.
+        In single precision if all operators are, complex if one of them is.  The
+        spectrum is computed on the host, and moved to the GPU if the operators are there.
 
     Raises
     ------

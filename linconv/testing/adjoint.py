@@ -71,7 +71,7 @@ def check_adjoint(
     xp : module or str, optional
         The array library of a pair of functions: numpy, torch, jax.numpy or cupy.
     matrix : sparse or dense matrix, optional
-        What the operator must be, where that is known otherwise.
+        The matrix that the operator must have, where it is known.
     reference : callable, operator or matrix, optional
         An independent forward; no adjoint test can see a forward that is wrong.
     factory : callable, optional

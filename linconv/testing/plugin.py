@@ -18,7 +18,7 @@ TITLE = "linconv: adjoint test"
 
 
 class Adjoint:
-    """What the fixture `adjoint` gives: linconv's adjoint test with a seed of its own.
+    """The fixture `adjoint`: linconv's adjoint test with a seed of its own.
 
     Parameters
     ----------

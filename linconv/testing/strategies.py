@@ -214,7 +214,7 @@ def kernels(
     Parameters
     ----------
     geometry_or_shape : Geometry, or tuple of int
-        What has the kernel, or the shape of the array.
+        The geometry that needs the kernel, or the shape of the array.
     dtype : dtype
         Signed integers, floats or complex numbers; the imaginary parts of these
         are not zero either.
@@ -304,7 +304,7 @@ def operators(
     Parameters
     ----------
     families : str or sequence of str
-        What to choose from: "Conv", "conv_transpose", "Unfold", "fold" (its
+        The kinds to choose from: "Conv", "conv_transpose", "Unfold", "fold" (its
         transpose), "VaryingConv", "FilterConv", "Identity", "Matrix", and
         "composition": transposes, adjoints, conjugates, multiples, sums and
         products of members of the other families named, of all if there are none.

@@ -263,8 +263,8 @@ def _traces(case: Case) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 def shifted(case: Case, strides: tuple[dict[int, int], dict[int, int]]) -> str | None:
     """Try shifts along one axis: circular, filled with zeros, or with anything.
 
-    They are looked for in one random combination of all columns or rows and verified in
-    the matrix.  `strides` gives, for the output and the input, the stencil's step along
+    One random combination of all columns or rows shows candidates, and the matrix verifies
+    them.  `strides` gives, for the output and the input, the stencil's step along
     some axes.
     """
     found: list[tuple[int, int, bool, int, bool]] = []
