@@ -425,7 +425,7 @@ def test_auto_never_builds_a_matrix_that_does_not_fit(monkeypatch):
     monkeypatch.setattr(_arrays, "available_memory", lambda: 200_000_000)
     assert chosen((5, 5), (600, 600)) == "fft"
     geometry = Geometry.conv((5, 5), (600, 600))
-    text = methods.Choice("fft", "auto").explain(geometry, np.dtype("f8"))
+    text = methods.Choice("fft", "auto").description(geometry, np.dtype("f8"))
     assert "the matrix would take 0.108 of 0.2 GB available" in text
     assert "it needs Numba" in text
     monkeypatch.setattr(_arrays, "available_memory", lambda: None)
