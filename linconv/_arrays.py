@@ -22,7 +22,7 @@ from linconv.geometry import index_bytes
 _MOST_THREADS = 8
 # Bytes of a block of vectors.  An iteration of a solver works on five to ten such blocks,
 # which together fit a processor's caches.
-_BLOCK = 1 << 19
+_BLOCK = 1 << 17
 
 CsrArray: TypeAlias = Any  # scipy.sparse.csr_array, which SciPy does not annotate
 

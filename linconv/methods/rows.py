@@ -55,8 +55,10 @@ class Rows:
         xp, rows = _arrays.namespace(x), x.T
         if not len(rows):
             return xp.empty((self._geometry.shape[adjoint], 0), dtype)
-        if rows.flags.c_contiguous and rows.dtype == dtype:
-            return self._rows(rows, adjoint).T
+        # Large vectors are multiplied one by one anyway; small ones are copied in a cache.
+        large = len(_arrays.blocks(len(rows), rows.nbytes // len(rows))) == len(rows)
+        if large or rows.flags.c_contiguous:
+            return self._rows(xp.ascontiguousarray(rows, dtype), adjoint).T
 
         def product(part: Any) -> Any:
             return self._rows(xp.ascontiguousarray(part, dtype), adjoint)
