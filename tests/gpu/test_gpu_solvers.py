@@ -11,6 +11,7 @@ import standin
 from helpers import assert_refused, few, random
 
 import linconv
+from linconv import _arrays
 from linconv.gpu import decisions, device, vectors
 from linconv.solvers import factorized, lstsq
 from linconv.solvers.cgls import Columns
@@ -177,7 +178,7 @@ def test_conditions_and_missing_equations_are_said(cupy):
 
 
 @pytest.mark.parametrize("columns", [1, 3])
-def test_the_host_looks_now_and_then_and_copies_nothing_else(columns, cupy):
+def test_the_host_looks_every_16_iterations_and_copies_nothing_else(columns, cupy):
     A = linconv.Conv(cupy.asarray(random((3, 3))), (30, 30), padding=1)
     B = linconv.vstack([A, linconv.gradient((30, 30)).to("gpu")[:900]])
     b = cupy.asarray(random((1800, columns)))
@@ -188,10 +189,12 @@ def test_the_host_looks_now_and_then_and_copies_nothing_else(columns, cupy):
             return lstsq(B, b, tol=1e-14, maxiter=maxiter, **options)
 
         counts = {}
-        for maxiter in (1, 50):
+        for maxiter in (1, 16, 17, 32, 48):
             counts[maxiter], solution = devices.copies(cupy, lambda n=maxiter: solve(n))
             assert solution.iterations == maxiter
-        assert counts[50] - counts[1] <= 50 / 10
+        assert counts[1] == counts[16]
+        assert counts[17] == counts[32] == counts[16] + 1
+        assert counts[48] == counts[16] + 2
 
 
 def test_who_wants_to_see_every_x_gets_it(cupy):
@@ -315,3 +318,29 @@ def test_the_stand_in_for_kernels_is_as_strict_as_cupy():
             (TypeError, "expected a list or tuple", lambda: cupy.concatenate(iter([x]))),
             (TypeError, "sqrt needs a device array", lambda: cupy.sqrt(2.0)),
         )  # fmt: skip
+
+
+def test_decisions_take_what_is_more_precise_than_the_solution(cupy):
+    known = Columns(cupy, np.full(3, 0.5, "float32"))
+    energy, length, gamma, square = (
+        cupy.asarray(np.array(a)) for a in ([4.0, 2, 1], [2.0, 2, 2], [8.0, 9, 9], [9.0, 9, 0])
+    )
+    assert known.lengths(energy, length, 1).get().tolist() == [0.25, 0.5, 1]
+    assert known.judge(gamma, square).get().tolist() == [8, 9, 9]
+    assert known.going.get().tolist() == [True, True, False]
+    assert known.steepest.get() == 2
+
+
+def test_numbers_of_all_kinds_come_to_the_host_at_once(cupy):
+    arrays = [
+        cupy.asarray(np.array([1.5, np.nan], "f4")),
+        cupy.asarray(np.array(True)),
+        cupy.asarray(np.array([[3, 4]])),
+        cupy.asarray(np.empty(0)),
+    ]
+    found = _arrays.fetch(arrays)
+    for got, array in zip(found, arrays, strict=True):
+        assert got.dtype == array.dtype
+        np.testing.assert_array_equal(got, array.get())
+    number, _ = devices.copies(cupy, lambda: _arrays.fetch(arrays))
+    assert number == 1
