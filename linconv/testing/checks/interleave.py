@@ -2,7 +2,7 @@
 
 Left alone, two short calls hardly ever overlap: the interpreter switches threads every
 few milliseconds.  Here each thread hands the turn to the next at every line of Python
-it runs, and at its first bytecodes, so that two calls go through shared state together.
+it runs, so that two calls go through shared state together.
 """
 
 from __future__ import annotations
@@ -31,9 +31,8 @@ def interleaved(
 ) -> list[Any]:
     """Run each job in a thread of its own; return their results or exceptions.
 
-    Thread i hands over at every `paces[i]`-th line it comes to, at most `steps` times;
-    where all go at pace 1, at their first bytecodes too.  Lines of the packages
-    `trusted` do not count.
+    Thread i hands over at every `paces[i]`-th line it comes to, at most `steps` times.
+    Lines of the packages `trusted` do not count.
     """
     turns = _Turns(jobs, paces, steps, _KNOWN.union(trusted))
     threads = [
@@ -108,15 +107,13 @@ class _Turns:
 
 
 def _tracer(turns: _Turns, me: int) -> Callable[..., Any]:
-    """Return a trace function that hands over at lines and at the first bytecodes."""
+    """Return a trace function that hands over at lines."""
     pace, known = turns.paces[me], turns.known
-    left = {
-        "line": turns.steps * pace,
-        "opcode": turns.steps // 2 if set(turns.paces) == {1} else 0,
-    }
+    left = turns.steps * pace
     skipped: dict[str, bool] = {}  # by module: most calls are of few
 
     def trace(frame: FrameType, event: str, arg: Any) -> Any:
+        nonlocal left
         name = frame.f_globals.get("__name__", "")
         skip = skipped.get(name)
         if skip is None:
@@ -124,11 +121,9 @@ def _tracer(turns: _Turns, me: int) -> Callable[..., Any]:
             skipped[name] = skip
         if skip:
             return None
-        if event == "call":
-            frame.f_trace_opcodes = left["opcode"] > 0
-        elif left.get(event, 0) > 0:
-            left[event] -= 1
-            if left[event] % pace == 0:
+        if event == "line" and left > 0:
+            left -= 1
+            if left % pace == 0:
                 turns.hand_over(me)
         return trace
 
