@@ -1,7 +1,7 @@
 """The method "sparse": the stored CSR matrix, with which every other method must agree.
 
-"sparse+adjoint" stores C^H as well, so that the product with the adjoint reads rows, too.
-On a GPU the product with a transpose is usually slower and adds in no fixed order.
+"sparse+adjoint" stores C^H as well, so that the adjoint product reads rows of a matrix, too.
+On a GPU the product with a transpose is usually slower, and its sums have no fixed order.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import numpy as np
 from linconv import gpu
 from linconv.geometry import Geometry
 
-# One method of each geometry and device; its matrix shares the indices with later ones.
+# The first `Sparse` of each geometry and device; later matrices share its index arrays.
 _known: weakref.WeakValueDictionary[tuple[Geometry, str], Sparse]
 _known = weakref.WeakValueDictionary()
 

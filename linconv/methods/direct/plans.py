@@ -27,13 +27,13 @@ FOUR = 4
 OUTER = 3
 # Runs of fewer results are computed one result at a time, for several lines together.
 SHORT = 6
-# Lines that are enough for any number of threads: fewer lines are cut into pieces.
+# Fewer lines than this are cut into pieces, so that each thread has work.
 _LINES = 64
-# Results of such a piece, at least.
+# The least number of results in such a piece.
 _PIECE = 1 << 13
-# Results of the lines that are computed together.
+# Number of results in the lines that are computed together.
 _TOGETHER = 1 << 11
-# Samples whose rearrangement is worth a thread.
+# The least number of samples for which another thread helps to copy them.
 _GRAIN = 1 << 16
 
 
@@ -60,12 +60,12 @@ class Phases:
         return math.prod(self.parts) * math.prod(self.strides)
 
     def places(self, a: int, samples: np.ndarray) -> np.ndarray:
-        """Return where samples along axis `a` lie."""
+        """Return the positions in memory of samples along axis `a`."""
         apart = math.prod(self.parts) * math.prod(self.strides[a + 1 :])
         return samples % self.strides[a] * apart + samples // self.strides[a] * self._step(a)
 
     def move(self, a: int, advance: int) -> int:
-        """Return how far `advance` samples along axis `a` lie apart."""
+        """Return the distance in memory between samples `advance` apart along axis `a`."""
         return advance // self.strides[a] * self._step(a)
 
     def _step(self, a: int) -> int:
@@ -104,8 +104,8 @@ class Plan:
         on) of three outer axes, the last one first; first run, last + 1; whether a long run
         goes on from one line to the next; lines that are computed together.
     runs : ndarray of uint64, (runs, 6)
-        Results; first result; results moved on; first tap, last + 1; samples moved on, which
-        only runs of fewer than `SHORT` results need: those of longer runs are neighbours.
+        Results; first result; results moved on; first tap, last + 1; samples moved on. Only
+        runs of fewer than `SHORT` results use the last: longer runs read neighbouring samples.
     offsets : ndarray of uint64
         The first sample of every tap.
     sizes : tuple of uint64
@@ -218,8 +218,8 @@ def _pieces(grid: Grid) -> list[list[Place]]:
 def _joined(combo: list[int], runs: list[list[int]], length: int) -> bool:
     """Whether the long run of a line may go on into the next line, over the edges between.
 
-    That needs lines that are as far apart in x as in y, where they are neighbours, and one
-    long run: results that it writes over the edges are written again before they are read.
+    Lines must follow each other directly, in x as in y, and must have one long run.  The run
+    writes wrong results over the edges; the runs of the edges overwrite them afterwards.
     """
     long = [run for run in runs if run[0] >= SHORT]
     same = combo[1] > 1 and combo[2] == combo[3] == length
