@@ -7,6 +7,7 @@ import warnings
 
 import numpy as np
 import pytest
+from hypothesis import settings
 
 import linconv
 from linconv.geometry import Boundary, Geometry
@@ -135,6 +136,12 @@ def few(values, quick):
         pytest.param(v, marks=pytest.mark.thorough if i >= quick else ())
         for i, v in enumerate(values)
     ]
+
+
+def examples(count):
+    """Return settings that draw `count` examples with the thorough tests, 15 % of them else."""
+    scaled = max(1, count * settings.default.max_examples // 100)
+    return settings(deadline=None, derandomize=False, max_examples=scaled)
 
 
 def needs(method):

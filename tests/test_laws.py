@@ -174,6 +174,7 @@ def test_law_7_expressions_are_expressions_of_the_matrices(A):
         x = random(operator.shape[1], A.dtype)
         bound = 256 * np.finfo(A.dtype).eps * (1 + np.abs(expected).sum())
         np.testing.assert_allclose(operator @ x, expected @ x, rtol=0, atol=bound)
+    for operator in ((A + 2 * B) @ A.T, (A @ B.H) ** 2):
         testing.assert_adjoint(operator, level="quick")
 
 

@@ -5,8 +5,8 @@ from unittest import mock
 
 import numpy as np
 import pytest
-from helpers import assert_refused, few, nbytes, padded, peak, rotated
-from hypothesis import given, settings
+from helpers import assert_refused, examples, few, nbytes, padded, peak, rotated
+from hypothesis import given
 from hypothesis import strategies as st
 from scipy.sparse import csr_array
 
@@ -83,7 +83,7 @@ def assert_canonical(matrix):
     assert matrix.indices.dtype == matrix.indptr.dtype == np.int32
 
 
-@settings(max_examples=300)
+@examples(300)
 @given(cases())
 def test_the_matrix_is_the_convolution_by_definition(case):
     kernel, in_shape, options = case
@@ -98,7 +98,7 @@ def test_the_matrix_is_the_convolution_by_definition(case):
     assert sum(a.nbytes for a in arrays) == geometry.nbytes(kernel.dtype)
 
 
-@settings(max_examples=200)
+@examples(200)
 @given(cases(), st.integers(1, 40), st.integers(1, 40), st.integers(1, 40))
 def test_templates_tasks_and_threads_of_any_size_write_the_same(case, block, task, grain):
     """The paths that only large matrices take, taken by small ones."""
@@ -118,7 +118,7 @@ def test_templates_tasks_and_threads_of_any_size_write_the_same(case, block, tas
         np.testing.assert_array_equal(again.toarray(), unfolded)
 
 
-@settings(max_examples=200)
+@examples(200)
 @given(cases())
 def test_the_transposed_matrix_is_built_directly_bit_for_bit(case):
     kernel, in_shape, options = case
@@ -131,7 +131,7 @@ def test_the_transposed_matrix_is_built_directly_bit_for_bit(case):
     assert backward.toarray().tobytes() == forward.toarray().T.copy().tobytes()
 
 
-@settings(max_examples=150)
+@examples(150)
 @given(cases(), st.data())
 def test_blocks_of_rows_are_rows_of_the_matrix(case, data):
     kernel, in_shape, options = case
@@ -165,7 +165,7 @@ def test_blocks_of_rows_are_rows_of_the_matrix(case, data):
     )
 
 
-@settings(max_examples=100)
+@examples(100)
 @given(cases())
 def test_a_convolution_is_its_kernel_times_unfold(case):
     kernel, in_shape, options = case
@@ -189,7 +189,7 @@ def test_a_convolution_is_its_kernel_times_unfold(case):
     np.testing.assert_array_equal(actual, expected.toarray())
 
 
-@settings(max_examples=100)
+@examples(100)
 @given(cases(channels=False), st.integers(100, 999))
 def test_a_varying_convolution_has_each_positions_row(case, seed):
     kernel, in_shape, options = case

@@ -46,6 +46,9 @@ class Right(NamedTuple):
     name: str
     make: Make
 
+    def __str__(self) -> str:
+        return self.name
+
 
 def taps(shape: Any, dtype: Any, rng: np.random.Generator) -> np.ndarray:
     """Gaussian taps moved away from zero: a fault in one of them is never rounding."""

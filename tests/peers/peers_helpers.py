@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from hypothesis import settings
 from hypothesis import strategies as st
 from numpy.testing import assert_array_equal
 
@@ -50,12 +49,6 @@ class Configuration:
     def ask_each(self, peer: Callable[..., Any], *args: Any, **kwargs: Any) -> np.ndarray:
         """Return the answers of a `peer` that knows neither batches nor channels."""
         return np.stack([peer(x, self.kernel, *args, **kwargs) for x in self.x])
-
-
-def examples(count: int) -> settings:
-    """Return settings that draw `count` examples, more where the profile asks for more."""
-    scaled = max(1, count * settings.default.max_examples // 100)
-    return settings(deadline=None, derandomize=False, max_examples=scaled)
 
 
 def whole_numbers(shape: Sequence[int], dtype: Any) -> st.SearchStrategy[np.ndarray]:

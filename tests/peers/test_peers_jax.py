@@ -7,8 +7,9 @@ JAX's taps are not flipped; "SAME" is linconv's "same", "SAME_LOWER" its
 from __future__ import annotations
 
 import pytest
+from helpers import examples
 from hypothesis import given
-from peers_helpers import assert_maps, configurations, examples, transposed_configurations
+from peers_helpers import assert_maps, configurations, transposed_configurations
 
 from linconv import Conv, conv_transpose, conv_transpose_matrix
 

@@ -13,11 +13,11 @@ import pytest
 import scipy.linalg
 import scipy.ndimage
 import scipy.signal
-from helpers import NUMPY_MODES, padded
+from helpers import NUMPY_MODES, examples, padded
 from hypothesis import given
 from hypothesis import strategies as st
 from numpy.testing import assert_array_equal
-from peers_helpers import assert_maps, configurations, examples
+from peers_helpers import assert_maps, configurations
 
 from linconv import Boundary, Conv, conv_matrix
 

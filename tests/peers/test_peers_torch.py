@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from helpers import examples
 from hypothesis import given
 from hypothesis import strategies as st
 from numpy.testing import assert_array_equal
@@ -18,7 +19,6 @@ from peers_helpers import (
     Configuration,
     assert_maps,
     configurations,
-    examples,
     transposed_configurations,
     whole_numbers,
 )

@@ -18,6 +18,7 @@ from broken.contracts import Same
 from broken.entries import band
 from broken.linearity import Around, add_bias, clip, relu
 from broken.parts import Circulant, Dense, Faithful, Pair, Wrapped, taps, valid
+from helpers import few
 from numpy.testing import assert_allclose, assert_array_equal
 
 import linconv
@@ -493,16 +494,14 @@ def test_hidden_state_is_named_instead_of_the_mismatch_it_makes():
     assert report.causes == ("rmatvec gives different results for the same input",)
 
 
-def test_entries_of_extreme_size_are_compared_like_others():
-    for scale in (1e-290, 1e-160, 1e160, 1e290):
-        C = scale * taps((18, 25), F8, rng())
-        B = C.copy()
-        B[3, 4] *= 2
-        assert check_adjoint(Dense(C)).passed
-        report = check_adjoint(Pair(C, B.T))
-        assert report["A03"].status == "failed", f"entries near {scale}"
-        report = check_adjoint(Dense(C), matrix=B)
-        assert report["R01"].status == "failed", f"entries near {scale}"
+@pytest.mark.parametrize("scale", few([1e-290, 1e160, 1e-160, 1e290], 2))
+def test_entries_of_extreme_size_are_compared_like_others(scale):
+    C = scale * taps((18, 25), F8, rng())
+    B = C.copy()
+    B[3, 4] *= 2
+    assert check_adjoint(Dense(C)).passed
+    assert check_adjoint(Pair(C, B.T))["A03"].status == "failed"
+    assert check_adjoint(Dense(C), matrix=B)["R01"].status == "failed"
 
 
 def test_complex_results_of_a_real_operator_are_reported_whenever_they_come():
@@ -588,7 +587,7 @@ def test_a_cause_is_named_where_no_matrix_can_be_written_out(words):
 
 @pytest.mark.parametrize("dtype", ["float64", "complex64"])
 @pytest.mark.parametrize("step", [1, 3], ids=["square", "three times as wide"])
-@pytest.mark.parametrize("rows", [2000, 20_000, 200_000])
+@pytest.mark.parametrize("rows", few([2000, 20_000, 200_000], 1))
 def test_a_single_wrong_entry_is_found_by_bisection(rows, step, dtype):
     C = band(step * rows + 2, np.dtype(dtype), rng())[::step]
     place = (rows * 5 // 7, step * (rows * 5 // 7) + 1)
@@ -653,7 +652,7 @@ def test_a_right_operator_of_a_million_samples_passes(million):
     assert report.resolution < 1e-5
 
 
-@pytest.mark.parametrize("fault", FAULTS)
+@pytest.mark.parametrize("fault", few(FAULTS, 1))
 def test_a_small_fault_in_a_million_samples_is_caught(million, fault):
     C, H = million
     edit, words = FAULTS[fault]
