@@ -39,9 +39,9 @@ def factorized(
 
     Notes
     -----
-    Sparse LU factors in the order of minimum degree (SuperLU).  Those of a two-dimensional
-    convolution fill in: about ``n log2(n)`` entries for small kernels, many more for
-    large ones.  Best for one dimension, small images and many right-hand sides.
+    Sparse LU factors in the order of minimum degree (SuperLU).  The factors of a
+    two-dimensional convolution fill in: about ``n log2(n)`` entries for small kernels, many
+    more for large ones.  Best for one dimension, small images and many right-hand sides.
 
     Examples
     --------

@@ -243,7 +243,7 @@ def _lines(x, y, place, four, combo, runs, offsets, values, scratch):
     """Compute neighbouring lines of one combination: long runs first, then the edges.
 
     `place` holds the first sample, result and weight, the results of a channel and how many
-    lines there are.  What a joined run writes between lines is written again.
+    lines there are.  A joined run writes between lines, too; the edges overwrite that.
     """
     s, at, v, plane, q = place
     pitch, spacing = combo[3], combo[4]
