@@ -345,10 +345,10 @@ class Conv(LinearOperator):
         return moved
 
     def _matmat(self, X: np.ndarray) -> np.ndarray:
-        return self._able(X).forward(X)
+        return self._as_data(self._able(X).forward(X), X)
 
     def _rmatmat(self, X: np.ndarray) -> np.ndarray:
-        return self._able(X).adjoint(X)
+        return self._as_data(self._able(X).adjoint(X), X)
 
     def _able(self, X: np.ndarray) -> methods.Method:
         """Return the method, or the stored matrix where the method lacks a dtype."""

@@ -6,7 +6,6 @@
 
 from __future__ import annotations
 
-import copy
 import math
 from collections.abc import Sequence
 from functools import partial
@@ -44,8 +43,8 @@ def unfold_matrix(
     in_shape : tuple of int, ``(n1..nd)`` or ``(c_in, n1..nd)``
         Shape of the input; it has channels if it is longer than `kernel_size`.
     kernel_size : tuple of int, or int
-        Taps per axis; one int stands for every axis of `in_shape`, which then
-        has no channels.
+        Taps per axis; one int stands for every axis of an `in_shape` of one or two axes,
+        which then has no channels.
     stride, padding, dilation, boundary
         See `conv_matrix`.
     dtype : dtype
@@ -82,6 +81,12 @@ def _unfolding(
 ) -> tuple[Geometry, np.dtype]:
     """Return the geometry of one output channel over all taps, and the matrix's dtype."""
     in_shape = sizes(in_shape, "in_shape")
+    if len(in_shape) > 2 and np.ndim(kernel_size) == 0:
+        k, d = kernel_size, len(in_shape)
+        raise ValueError(
+            f"kernel_size {k} for in_shape {in_shape} may mean {(k,) * (d - 1)}, for every "
+            f"channel, or {(k,) * d}, without channels: write the one that is meant"
+        )
     taps = sizes(spread(kernel_size, len(in_shape)), "kernel_size")
     channels = (1, in_shape[0]) if len(in_shape) == len(taps) + 1 else ()
     geometry = Geometry.conv((*channels, *taps), in_shape, **options)
@@ -126,22 +131,25 @@ class Unfold(Stored):
         padding: Any = 0,
         dilation: Any = 1,
         boundary: Any = "zeros",
-        dtype: Any = float,
+        dtype: Any = None,
     ) -> None:
         given = {"stride": stride, "padding": padding, "dilation": dilation}
         given["boundary"] = boundary
-        geometry, dtype = _unfolding(in_shape, kernel_size, dtype, given)
-        csr = gpu.host.unfold_matrix(geometry, dtype)
+        wanted = float if dtype is None else dtype
+        geometry, known = _unfolding(in_shape, kernel_size, wanted, given)
+        csr = gpu.host.unfold_matrix(geometry, known)
         taps = geometry.c_in * math.prod(axis.k for axis in geometry.axes)
         spatial = tuple(axis.out for axis in geometry.axes)
         super().__init__(csr, geometry.in_shape, (taps, *spatial))
         self.geometry = geometry
+        self._yield(dtype)
 
     def _moved(self, device: str) -> Unfold:
         # Building the matrix again is faster than copying it between host and GPU.
-        moved, place = copy.copy(self), gpu.at(device)
-        moved._csr = place.read_only(place.unfold_matrix(self.geometry, self.dtype))
-        return moved
+        place = gpu.at(device)
+        return self._replaced(
+            _csr=place.read_only(place.unfold_matrix(self.geometry, self.dtype))
+        )
 
 
 class VaryingConv(Stored):
@@ -264,9 +272,7 @@ class FilterConv(LinearOperator):
         return gpu.device_of(self._patches)
 
     def _moved(self, device: str) -> FilterConv:
-        moved = copy.copy(self)
-        moved._patches = gpu.moved(self._patches, device, "x")
-        return moved
+        return self._replaced(_patches=gpu.moved(self._patches, device, "x"))
 
     def _product(self, X: np.ndarray, *, transposed: bool) -> np.ndarray:
         """Return the product with the patches, or with their transpose.

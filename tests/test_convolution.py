@@ -68,7 +68,8 @@ def test_a_dtype_of_another_byte_order_is_taken_as_the_native_one(dtype):
     assert crop.dtype == native
     assert crop.toarray().tolist() == [[0, 1, 0, 0], [0, 0, 1, 0]]
     assert linconv.kron(crop, crop).toarray().dtype == native
-    assert linconv.aslinearoperator(Foreign(dtype)).dtype == native
+    foreign = linconv.aslinearoperator(Foreign(dtype)).dtype
+    assert foreign == (np.int64 if native.kind == "i" else native)
 
 
 def test_loops_take_a_dtype_of_another_byte_order():
@@ -221,10 +222,8 @@ def test_filter_conv_is_the_convolution_seen_from_the_kernel(
     np.testing.assert_allclose(F(w), A(x), rtol=1e-12, atol=1e-12)
     np.testing.assert_allclose(F.tosparse() @ w.ravel(), A(x).ravel(), rtol=1e-12, atol=1e-12)
     linconv.testing.assert_adjoint(F)
-    y = rng.standard_normal((2, *F.out_shape))
-    np.testing.assert_allclose(
-        F.H(y), (y.reshape(2, -1) @ F.toarray().conj()).reshape(2, *kernel_shape), atol=1e-11
-    )
+    y = rng.standard_normal((2, F.shape[0]))
+    np.testing.assert_allclose(F.H.matvec(y), y @ F.toarray().conj(), atol=1e-11)
     with pytest.raises(ValueError, match="does not fit an input of shape"):
         FilterConv(x, (1, 1, *kernel_shape))
 
@@ -362,8 +361,8 @@ def test_a_shaped_call_takes_flat_vectors_as_scipys_protocol_has_it():
     )
     assert_refused(
         (ValueError, r"A\(x\) expects shape \(\*batch, 3, 3\), got \(8,\)", lambda: A(np.zeros(8))),
-        (ValueError, r"expects shape \(9, b\), got \(3, 3\); for shaped arrays write A\(x\)", lambda: A @ np.zeros((3, 3))),
-        (ValueError, r"matvec expects shape \(9,\) or \(9, 1\), got \(4,\); 4 is the size of the other side: is A.T or A.H meant",
+        (ValueError, r"expects shape \(\.\.\., 9, k\), got \(3, 3\); for shaped arrays write A\(x\)", lambda: A @ np.zeros((3, 3))),
+        (ValueError, r"matvec expects shape \(\.\.\., 9\) or \(9, 1\), got \(4,\); 4 is the size of the other side: is A.T or A.H meant",
          lambda: A.matvec(np.zeros(4))),
     )  # fmt: skip
 

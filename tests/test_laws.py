@@ -145,12 +145,29 @@ def test_law_6_products_with_columns_are_the_columns_products(A):
 @pytest.mark.parametrize("batch", [(), (2,), (2, 3), (0,), (2, 0)])
 def test_shaped_calls_are_flat_products(A, batch):
     x = random((*batch, *A.in_shape), A.dtype)
+    flat = x.reshape(*batch, A.shape[1])
+    expected = (flat.reshape(-1, A.shape[1]) @ A.toarray().T).reshape(*batch, A.shape[0])
+    assert_close(A.matvec(flat), expected)
+    assert_close(A.matmat(flat[..., None]), expected[..., None])
+    if len(A.in_shape) == len(A.out_shape) == 1:
+        assert_close(A(flat[..., None]), expected[..., None])  # as A @ x
+        return
     y = A(x)
     assert y.shape == (*batch, *A.out_shape)
-    flat = (x.reshape(-1, A.shape[1]) @ A.toarray().T).reshape(y.shape)
-    assert_close(y, flat)
-    fortran = np.asfortranarray(x)
-    assert_close(A(fortran), flat)
+    assert_close(y.reshape(expected.shape), expected)
+    assert_close(A(np.asfortranarray(x)), y)
+
+
+@pytest.mark.parametrize("lead", [(), (4,), (2, 3)])
+def test_columns_of_more_axes_are_read_as_scipy_reads_them(A, lead):
+    (m, n), M = A.shape, A.toarray()
+    for k in {3, n, m} - {1}:  # square blocks, too; one column is a vector of its own
+        X, Y = random((*lead, n, k), A.dtype), random((*lead, m, k), A.dtype)
+        assert_close(A @ X, M @ X)
+        assert_close(A.rmatmat(Y), M.conj().T @ Y)
+        assert_close(A.rmatvec(np.swapaxes(Y, -1, -2)), np.swapaxes(M.conj().T @ Y, -1, -2))
+        assert_close(np.swapaxes(Y, -1, -2) @ A, np.swapaxes(Y, -1, -2) @ M)
+        assert_close(A.rdot(np.swapaxes(Y, -1, -2)), np.swapaxes(Y, -1, -2) @ M)
 
 
 @in_turn
@@ -182,11 +199,11 @@ def test_law_7_expressions_are_expressions_of_the_matrices(A):
 def test_law_9_wrong_shapes_and_kinds_say_what_was_expected(A):
     m, n = A.shape
     assert_refused(
-        (ValueError, rf"matvec expects shape \({n},\) or \({n}, 1\), got", lambda: A.matvec(np.zeros(n + 7))),
-        (ValueError, rf"matmat expects shape \({n}, b\), got", lambda: A @ np.zeros((n + 7, 2))),
-        (ValueError, rf"rmatvec expects shape \({m},\)", lambda: A.rmatvec(np.zeros(m + 7))),
-        (ValueError, rf"rmatmat expects shape \({m}, b\)", lambda: A.rmatmat(np.zeros((m + 7, 2)))),
-        (ValueError, r"A\(x\) expects shape \(\*batch, ", lambda: A(np.zeros((n + 7, 9, 9)))),
+        (ValueError, rf"matvec expects shape \(\.\.\., {n}\) or \({n}, 1\), got", lambda: A.matvec(np.zeros(n + 7))),
+        (ValueError, rf"matmat expects shape \(\.\.\., {n}, k\), got", lambda: A @ np.zeros((n + 7, 2))),
+        (ValueError, rf"rmatvec expects shape \(\.\.\., {m}\)", lambda: A.rmatvec(np.zeros(m + 7))),
+        (ValueError, rf"rmatmat expects shape \(\.\.\., {m}, k\)", lambda: A.rmatmat(np.zeros((m + 7, 2)))),
+        (ValueError, r"(A\(x\) expects shape \(\*batch, |matmat expects)", lambda: A(np.zeros((n + 7, 9, 9)))),
         (TypeError, "masked array", lambda: A @ np.ma.masked_array(np.zeros(n), np.zeros(n))),
         (TypeError, r"numpy\.matrix", lambda: A @ np.matrix(np.zeros(n)).T),
         (TypeError, "must hold numbers, got dtype object", lambda: A @ np.full(n, None)),

@@ -126,6 +126,8 @@ ZOO = [
            lambda c: c * np.array([[0, -2, -1, 1], [0, 2, 2, -2]]), (4,), (2,)),
     Member("Product", lambda c: linconv.Conv(taps(c, [1, 2, 3]), 4) @ linconv.Conv(taps(c, [1, 1]), 5),
            lambda c: c * c * np.array([[1, 3, 5, 3, 0], [0, 1, 3, 5, 3]]), (5,), (2,)),
+    Member("Reshaped", lambda c: linconv.Conv(taps(c, [1, 2, 3]), 4).reshape(in_shape=(2, 2)),
+           lambda c: c * np.array(CONV), (2, 2), (2,)),
     Member("Product, normal equations", lambda c: (lambda A: A.H @ A)(linconv.Conv(taps(c, [1, 2]), 3)),
            lambda c: abs(c) ** 2 * np.array([[1, 2, 0], [2, 5, 2], [0, 2, 4]]), (3,), (3,)),
     Member("Product, a power", lambda c: linconv.Conv(taps(c, [1, 2]), 3, padding=[(1, 0)]) ** 2,

@@ -13,7 +13,7 @@ import numpy as np
 from linconv._options import integer, known, positive, sizes, spread
 from linconv.convolution import Conv
 from linconv.geometry import boundaries
-from linconv.operators import Identity, LinearOperator, vstack
+from linconv.operators import LinearOperator, data_decides, vstack
 
 # Taps, their dilation, and the padding with which the output is as long as the input.
 _DIFFERENCES: dict[str, tuple[list[Any], int, tuple[int, int]]] = {
@@ -23,6 +23,7 @@ _DIFFERENCES: dict[str, tuple[list[Any], int, tuple[int, int]]] = {
 }
 
 
+@data_decides
 def gradient(
     in_shape: Sequence[int] | int,
     *,
@@ -30,7 +31,7 @@ def gradient(
     kind: str = "forward",
     spacing: Any = 1,
     boundary: Any = "replicate",
-    dtype: Any = float,
+    dtype: Any = None,
 ) -> LinearOperator:
     """Return the differences of neighbours along each axis: ``y[a] = D_a x``.
 
@@ -48,8 +49,8 @@ def gradient(
     boundary : str, one per entry of `axes`, or one (lo, hi) pair per entry
         The samples outside the input, see `conv_matrix`.  With "replicate" a
         one-sided difference across the edge is 0.
-    dtype : dtype
-        Dtype of the matrix.
+    dtype : dtype, optional
+        Dtype of the matrix; by default float64, and products have the dtype of the data.
 
     Returns
     -------
@@ -91,11 +92,12 @@ def gradient(
         )
         for a, h, rule in differentiated(axes, spacing, boundary, d)
     ]
-    if len(parts) == 1:  # vstack of one operator adds no axis; the identity's shape does
-        return Identity((1, *shape), dtype) @ parts[0]
+    if len(parts) == 1:  # vstack of one operator adds no axis
+        return parts[0].reshape(out_shape=(1, *shape))
     return vstack(parts)
 
 
+@data_decides
 def divergence(
     in_shape: Sequence[int] | int,
     *,
@@ -103,7 +105,7 @@ def divergence(
     kind: str = "forward",
     spacing: Any = 1,
     boundary: Any = "replicate",
-    dtype: Any = float,
+    dtype: Any = None,
 ) -> LinearOperator:
     """Return the divergence, ``-gradient(...).T``: from one array per axis to one.
 
@@ -134,13 +136,14 @@ def divergence(
     return -gradient(in_shape, boundary=boundary, dtype=dtype, **options).T
 
 
+@data_decides
 def laplacian(
     in_shape: Sequence[int] | int,
     *,
     axes: Sequence[int] | int | None = None,
     spacing: Any = 1,
     boundary: Any = "replicate",
-    dtype: Any = float,
+    dtype: Any = None,
     method: str = "auto",
 ) -> LinearOperator:
     """Return the sum of second differences, ``x[i + 1] - 2 x[i] + x[i - 1]`` per axis.

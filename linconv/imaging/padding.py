@@ -10,11 +10,12 @@ import numpy as np
 from linconv import _arrays
 from linconv._options import integer, paddings, sizes, spread
 from linconv.convolution import Conv
-from linconv.operators import LinearOperator, Restriction
+from linconv.operators import LinearOperator, Restriction, data_decides
 
 
+@data_decides
 def pad(
-    in_shape: Sequence[int] | int, padding: Any, *, boundary: Any = "zeros", dtype: Any = float
+    in_shape: Sequence[int] | int, padding: Any, *, boundary: Any = "zeros", dtype: Any = None
 ) -> LinearOperator:
     """Return the operator that extends an array beyond its edges, as `numpy.pad` does.
 
@@ -26,8 +27,8 @@ def pad(
         Number of samples to add, which may exceed the input's; negative numbers crop.
     boundary : str, one per axis, or one (lo, hi) pair per axis
         Values of the added samples, see `conv_matrix`.
-    dtype : dtype
-        Dtype of the matrix.
+    dtype : dtype, optional
+        Dtype of the matrix; by default float64, and products have the dtype of the data.
 
     Returns
     -------
@@ -60,7 +61,8 @@ def pad(
     return Conv(taps, shape, padding=pads, boundary=boundary, dtype=dtype)
 
 
-def crop(in_shape: Sequence[int] | int, margins: Any, *, dtype: Any = float) -> LinearOperator:
+@data_decides
+def crop(in_shape: Sequence[int] | int, margins: Any, *, dtype: Any = None) -> LinearOperator:
     """Return the operator that removes margins from an array.
 
     Parameters
@@ -69,8 +71,8 @@ def crop(in_shape: Sequence[int] | int, margins: Any, *, dtype: Any = float) -> 
         Shape of the input.
     margins : int, one per axis, or one (lo, hi) pair per axis
         Number of samples to remove, at least 0.
-    dtype : dtype
-        Dtype of the matrix.
+    dtype : dtype, optional
+        Dtype of the matrix; by default float64, and products have the dtype of the data.
 
     Returns
     -------

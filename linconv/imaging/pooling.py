@@ -11,9 +11,10 @@ import numpy as np
 from linconv._options import named_padding, paddings, per_axis, positive, sizes
 from linconv.convolution import Conv, conv_matrix
 from linconv.geometry import Boundary, boundaries
-from linconv.operators import Diagonal, LinearOperator
+from linconv.operators import Diagonal, LinearOperator, data_decides
 
 
+@data_decides
 def average_pool(
     in_shape: Sequence[int] | int,
     size: Any,
@@ -25,7 +26,7 @@ def average_pool(
     count_include_pad: bool = True,
     divisor_override: float | None = None,
     boundary: Any = "zeros",
-    dtype: Any = float,
+    dtype: Any = None,
 ) -> LinearOperator:
     """Return the means of windows, those of PyTorch's and ONNX's average pooling.
 
@@ -51,8 +52,8 @@ def average_pool(
         Divide by this instead of the number of samples; 1 gives sums.
     boundary : str, one per axis, or one (lo, hi) pair per axis
         See `conv_matrix`.  Samples of another rule than "zeros" always count.
-    dtype : dtype
-        Of the matrix.
+    dtype : dtype, optional
+        Dtype of the matrix; by default float64, and products have the dtype of the data.
 
     Returns
     -------

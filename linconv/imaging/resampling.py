@@ -19,7 +19,7 @@ from linconv import _arrays
 from linconv._options import finite, known, per_axis, positive, sizes, spread
 from linconv.convolution import Conv, conv_matrix
 from linconv.geometry import boundaries
-from linconv.operators import Identity, LinearOperator, Matrix, kron
+from linconv.operators import Identity, LinearOperator, Matrix, data_decides, kron
 
 _MODES = ("nearest", "linear", "cubic")
 _COORDINATES = (
@@ -32,8 +32,9 @@ _COORDINATES = (
 _ROUNDINGS = ("round_prefer_floor", "round_prefer_ceil", "floor", "ceil")
 
 
+@data_decides
 def downsample(
-    in_shape: Sequence[int] | int, factor: Any, *, phase: Any = 0, dtype: Any = float
+    in_shape: Sequence[int] | int, factor: Any, *, phase: Any = 0, dtype: Any = None
 ) -> LinearOperator:
     """Return the operator that keeps samples ``phase, phase + factor, ...`` of an axis.
 
@@ -47,8 +48,8 @@ def downsample(
         Distance of the kept samples; 1 keeps an axis as it is.
     phase : int or one per axis
         The first kept sample, below `factor`.
-    dtype : dtype
-        Dtype of the matrix.
+    dtype : dtype, optional
+        Dtype of the matrix; by default float64, and products have the dtype of the data.
 
     Returns
     -------
@@ -84,13 +85,14 @@ def downsample(
     )
 
 
+@data_decides
 def upsample(
     in_shape: Sequence[int] | int,
     factor: Any,
     *,
     phase: Any = 0,
     out_shape: Sequence[int] | int | None = None,
-    dtype: Any = float,
+    dtype: Any = None,
 ) -> LinearOperator:
     """Return the operator that inserts zeros between samples, ``downsample(...).T``.
 
@@ -132,6 +134,7 @@ def upsample(
     return down.T
 
 
+@data_decides
 def resize(
     in_shape: Sequence[int] | int,
     out_shape: Sequence[int] | int | None = None,
@@ -144,7 +147,7 @@ def resize(
     cubic: float | None = None,
     antialias: bool = False,
     boundary: Any = None,
-    dtype: Any = float,
+    dtype: Any = None,
 ) -> LinearOperator:
     """Return the interpolation at `out_shape` positions, one axis after the other.
 
@@ -183,8 +186,8 @@ def resize(
     boundary : str, one per axis, or one (lo, hi) pair per axis, optional
         The samples outside the input, see `conv_matrix`; "replicate" by default.
         With `antialias` the filter is, by default, cut off at the edges instead.
-    dtype : dtype
-        Dtype of the matrix.
+    dtype : dtype, optional
+        Dtype of the matrix; by default float64, and products have the dtype of the data.
 
     Returns
     -------

@@ -6,7 +6,6 @@ matrix.  Composites convert operands to linconv's operators and check that their
 
 from __future__ import annotations
 
-import copy
 import functools
 import itertools
 import math
@@ -33,6 +32,11 @@ class View(LinearOperator):
         shapes = (base.in_shape, base.out_shape)
         super().__init__(base.dtype, *(shapes[::-1] if transpose else shapes))
         self.base, self._transposes, self._conjugates = base, transpose, conjugate
+        self._weak = base._weak
+
+    def _yield(self, dtype: Any) -> LinearOperator:
+        self._weak = self.base._yield(dtype)._weak
+        return self
 
     def _device(self) -> str | None:
         return self.base.device
@@ -89,8 +93,9 @@ class Identity(LinearOperator):
     ----------
     in_shape : int or tuple of int
         Shape of the arrays.
-    dtype : dtype
-        Dtype of the matrix, one that sparse matrices can hold.
+    dtype : dtype, optional
+        Dtype of the matrix, one that sparse matrices can hold.  By default it is float64, and
+        products have the dtype of the data.
 
     Examples
     --------
@@ -100,8 +105,10 @@ class Identity(LinearOperator):
            [0, 0, 2]])
     """
 
-    def __init__(self, in_shape: Sequence[int] | int, dtype: Any = float) -> None:
-        super().__init__(_arrays.storable(dtype), in_shape, in_shape)
+    def __init__(self, in_shape: Sequence[int] | int, dtype: Any = None) -> None:
+        known = _arrays.storable(float if dtype is None else dtype)
+        super().__init__(known, in_shape, in_shape)
+        self._yield(dtype)
 
     def _device(self) -> None:
         return None
@@ -132,20 +139,25 @@ class Composite(LinearOperator):
             part.operands if isinstance(part, type(self)) else (part,) for part in operands
         )
         self.operands = tuple(part for parts in flat for part in parts)
+        self._weak = all(part._weak for part in self.operands)
         common_device(self.operands)
+
+    @property
+    def args(self) -> tuple[Any, ...]:
+        """The operands, by SciPy's name."""
+        return self.operands
 
     def _device(self) -> str | None:
         return common_device(self.operands)
 
     def _moved(self, device: str) -> Composite:
-        moved = copy.copy(self)
-        moved.operands = tuple(part.to(device) for part in self.operands)
-        return moved
+        return self._replaced(operands=tuple(part.to(device) for part in self.operands))
 
     def _matrices(self) -> Iterator[CsrArray]:
         """Yield the operands' matrices, all on the composite's device."""
         for part in self.operands:
-            yield gpu.moved(part._tosparse(), self.device or "cpu")
+            matrix = part._tosparse().astype(self.dtype, copy=False)
+            yield gpu.moved(matrix, self.device or "cpu")
 
     def _nnz(self) -> int | None:
         """Return the sum over operands, right where their entries do not overlap."""
@@ -162,9 +174,13 @@ class Scaled(Composite):
     def __init__(self, scalar: Any, operand: Any) -> None:
         operand = aslinearoperator(operand)
         scalar = scalar.item() if isinstance(scalar, np.ndarray) else scalar
-        dtype = np.result_type(operand.dtype, scalar)
+        weak = operand._weak and isinstance(scalar, int | float | complex)
+        dtype = np.result_type(operand._promotes, scalar)
         super().__init__(dtype, operand.in_shape, operand.out_shape)
-        self.scalar, self.operands = dtype.type(scalar), (operand,)
+        self.scalar, self.operands, self._weak = dtype.type(scalar), (operand,), weak
+
+    def _divided(self, a: Any) -> LinearOperator:
+        return Scaled(self.scalar / a, self.operands[0])
 
     def _is_hermitian(self) -> bool:
         return self.scalar.imag == 0 and self.operands[0].hermitian
@@ -195,9 +211,9 @@ class Sum(Composite):
                     f"operators of a sum must have one shape, got {first.shape} "
                     f"and {other.shape}"
                 )
-        shaped = next((part for part in operands if len(part.in_shape) > 1), first)
-        dtype = np.result_type(*(part.dtype for part in operands))
-        super().__init__(dtype, shaped.in_shape, shaped.out_shape)
+        in_shape = common_shape([A.in_shape for A in operands], "A + B", "in_shape")
+        out_shape = common_shape([A.out_shape for A in operands], "A + B", "out_shape")
+        super().__init__(common_dtype(operands), in_shape, out_shape)
         self._hold(operands)
 
     def _is_hermitian(self) -> bool:
@@ -228,8 +244,8 @@ class Product(Composite):
                     f"A @ B needs as many columns of A as rows of B, got shapes {left.shape} "
                     f"and {right.shape}"
                 )
-        dtype = np.result_type(*(part.dtype for part in operands))
-        super().__init__(dtype, operands[-1].in_shape, operands[0].out_shape)
+            common_shape([left.in_shape, right.out_shape], "A @ B", "in_shape")
+        super().__init__(common_dtype(operands), operands[-1].in_shape, operands[0].out_shape)
         self._hold(operands)
 
     def _is_hermitian(self) -> bool:
@@ -265,7 +281,7 @@ class ComplexPart(Composite):
     def __init__(self, operand: LinearOperator, part: str) -> None:
         real = np.finfo(operand.dtype).dtype
         super().__init__(real, operand.in_shape, operand.out_shape)
-        self.operands, self._part = (operand,), part
+        self.operands, self._part, self._weak = (operand,), part, operand._weak
 
     def _is_hermitian(self) -> bool:
         return self._part == "real" and self.operands[0].hermitian
@@ -288,6 +304,62 @@ class ComplexPart(Composite):
 
     def _signature(self) -> str:
         return f"{self._part}, {super()._signature()}"
+
+
+class Reshaped(Composite):
+    """An operator of the same matrix between arrays of other shapes."""
+
+    def __init__(
+        self, operand: LinearOperator, in_shape: tuple[int, ...], out_shape: tuple[int, ...]
+    ) -> None:
+        super().__init__(operand.dtype, in_shape, out_shape)
+        self.operands, self._weak = (operand,), operand._weak
+
+    def _matmat(self, X: np.ndarray) -> np.ndarray:
+        return self.operands[0]._matmat(X)
+
+    def _rmatmat(self, X: np.ndarray) -> np.ndarray:
+        return self.operands[0]._rmatmat(X)
+
+    def _is_hermitian(self) -> bool:
+        return self.in_shape == self.out_shape and self.operands[0].hermitian
+
+    def _tosparse(self) -> CsrArray:
+        return self.operands[0]._tosparse()
+
+
+def reshaped(
+    A: LinearOperator, in_shape: tuple[int, ...], out_shape: tuple[int, ...]
+) -> LinearOperator:
+    """Return A between arrays of other shapes; A itself if the shapes are its own."""
+    if (in_shape, out_shape) == (A.in_shape, A.out_shape):
+        return A
+    if (math.prod(out_shape), math.prod(in_shape)) != A.shape:
+        raise ValueError(
+            f"shapes must have the sizes of {A.in_shape} -> {A.out_shape}, got {in_shape} -> "
+            f"{out_shape}"
+        )
+    return Reshaped(A, in_shape, out_shape)
+
+
+def common_shape(shapes: Sequence[tuple[int, ...]], where: str, side: str) -> tuple[int, ...]:
+    """Return the shape that sides of operators share, where sides of one axis fit all.
+
+    Sides have one size.  They are refused where several axes differ: data would be read in
+    the wrong order, although the flat sizes agree.
+    """
+    shaped = list(dict.fromkeys(shape for shape in shapes if len(shape) > 1))
+    if len(shaped) > 1:
+        raise ValueError(
+            f"{where} joins arrays of shapes {shaped[0]} and {shaped[1]}, which have one size "
+            f"but other axes; if that is meant, write A.reshape({side}={shaped[1]})"
+        )
+    return shaped[0] if shaped else shapes[0]
+
+
+def common_dtype(operands: Sequence[LinearOperator]) -> np.dtype:
+    """Return the dtype of a composite, which weak operands do not decide."""
+    return np.result_type(*(part._promotes for part in operands))
 
 
 def with_data(matrix: CsrArray, data: Any) -> CsrArray:

@@ -15,8 +15,15 @@ import numpy as np
 import scipy.sparse
 
 from linconv import _arrays, gpu
-from linconv._arrays import CsrArray, is_operator
-from linconv.operators.algebra import Composite, Identity, common_device, diagonal_matrix
+from linconv._arrays import CsrArray, is_mask, is_operator
+from linconv.operators.algebra import (
+    Composite,
+    Identity,
+    common_device,
+    common_dtype,
+    common_shape,
+    diagonal_matrix,
+)
 from linconv.operators.foreign import aslinearoperator
 from linconv.operators.linear import LinearOperator
 
@@ -200,12 +207,13 @@ class Diagonal(LinearOperator):
         values = place.as_values(diagonal, dtype, "diagonal")
         super().__init__(values.dtype, values.shape or 1, values.shape or 1)
         self.diagonal = place.read_only(values)
+        self._weak = dtype is None and is_mask(diagonal)
 
     def _device(self) -> str:
         return gpu.device_of(self.diagonal)
 
     def _moved(self, device: str) -> Diagonal:
-        return Diagonal(gpu.moved(self.diagonal, device, "diagonal"))
+        return self._replaced(diagonal=gpu.moved(self.diagonal, device, "diagonal"))
 
     def _is_hermitian(self) -> bool:
         return self.dtype.kind != "c"
@@ -239,8 +247,8 @@ class Block(Composite):
         columns = list(zip(*grid, strict=True))
         out = [_common(row, 0, f"row {i}") for i, row in enumerate(grid)]
         into = [_common(column, 1, f"column {j}") for j, column in enumerate(columns)]
-        dtype = np.result_type(*(part.dtype for part in self.operands))
-        super().__init__(dtype, _stacked(into), _stacked(out))
+        self._weak = all(part._weak for part in self.operands)
+        super().__init__(common_dtype(self.operands), _stacked(into), _stacked(out))
         self._row_cuts, self._column_cuts = _cuts(out), _cuts(into)
 
     def _moved(self, device: str) -> Block:
@@ -266,7 +274,7 @@ class Block(Composite):
         self, X: np.ndarray, grid: Any, cuts: list[slice], places: list[slice], hook: str
     ) -> np.ndarray:
         """Return the sums over every row of blocks, one row after the other."""
-        dtype = np.result_type(self.dtype, X.dtype)
+        dtype = np.result_type(self._promotes, X.dtype)
         Y = _arrays.namespace(X).empty((places[-1].stop, X.shape[1]), dtype)
         for row, place in zip(grid, places, strict=True):
             parts = (
@@ -298,7 +306,7 @@ class Kron(Composite):
             raise ValueError("a Kronecker product needs at least one operator, got none")
         self._hold(operands)
         super().__init__(
-            np.result_type(*(part.dtype for part in self.operands)),
+            common_dtype(self.operands),
             [n for part in self.operands for n in part.in_shape],
             [m for part in self.operands for m in part.out_shape],
         )
@@ -363,7 +371,7 @@ def _common(blocks: Sequence[Any], side: int, where: str) -> tuple[int, ...]:
         raise ValueError(
             f"operators in {where} of blocks must have as many {what}: got {counts}"
         )
-    return next((shape for shape in shapes if len(shape) > 1), shapes[0])
+    return common_shape(shapes, where, "in_shape" if side else "out_shape")
 
 
 def _stacked(shapes: list[tuple[int, ...]]) -> tuple[int, ...]:

@@ -8,8 +8,8 @@ import numpy as np
 import scipy.sparse
 import scipy.sparse.linalg
 
-from linconv import gpu
-from linconv.operators.linear import LinearOperator
+from linconv import _arrays, gpu
+from linconv.operators.linear import LinearOperator, by_columns
 from linconv.operators.stored import Matrix
 
 
@@ -45,10 +45,10 @@ class _Foreign(LinearOperator):
     def __init__(self, subject: Any) -> None:
         m, n = subject.shape
         self.operator = scipy.sparse.linalg.aslinearoperator(subject)
-        super().__init__(self.operator.dtype, n, m)
+        super().__init__(_dtype(self.operator), n, m)
 
     def _matmat(self, X: np.ndarray) -> np.ndarray:
-        return np.asarray(self.operator.matmat(X))
+        return _columns(self.operator.matmat, self.operator.matvec, X, self.shape[0])
 
     def _rmatmat(self, X: np.ndarray) -> np.ndarray:
         return foreign_adjoint(self.operator, X)
@@ -63,7 +63,7 @@ def foreign_adjoint(theirs: Any, Y: np.ndarray) -> np.ndarray:
     SciPy has no attribute for a missing adjoint, and some of its errors do not name it.
     """
     try:
-        return np.asarray(theirs.rmatmat(Y))
+        return _columns(theirs.rmatmat, theirs.rmatvec, Y, theirs.shape[1])
     except (TypeError, NotImplementedError) as error:
         if _has_rmatvec(theirs):
             raise
@@ -72,6 +72,36 @@ def foreign_adjoint(theirs: Any, Y: np.ndarray) -> np.ndarray:
             "one, as scipy.sparse.linalg.LinearOperator(shape, matvec, rmatvec=...) or as a "
             "method"
         ) from error
+
+
+def _dtype(theirs: Any) -> np.dtype:
+    """Return the dtype of an operator: what it declares, complex if its products are.
+
+    SciPy infers int8 for operators of unknown dtype; integers become int64, as in matrices.
+    """
+    declared = np.dtype(theirs.dtype)
+    if declared.kind not in "biufc":
+        raise TypeError(f"{theirs!r} has dtype {declared}, expected a dtype of numbers")
+    if declared.kind != "c":
+        try:
+            seen = np.asarray(theirs.matvec(np.zeros(theirs.shape[1]))).dtype
+        except Exception:  # the first product that is asked for raises it again
+            seen = declared
+        if seen.kind == "c":
+            declared = np.result_type(declared, seen)
+    return _arrays.matrix_dtype(declared)
+
+
+def _columns(matmat: Any, matvec: Any, X: np.ndarray, rows: int) -> np.ndarray:
+    """Return products with the columns of X, whose shape is checked.
+
+    SciPy reshapes the results of matvec, which may be images, but since 1.18 not those that
+    matmat makes of them.
+    """
+    Y = np.asarray(matmat(X))
+    if Y.shape != (rows, X.shape[1]) or Y.dtype.kind not in "biufc":
+        Y = by_columns(matvec, X, rows)
+    return Y
 
 
 def _has_rmatvec(theirs: Any) -> bool:

@@ -1,17 +1,22 @@
 """LinearOperator: a linear map between arrays of two shapes, and its algebra.
 
 Knows nothing of convolutions.  ``.H`` is the adjoint, the conjugate transpose; ``.T`` is the
-transpose without conjugation.  ``A @ v`` takes flat vectors ``(n,)`` or columns ``(n, b)``;
-``A(x)`` takes shaped arrays ``(*batch, *in_shape)``.  Public methods check shapes once; hooks
-get arrays of the right size and check nothing.
+transpose without conjugation.  Public methods check shapes once; hooks get arrays of the right
+size.  The results of hooks that are defined outside linconv are checked, too.
+
+Arrays of more axes are read as SciPy reads them since version 1.18: ``matvec`` takes vectors
+``(..., n)``; ``matmat`` and ``A @ X`` take columns ``(..., n, k)``.  ``A(x)`` takes shaped
+arrays ``(*batch, *in_shape)``; for operators of one axis it is ``A @ x``.
 """
 
 from __future__ import annotations
 
+import copy
+import functools
 import math
 import weakref
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Any, Self, TypeVar
 
 import numpy as np
 import scipy.sparse
@@ -25,9 +30,17 @@ from linconv._options import at_least, integer, sizes
 # the package imports algebra first and only methods, which run later, use its names.
 from linconv.operators import algebra, notebook
 
+Make = TypeVar("Make", bound=Callable[..., Any])
 _Base: Any = scipy.sparse.linalg.LinearOperator  # Any: SciPy has no annotations
 # Columns of the identity that are multiplied at once to find an unknown matrix.
 _COLUMNS = 64
+# Hooks, which a subclass implements.
+_HOOKS = {"_matmat", "_rmatmat", "_tmatmat", "_matvec", "_rmatvec"}
+# Attributes that describe an operator: each is assigned once.
+_FIXED = {
+    *("dtype", "shape", "in_shape", "out_shape", "dims", "dimsd", "kernel", "geometry"),
+    *("method", "diagonal", "base", "operands", "scalar", "grid", "operator"),
+}
 # The formats of sparse arrays.
 _FORMATS = ("bsr", "coo", "csc", "csr", "dia", "dok", "lil")
 
@@ -40,9 +53,12 @@ class LinearOperator(_Base):
     operators that know their operands, and `tosparse` turns any expression into
     one sparse matrix.  Subclasses call ``super().__init__`` and implement
 
-    - ``_matmat(X)``: ``(n, b) -> (m, b)``, the product A X,
-    - ``_rmatmat(Y)``: ``(m, b) -> (n, b)``, the product A^H Y,
+    - ``_matmat(X)``: ``(n, b) -> (m, b)``, the product A X, or SciPy's ``_matvec(x)``,
+    - ``_rmatmat(Y)``: ``(m, b) -> (n, b)``, the product A^H Y, or SciPy's ``_rmatvec(y)`` or
+      ``_adjoint()``,
     - and, where the matrix is known, ``_tosparse()``: a fresh CSR array.
+
+    Attributes that describe an operator, such as its shape, cannot be assigned.
 
     Parameters
     ----------
@@ -74,9 +90,23 @@ class LinearOperator(_Base):
     shape: tuple[int, int]
     explicit = False  # PyLops and pyproximal read this, dims and dimsd
 
+    # Whether the dtype of a product is that of the data, as with a Python number: operators
+    # of zeros and ones, whose user named no dtype.
+    _weak = False
+
+    def __init_subclass__(cls, **options: Any) -> None:
+        super().__init_subclass__(**options)
+        if cls.__module__.partition(".")[0] != "linconv":
+            for name in _HOOKS & set(vars(cls)):
+                setattr(cls, name, _checked(name, vars(cls)[name]))
+
     def __init__(
         self, dtype: Any, in_shape: Sequence[int] | int, out_shape: Sequence[int] | int
     ) -> None:
+        if not (self._implements("_matmat") or self._implements("_matvec")):
+            raise NotImplementedError(
+                f"{type(self).__name__} must implement _matmat(X), or _matvec(x)"
+            )
         self.in_shape = sizes(in_shape, "in_shape")
         self.out_shape = sizes(out_shape, "out_shape")
         shape = (math.prod(self.out_shape), math.prod(self.in_shape))
@@ -84,14 +114,35 @@ class LinearOperator(_Base):
         self.dims, self.dimsd = self.in_shape, self.out_shape
         self._views = weakref.WeakValueDictionary()
 
+    def _implements(self, hook: str) -> bool:
+        return getattr(type(self), hook) is not getattr(LinearOperator, hook)
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if name in _FIXED and name in self.__dict__:
+            raise AttributeError(
+                f"{name} describes the operator and cannot be assigned: make a new operator"
+            )
+        super().__setattr__(name, value)
+
+    def _replaced(self, **attributes: Any) -> Any:
+        """Return a copy with other attributes."""
+        changed = copy.copy(self)
+        vars(changed).update(attributes)
+        return changed
+
     def _matmat(self, X: np.ndarray) -> np.ndarray:
         """Return A X; (n, b) -> (m, b)."""
-        raise NotImplementedError(f"{type(self).__name__} must implement _matmat(X)")
+        return by_columns(self._matvec, X, self.shape[0])
 
     def _rmatmat(self, X: np.ndarray) -> np.ndarray:
         """Return A^H X; (m, b) -> (n, b)."""
+        if self._implements("_rmatvec"):
+            return by_columns(self._rmatvec, X, self.shape[1])
+        if type(self)._adjoint is not _Base._adjoint:
+            return self._adjoint().matmat(X)
         raise NotImplementedError(
-            f"{type(self).__name__} must implement _rmatmat(X) for its adjoint"
+            f"{type(self).__name__} must implement _rmatmat(X), or _rmatvec(x), for its "
+            "adjoint"
         )
 
     def _tmatmat(self, Y: np.ndarray) -> np.ndarray:
@@ -129,71 +180,106 @@ class LinearOperator(_Base):
     def __call__(self, x: Any) -> np.ndarray:
         """Return A(x) for shaped arrays: (*batch, *in_shape) -> (*batch, *out_shape).
 
-        For a flat array, ``(n,)`` or ``(n, b)``, the result is ``A @ x``: SciPy's
-        `scipy.sparse.linalg.lobpcg` calls operators so.
+        An operator of one axis, on both sides, computes ``A @ x``, as SciPy and its `lobpcg`
+        mean it; its batches go through `matvec`.  Where no other meaning is possible, flat
+        arrays, ``(n,)`` and ``(n, k)``, give ``A @ x`` too.
         """
         x = self._as_operand(x, "x")
-        d = len(self.in_shape)
+        d, n = len(self.in_shape), self.shape[1]
+        if d == len(self.out_shape) == 1:
+            return self.dot(x)
         if x.shape[max(0, x.ndim - d) :] != self.in_shape:
-            if x.ndim in (1, 2) and x.shape[0] == self.shape[1]:
-                return self.matvec(x) if x.ndim == 1 else self.matmat(x)
+            if x.ndim in (1, 2) and x.shape[0] == n != self.in_shape[0]:
+                return self.dot(x)
             raise ValueError(
                 f"A(x) expects shape (*batch, {str(self.in_shape)[1:-1].rstrip(',')}), "
-                f"got {x.shape}"
+                f"got {x.shape}{self._hint(x.shape, *self.shape[::-1])}"
             )
         batch = x.shape[: x.ndim - d]
         X = x.reshape(math.prod(batch), self.shape[1]).T
         return self._apply(self._matmat, X).T.reshape(*batch, *self.out_shape)
 
     def matvec(self, x: Any) -> np.ndarray:
-        """Return A x for x of shape (n,) or (n, 1)."""
-        return self._vector("matvec", self._matmat, x, self.shape[1], self.shape[0])
+        """Return A x for vectors x of shape (..., n), or one column (n, 1)."""
+        return self._vectors("matvec", self._matmat, x, self.shape[1], self.shape[0])
 
     def rmatvec(self, x: Any) -> np.ndarray:
-        """Return A^H x, the adjoint's product, for x of shape (m,) or (m, 1)."""
-        return self._vector("rmatvec", self._rmatmat, x, self.shape[0], self.shape[1])
+        """Return A^H x for vectors x of shape (..., m), or one column (m, 1)."""
+        return self._vectors("rmatvec", self._rmatmat, x, self.shape[0], self.shape[1])
 
     def matmat(self, X: Any) -> np.ndarray:
-        """Return A X for X of shape (n, b)."""
+        """Return A X for columns X of shape (..., n, k)."""
         return self._columns("matmat", self._matmat, X, self.shape[1], self.shape[0])
 
     def rmatmat(self, X: Any) -> np.ndarray:
-        """Return A^H X for X of shape (m, b)."""
+        """Return A^H X for columns X of shape (..., m, k)."""
         return self._columns("rmatmat", self._rmatmat, X, self.shape[0], self.shape[1])
 
-    def _vector(self, name: str, hook: Any, x: Any, n: int, other: int) -> np.ndarray:
+    def _vectors(self, name: str, hook: Any, x: Any, n: int, other: int) -> np.ndarray:
         x = self._as_operand(x, "x")
-        if x.shape not in ((n,), (n, 1)):
+        if x.shape == (n, 1):
+            return self._apply(hook, x)
+        if x.ndim < 1 or x.shape[-1] != n:
             raise ValueError(
-                f"{name} expects shape ({n},) or ({n}, 1), got {x.shape}"
+                f"{name} expects shape (..., {n}) or ({n}, 1), got {x.shape}"
                 + self._hint(x.shape, n, other)
             )
-        y = self._apply(hook, x.reshape(n, 1))
-        return y[:, 0] if x.ndim == 1 else y
+        y = self._apply(hook, x.reshape(math.prod(x.shape[:-1]), n).T)
+        return y[:, 0] if x.ndim == 1 else y.T.reshape(*x.shape[:-1], other)
 
     def _columns(self, name: str, hook: Any, X: Any, n: int, other: int) -> np.ndarray:
         X = self._as_operand(X, "X")
-        if X.ndim != 2 or X.shape[0] != n:
+        if X.ndim < 2 or X.shape[-2] != n:
             raise ValueError(
-                f"{name} expects shape ({n}, b), got {X.shape}" + self._hint(X.shape, n, other)
+                f"{name} expects shape (..., {n}, k), got {X.shape}"
+                + self._hint(X.shape, n, other)
             )
-        return self._apply(hook, X)
+        if X.ndim == 2:
+            return self._apply(hook, X)
+        rows = np.moveaxis(X, -2, 0)
+        Y = self._apply(hook, rows.reshape(n, math.prod(rows.shape[1:])))
+        return np.moveaxis(Y.reshape(other, *rows.shape[1:]), 0, -2)
 
     def _hint(self, shape: tuple[int, ...], n: int, other: int) -> str:
-        if shape in (self.in_shape, self.out_shape) and len(shape) > 1:
+        """Return what may have been meant by an array of the wrong shape."""
+        inner = self.in_shape if n == self.shape[1] else self.out_shape
+        if len(inner) > 1 and shape[-len(inner) :] == inner:
             return "; for shaped arrays write A(x)"
-        if shape and shape[0] == other != n:
+        if len(shape) > 1 and shape[-1] == n:
+            return "; for a batch of vectors (..., n) write A.matvec(x)"
+        if len(shape) > 1 and shape[-2] == n:
+            return "; for columns (..., n, k) write A @ x"
+        if other != n and other in (shape[:1] + shape[-2:]):
             return f"; {other} is the size of the other side: is A.T or A.H meant?"
         return ""
 
+    @property
+    def _promotes(self) -> Any:
+        """The argument for `numpy.result_type`: a dtype, or a Python number if weak."""
+        return self.dtype.type(0).item() if self._weak else self.dtype
+
+    def _yield(self, dtype: Any) -> Self:
+        """Let data decide the dtype of products where the user named none; return self."""
+        self._weak = dtype is None
+        return self
+
+    def _as_data(self, Y: np.ndarray, X: np.ndarray) -> np.ndarray:
+        """Return a product in the dtype of the data where the operator does not decide it."""
+        dtype = np.result_type(self._promotes, X.dtype)
+        return Y.astype(dtype, copy=False) if self._weak else Y
+
     def _apply(self, hook: Any, X: np.ndarray) -> np.ndarray:
         """Call a hook on columns of a native dtype; return the result in the right dtype."""
-        dtype = np.result_type(self.dtype, X.dtype)
+        dtype = np.result_type(self._promotes, X.dtype)
         if not X.dtype.isnative:
             X = X.astype(X.dtype.newbyteorder("="))
         Y = hook(X)
-        if isinstance(X, np.ndarray):  # the hook of a subclass may return numpy.matrix
-            Y = np.asarray(Y)
+        if Y.dtype.kind == "c" != dtype.kind:
+            raise TypeError(
+                f"{type(self).__name__} has dtype {self.dtype}, but its product with "
+                f"{X.dtype} is {Y.dtype}, whose imaginary part would be lost: declare a "
+                "complex dtype"
+            )
         return Y.astype(dtype, copy=False)
 
     def _as_operand(self, x: Any, name: str) -> Any:
@@ -314,13 +400,20 @@ class LinearOperator(_Base):
         x = self._as_operand(x, "x")
         return self.matvec(x) if x.ndim == 1 else self.matmat(x)
 
+    def rdot(self, x: Any) -> Any:
+        """Return x A for rows x of shape (m,) or (..., k, m); for an operator x a product."""
+        if is_operator(x):
+            return algebra.Product(x, self)
+        x = self._as_operand(x, "x")
+        if x.ndim < 2:
+            return self.T.dot(x)
+        return np.swapaxes(self.T.matmat(np.swapaxes(x, -1, -2)), -1, -2)
+
     def __matmul__(self, x: Any) -> Any:
         return self.dot(x)
 
     def __rmatmul__(self, x: Any) -> Any:
-        if is_operator(x):
-            return algebra.Product(x, self)
-        return (self.T @ self._as_operand(x, "x").T).T
+        return self.rdot(x)
 
     def __mul__(self, x: Any) -> Any:
         return algebra.Scaled(x, self) if is_scalar(x) else self.dot(x)  # SciPy's * is dot
@@ -329,7 +422,10 @@ class LinearOperator(_Base):
         return algebra.Scaled(x, self) if is_scalar(x) else self.__rmatmul__(x)
 
     def __truediv__(self, a: Any) -> LinearOperator:
-        return algebra.Scaled(1 / a, self) if is_scalar(a) else NotImplemented
+        return self._divided(a) if is_scalar(a) else NotImplemented
+
+    def _divided(self, a: Any) -> LinearOperator:
+        return algebra.Scaled(1 / a, self)
 
     def __neg__(self) -> LinearOperator:
         return algebra.Scaled(-1, self)
@@ -338,7 +434,9 @@ class LinearOperator(_Base):
         return NotImplemented if is_scalar(other) else algebra.Sum(self, other)
 
     def __radd__(self, other: Any) -> LinearOperator:
-        return NotImplemented if is_scalar(other) else algebra.Sum(other, self)
+        if is_scalar(other):  # sum([A, B]) begins with 0
+            return self if other == 0 else NotImplemented
+        return algebra.Sum(other, self)
 
     def __sub__(self, other: Any) -> LinearOperator:
         return NotImplemented if is_scalar(other) else self + algebra.Scaled(-1, other)
@@ -355,6 +453,34 @@ class LinearOperator(_Base):
         if p < 2:
             return self if p else algebra.Identity(self.in_shape, self.dtype)
         return algebra.Product(*(self,) * p)
+
+    def reshape(self, *, in_shape: Any = None, out_shape: Any = None) -> LinearOperator:
+        """Return the operator of the same matrix between arrays of other shapes.
+
+        Parameters
+        ----------
+        in_shape, out_shape : int or tuple of int, optional
+            Shapes of the same sizes; by default those of this operator.
+
+        Raises
+        ------
+        ValueError
+            If a shape has another size.
+
+        Examples
+        --------
+        >>> import linconv
+        >>> linconv.Identity((2, 6)).reshape(out_shape=(3, 4)).out_shape
+        (3, 4)
+        """
+        given = in_shape or self.in_shape, out_shape or self.out_shape
+        return algebra.reshaped(
+            self, sizes(given[0], "in_shape"), sizes(given[1], "out_shape")
+        )
+
+    def apply_columns(self, columns: Any) -> LinearOperator:
+        """Return ``A[:, columns]``, which PyLops' solvers for sparse signals call."""
+        return self[:, columns]
 
     def tosparse(self, format: str = "csr") -> Any:
         """Return the matrix of ``A`` as a fresh, canonical sparse array.
@@ -376,7 +502,7 @@ class LinearOperator(_Base):
         if format not in _FORMATS:
             kind = ValueError if isinstance(format, str) else TypeError
             raise kind(f"format must be one of {', '.join(_FORMATS)}, got {format!r}")
-        return self._tosparse().asformat(format)
+        return self._tosparse().astype(self.dtype, copy=False).asformat(format)
 
     def toarray(self) -> np.ndarray:
         """Return the matrix of ``A`` as a dense array; for small operators."""
@@ -444,3 +570,54 @@ class LinearOperator(_Base):
     def _repr_html_(self) -> str:
         """Return the operator as a notebook shows it: shapes, nonzeros, bytes, parts."""
         return notebook.tree(self)
+
+
+def data_decides(make: Make) -> Make:
+    """Decorate a function of a `dtype`: for None, data decide the dtype of products."""
+
+    @functools.wraps(make)
+    def wrapper(*args: Any, dtype: Any = None, **options: Any) -> LinearOperator:
+        A = make(*args, dtype=float if dtype is None else dtype, **options)
+        return A._yield(dtype)
+
+    return wrapper  # type: ignore[return-value]
+
+
+def by_columns(product: Callable[[Any], Any], X: Any, rows: int) -> Any:
+    """Return the products with the columns of X, one after the other; (n, b) -> (rows, b)."""
+    columns = [vector(product(X[:, i]), rows) for i in range(X.shape[1])]
+    xp = _arrays.namespace(X)
+    return xp.stack(columns, axis=1) if columns else xp.zeros((rows, 0), X.dtype)
+
+
+def vector(y: Any, rows: int) -> Any:
+    """Return a product as a vector of `rows` numbers, whatever its shape."""
+    y = y if _arrays.on_device(y) else np.asarray(y)
+    if y.size != rows or y.dtype.kind not in "biufc":
+        raise ValueError(
+            f"a product has shape {y.shape} and dtype {y.dtype}, expected {rows} numbers"
+        )
+    return y.reshape(rows)
+
+
+def _checked(name: str, hook: Callable[..., Any]) -> Callable[..., Any]:
+    """Return a hook of a subclass outside linconv whose result is checked."""
+
+    @functools.wraps(hook)
+    def check(self: LinearOperator, X: Any) -> Any:
+        rows = self.shape[0 if name in ("_matmat", "_matvec") else 1]
+        Y, expected = hook(self, X), (rows, *X.shape[1:])
+        if isinstance(X, np.ndarray):
+            Y = np.asarray(Y)
+        if getattr(Y, "shape", None) != expected or type(Y) is not type(X):
+            raise ValueError(
+                f"{type(self).__name__}.{name} must return an array of shape {expected}, got "
+                f"{type(Y).__name__} of shape {getattr(Y, 'shape', None)}"
+            )
+        if Y.dtype.kind not in "biufc":
+            raise TypeError(
+                f"{type(self).__name__}.{name} must return numbers, got dtype {Y.dtype}"
+            )
+        return Y
+
+    return check

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import math
 from collections.abc import Sequence
 from typing import Any, Self
@@ -33,15 +32,13 @@ class Stored(LinearOperator):
         return gpu.device_of(self._csr)
 
     def _moved(self, device: str) -> Self:
-        moved = copy.copy(self)
-        moved._csr = gpu.moved(self._csr, device)
-        return moved
+        return self._replaced(_csr=gpu.moved(self._csr, device))
 
     def _matmat(self, X: np.ndarray) -> np.ndarray:
-        return gpu.home(self._csr).forward(self._csr, X)
+        return self._as_data(gpu.home(self._csr).forward(self._csr, X), X)
 
     def _rmatmat(self, X: np.ndarray) -> np.ndarray:
-        return gpu.home(self._csr).adjoint(self._csr, X)
+        return self._as_data(gpu.home(self._csr).adjoint(self._csr, X), X)
 
     def _nnz(self) -> int:
         return self._csr.nnz
@@ -63,8 +60,9 @@ class Restriction(Stored):
         integers and index arrays, one or a tuple of them, as in ``x[where]``.
     in_shape : int or tuple of int
         Shape of the arrays; a mask implies it.
-    dtype : dtype
-        Dtype of the matrix.
+    dtype : dtype, optional
+        Dtype of the matrix.  By default it is float64, and products have the dtype of the
+        data.
 
     Attributes
     ----------
@@ -87,10 +85,11 @@ class Restriction(Stored):
     """
 
     def __init__(
-        self, where: Any, in_shape: Sequence[int] | int | None = None, *, dtype: Any = float
+        self, where: Any, in_shape: Sequence[int] | int | None = None, *, dtype: Any = None
     ) -> None:
-        csr, shape, kept = selection(where, in_shape, dtype)
+        csr, shape, kept = selection(where, in_shape, float if dtype is None else dtype)
         super().__init__(csr, shape, kept or 1)
+        self._yield(dtype)
 
 
 class Matrix(Stored):
@@ -130,6 +129,19 @@ class Matrix(Stored):
         )
 
 
+def _refuse_number_masks(where: Any, shape: tuple[int, ...]) -> None:
+    """Raise for a mask of numbers, which would be read as indices."""
+    if not isinstance(where, np.ndarray) or where.dtype == bool or where.size < 3:
+        return
+    if where.dtype.kind in "fc" or (
+        where.shape == shape and not ((where != 0) & (where != 1)).any()
+    ):
+        raise TypeError(
+            f"a mask must hold bools, and indices must be integers, got dtype {where.dtype}: "
+            "pass mask.astype(bool)"
+        )
+
+
 def selection(
     where: Any, in_shape: Sequence[int] | int | None, dtype: Any
 ) -> tuple[CsrArray, tuple[int, ...], tuple[int, ...]]:
@@ -150,10 +162,13 @@ def selection(
     mask: Any = where if is_mask(where) else None
     if in_shape is None and mask is not None:
         in_shape = mask.shape
+    if in_shape is None and isinstance(where, np.ndarray) and where.dtype.kind in "fc":
+        in_shape = where.shape
     if in_shape is None:
         raise ValueError(f"in_shape is needed: {where!r} does not imply it, as a mask would")
     shape = sizes(in_shape, "in_shape")
     n = math.prod(shape)
+    _refuse_number_masks(where, shape)
     if mask is not None and mask.shape != shape:
         raise ValueError(f"a mask needs the shape of the arrays, {shape}, got {mask.shape}")
     try:

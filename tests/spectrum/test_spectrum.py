@@ -343,7 +343,7 @@ def test_views_multiples_sums_products_stacks_and_masks_are_understood():
         (C.T, c.T), (C.H, c.conj().T), (C.conj(), c.conj()), ((2 - 1j) * C, (2 - 1j) * c),
         (2 * C - B, 2 * c - b), (B + 3 * eye, b + 3 * np.eye(20)), (3j * eye + B, b + 3j * np.eye(20)),
         (eye + eye, 2 * np.eye(20)), (C @ B.T, c @ b.T), ((C @ B).H, (c @ b).conj().T),
-        ((2j * eye).conj() @ B, -2j * b), (linconv.Identity((1, 4, 5)) @ C, c),
+        ((2j * eye).conj() @ B, -2j * b), (linconv.Identity((4, 5)) @ C, c),
         (linconv.vstack([C, B, eye]), np.vstack([c, b, np.eye(20)])),
         (2 * linconv.vstack([C, B]), 2 * np.vstack([c, b])),
         (linconv.Diagonal(np.full(20, 2j)) @ C, 2 * c),
