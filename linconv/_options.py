@@ -9,7 +9,7 @@ import math
 import numbers
 import operator
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence, Set
 from typing import Any
 
 
@@ -56,8 +56,28 @@ def sizes(value: Any, name: str) -> tuple[int, ...]:
     return shape
 
 
+def boolean(value: Any, name: str) -> bool:
+    """Return a bool, or NumPy's, as a bool."""
+    if not isinstance(value, bool) and str(getattr(value, "dtype", "")) != "bool":
+        raise TypeError(f"{name} must be True or False, got {value!r}")
+    return bool(value)
+
+
+def pair(value: Any, name: str) -> tuple[Any, Any]:
+    """Return the two entries of `value`, for the low and the high side of an axis."""
+    entries = spread(value, 1)
+    if len(entries) != 2:
+        raise ValueError(f"{name} of an axis must be a (lo, hi) pair, got {value}")
+    return entries[0], entries[1]
+
+
 def spread(value: Any, d: int) -> tuple:
     """Return the entries of `value`, or `value` once per axis if it has none."""
+    if isinstance(value, Set | Mapping):
+        raise TypeError(
+            f"an option has one value, or a sequence of one per axis, got a "
+            f"{type(value).__name__}, which has no order"
+        )
     if (
         isinstance(value, str)
         or not isinstance(value, Iterable)
@@ -103,10 +123,8 @@ def _padding(entry: Any) -> tuple[int, int] | str:
     if not isinstance(entry, Iterable):
         pad = integer(entry, "padding")
         return pad, pad
-    pair = tuple(integer(p, "padding") for p in entry)
-    if len(pair) != 2:
-        raise ValueError(f"padding of an axis must be a (lo, hi) pair, got {pair}")
-    return pair
+    low, high = pair(entry, "padding")
+    return integer(low, "padding"), integer(high, "padding")
 
 
 def named_padding(pad: Any, n: int, s: int, extent: int) -> tuple[int, int]:

@@ -16,10 +16,12 @@ from typing import Any
 
 from linconv._options import (
     at_least,
+    boolean,
     integer,
     itemsize,
     named_padding,
     paddings,
+    pair,
     per_axis,
     sizes,
     spread,
@@ -28,6 +30,8 @@ from linconv._options import (
 __all__ = ["Axis", "Boundary", "Geometry"]
 
 INT32_MAX = 2**31 - 1
+# Samples that an axis may span, so that no index overflows 64 bits.
+_MOST = 2**60
 
 
 class Boundary(StrEnum):
@@ -150,17 +154,22 @@ class Axis:
     out: int = -1
 
     def __post_init__(self) -> None:
-        low, high = self.boundary
+        low, high = pair(self.boundary, "boundary")
         fields = {
             "n": at_least(1, self.n, "the input length n"),
             "k": at_least(1, self.k, "the number of taps k"),
             "stride": at_least(1, self.stride, "stride"),
             "dilation": at_least(1, self.dilation, "dilation"),
-            "padding": tuple(integer(p, "padding") for p in self.padding),
+            "padding": tuple(integer(p, "padding") for p in pair(self.padding, "padding")),
             "boundary": (Boundary.parse(low), Boundary.parse(high)),
         }
         for name, value in fields.items():
             object.__setattr__(self, name, value)
+        if self.n + self.extent + sum(map(abs, self.padding)) > _MOST:
+            raise ValueError(
+                f"an axis spans at most {_MOST} samples, got n = {self.n}, a kernel of "
+                f"{self.extent} and padding {self.padding}"
+            )
         padded = self.n + sum(self.padding)
         if padded < self.extent:
             raise ValueError(
@@ -169,9 +178,10 @@ class Axis:
                 f"d (k - 1) + 1 = {self.extent}; pad more or use a smaller kernel"
             )
         most = (padded - self.extent) // self.stride + 1
-        if self.out != -1 and not 1 <= self.out <= most:
-            raise ValueError(f"out must be in 1..{most} for this axis, got {self.out}")
-        object.__setattr__(self, "out", most if self.out == -1 else self.out)
+        out = integer(self.out, "out")
+        if out != -1 and not 1 <= out <= most:
+            raise ValueError(f"out must be in 1..{most} for this axis, got {out}")
+        object.__setattr__(self, "out", most if out == -1 else out)
 
     @property
     def extent(self) -> int:
@@ -279,6 +289,24 @@ class Geometry:
     groups: int = 1
     flip: bool = False
 
+    def __post_init__(self) -> None:
+        axes = tuple(self.axes)
+        if not axes or any(type(axis) is not Axis for axis in axes):
+            raise TypeError(f"axes must be one or more Axis, got {self.axes!r}")
+        fields: dict[str, Any] = {"axes": axes, "groups": at_least(1, self.groups, "groups")}
+        if self.channels is not None:
+            channels = pair(self.channels, "channels")
+            fields["channels"] = tuple(at_least(1, c, "channels") for c in channels)
+        fields["flip"] = boolean(self.flip, "flip")
+        for name, value in fields.items():
+            object.__setattr__(self, name, value)
+        self._check_groups()
+        if max(self.shape) > _MOST:
+            raise ValueError(
+                f"an array has at most {_MOST} numbers, got {self.in_shape} -> "
+                f"{self.out_shape}"
+            )
+
     @classmethod
     def conv(
         cls,
@@ -301,8 +329,8 @@ class Geometry:
             pad = named_padding(pad, n, s, d * (k - 1) + 1)
             axes.append(_axis(a, n, k, s, d, pad, rule))
         channels = (kernel_shape[0], in_shape[0]) if len(kernel_shape) > len(axes) else None
-        geometry = cls(tuple(axes), channels, at_least(1, groups, "groups"), bool(flip))
-        geometry._check_channels(kernel_shape, "(c_out, c_in // groups, *k)")
+        geometry = cls(tuple(axes), channels, groups, flip)
+        geometry._check_kernel(kernel_shape, "(c_out, c_in // groups, *k)")
         return geometry
 
     @classmethod
@@ -345,30 +373,35 @@ class Geometry:
         groups = at_least(1, groups, "groups")
         wide = len(kernel_shape) > len(axes)
         channels = (in_shape[0], kernel_shape[1] * groups) if wide else None
-        geometry = cls(tuple(axes), channels, groups, bool(flip))
-        geometry._check_channels(kernel_shape, "(c_in, c_out // groups, *k)")
+        geometry = cls(tuple(axes), channels, groups, flip)
+        geometry._check_kernel(kernel_shape, "(c_in, c_out // groups, *k)")
         return geometry
 
-    def _check_channels(self, shape: tuple[int, ...], layout: str) -> None:
-        """Raise unless groups divide the channels and the kernel has its shape."""
-        if self.channels is None:
-            if self.groups != 1:
-                raise ValueError(
-                    f"groups={self.groups} needs channels: a kernel of shape {layout} and an "
-                    f"input with a channel axis, got a kernel of shape {shape}"
-                )
-            return
-        for c in self.channels:
-            if c % self.groups:
-                raise ValueError(
-                    "groups must divide the input and the output channels: got "
-                    f"groups={self.groups} for channels {self.channels}"
-                )
-        if shape != self.kernel_shape:
+    def _check_groups(self) -> None:
+        """Raise unless groups divide the channels."""
+        if self.channels is None and self.groups != 1:
             raise ValueError(
-                f"kernel has shape {shape}, but the geometry needs {self.kernel_shape} = "
-                f"{layout}"
+                f"groups={self.groups} needs channels: a kernel of shape (c_out, c_in // "
+                f"groups, *k) and an input with a channel axis, not {self.in_shape}"
             )
+        if any(c % self.groups for c in self.channels or ()):
+            raise ValueError(
+                "groups must divide the input and the output channels: got "
+                f"groups={self.groups} for channels {self.channels}"
+            )
+
+    def _check_kernel(self, shape: tuple[int, ...], layout: str) -> None:
+        """Raise unless the kernel has its shape."""
+        if self.channels is None or shape == self.kernel_shape:
+            return
+        last = self.in_shape[-1]
+        hint = ""
+        if last in (shape[0], shape[1] * self.groups) and last not in self.channels[1:]:
+            hint = f"; channels come first: in_shape={(last, *self.in_shape[:-1])}"
+        raise ValueError(
+            f"kernel has shape {shape}, but the geometry needs {self.kernel_shape} = "
+            f"{layout}{hint}"
+        )
 
     @property
     def c_out(self) -> int:
@@ -437,10 +470,17 @@ def _parsed(
             f"expected {d} kernel axes for one channel"
             + (f", or {d + 1} with channels" if d > 1 else "")
             + f", got {len(kernel_shape)}"
+            + _layout_hint(len(kernel_shape), in_shape)
         )
     kernel_shape = sizes(kernel_shape, "the kernel's shape")
     spatial = in_shape[len(kernel_shape) - d :]
     d = len(spatial)
+    if d > 3 and not any(_per_axis(v, d) for v in (stride, dilation, padding, boundary)):
+        raise ValueError(
+            f"a kernel of shape {kernel_shape} on an input of shape {in_shape} means a "
+            f"convolution along {d} axes: leave out an axis of the batch, since A(x) takes "
+            f"batches, or, if {d} spatial axes are meant, say so: stride={(1,) * d}"
+        )
     options = (
         per_axis(stride, d, "stride", least=1),
         per_axis(dilation, d, "dilation", least=1),
@@ -448,6 +488,22 @@ def _parsed(
         boundaries(boundary, d),
     )
     return kernel_shape, in_shape, list(zip(spatial, kernel_shape[-d:], *options, strict=True))
+
+
+def _per_axis(option: Any, d: int) -> bool:
+    return len(spread(option, 1)) == d
+
+
+def _layout_hint(k: int, in_shape: tuple[int, ...]) -> str:
+    """Return how one kernel works on every channel of an image."""
+    if k != len(in_shape) - 1:
+        return ""
+    first, last = in_shape[0], in_shape[-1]
+    return (
+        f"; one kernel for every channel is kron(Identity({first}), Conv(kernel, "
+        f"{in_shape[1:]})), or with channels last kron(Conv(kernel, {in_shape[:-1]}), "
+        f"Identity({last}))"
+    )
 
 
 def _axis(a: int, n: int, k: int, s: int, d: int, pad: Any, rule: Any, out: int = -1) -> Axis:
@@ -467,10 +523,8 @@ def boundaries(value: Any, d: int) -> tuple[tuple[Boundary, Boundary], ...]:
         )
     pairs = []
     for entry in entries:
-        pair = spread(entry, 2)
-        if len(pair) != 2:
-            raise ValueError(f"boundary of an axis must be a (lo, hi) pair, got {pair}")
-        pairs.append((Boundary.parse(pair[0]), Boundary.parse(pair[1])))
+        low, high = pair(spread(entry, 2), "boundary")
+        pairs.append((Boundary.parse(low), Boundary.parse(high)))
     return tuple(pairs)
 
 

@@ -407,7 +407,7 @@ class LinearOperator(_Base):
         x = self._as_operand(x, "x")
         if x.ndim < 2:
             return self.T.dot(x)
-        return np.swapaxes(self.T.matmat(np.swapaxes(x, -1, -2)), -1, -2)
+        return np.moveaxis(self.T.matmat(np.moveaxis(x, -1, -2)), -1, -2)
 
     def __matmul__(self, x: Any) -> Any:
         return self.dot(x)
@@ -502,7 +502,7 @@ class LinearOperator(_Base):
         if format not in _FORMATS:
             kind = ValueError if isinstance(format, str) else TypeError
             raise kind(f"format must be one of {', '.join(_FORMATS)}, got {format!r}")
-        return self._tosparse().astype(self.dtype, copy=False).asformat(format)
+        return of_dtype(self._tosparse(), self.dtype).asformat(format)
 
     def toarray(self) -> np.ndarray:
         """Return the matrix of ``A`` as a dense array; for small operators."""
@@ -581,6 +581,11 @@ def data_decides(make: Make) -> Make:
         return A._yield(dtype)
 
     return wrapper  # type: ignore[return-value]
+
+
+def of_dtype(matrix: CsrArray, dtype: np.dtype) -> CsrArray:
+    """Return a matrix in a dtype, the same object if it has this dtype."""
+    return matrix if matrix.dtype == dtype else matrix.astype(dtype)
 
 
 def by_columns(product: Callable[[Any], Any], X: Any, rows: int) -> Any:

@@ -266,7 +266,7 @@ def test_what_a_device_cannot_hold_is_said(cupy, monkeypatch):
         (TypeError, "would lose its imaginary part as dtype float32", lambda: linconv.conv_matrix(cupy.asarray(np.ones(3, "c8")), 7, dtype="f4")),
         (TypeError, "the matrix has dtype int64, but CuPy's", lambda: linconv.Unfold(5, 2, dtype=int).to("gpu")),
         (TypeError, "has dtype int64, but CuPy's", lambda: linconv.Matrix([[1, 2]]).to("gpu")),
-        (ValueError, "has at most 16 axes, got 17", lambda: linconv.conv_matrix(cupy.asarray(np.ones((1,) * 17)), (1,) * 17)),
+        (ValueError, "has at most 16 axes, got 17", lambda: linconv.conv_matrix(cupy.asarray(np.ones((1,) * 17)), (1,) * 17, stride=(1,) * 17)),
     )  # fmt: skip
     kernel = cupy.asarray(np.ones((9, 9)))
     with pytest.raises(MemoryError, match=r"fewer than 2\^31: build it in blocks"):
@@ -407,7 +407,8 @@ def test_arrays_and_matrices_of_cupy_are_operands(cupy):
 
 def test_an_operator_that_does_not_say_how_cannot_be_moved(cupy):
     class Own(linconv.LinearOperator):
-        pass
+        def _matmat(self, X):
+            return X[:4]
 
     with pytest.raises(TypeError, match="Own cannot be moved: it lies on the cpu"):
         Own(float, 5, 4).to("gpu")

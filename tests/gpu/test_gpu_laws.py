@@ -94,8 +94,14 @@ def test_products_are_those_of_the_matrix_and_copy_nothing(A, M, other, cupy):
 @pytest.mark.parametrize("batch", [(), (2,), (2, 3), (0,), (2, 0)])
 def test_shaped_calls_are_flat_products(A, M, batch, cupy):
     x = random((*batch, *A.in_shape), A.dtype)
-    expected = (x.reshape(-1, A.shape[1]) @ M.T).reshape(*batch, *A.out_shape)
-    assert_close(A(cupy.asarray(x)), expected, 4 * np.abs(M).sum())
+    flat = x.reshape(*batch, A.shape[1])
+    expected = (flat.reshape(-1, A.shape[1]) @ M.T).reshape(*batch, A.shape[0])
+    bound = 4 * np.abs(M).sum()
+    assert_close(A.matvec(cupy.asarray(flat)), expected, bound)
+    assert_close(A @ cupy.asarray(flat[..., None]), expected[..., None], bound)
+    if len(A.in_shape) > 1:
+        shaped = expected.reshape(*batch, *A.out_shape)
+        assert_close(A(cupy.asarray(x)), shaped, bound)
 
 
 @in_turn
@@ -177,9 +183,9 @@ def test_arrays_and_operators_of_two_devices_do_not_meet(A, member, dtype, cupy)
 def test_wrong_shapes_say_what_was_expected(A, cupy):
     m, n = A.shape
     assert_refused(
-        (ValueError, rf"matvec expects shape \({n},\) or \({n}, 1\), got", lambda: A.matvec(cupy.asarray(np.zeros(n + 7)))),
-        (ValueError, rf"rmatmat expects shape \({m}, b\), got", lambda: A.rmatmat(cupy.asarray(np.zeros((m + 7, 2))))),
-        (ValueError, r"A\(x\) expects shape \(\*batch, ", lambda: A(cupy.asarray(np.zeros((n + 7, 9, 9))))),
+        (ValueError, rf"matvec expects shape \(\.\.\., {n}\) or \({n}, 1\), got", lambda: A.matvec(cupy.asarray(np.zeros(n + 7)))),
+        (ValueError, rf"rmatmat expects shape \(\.\.\., {m}, k\), got", lambda: A.rmatmat(cupy.asarray(np.zeros((m + 7, 2))))),
+        (ValueError, r"(A\(x\) expects shape \(\*batch, |matmat expects)", lambda: A(cupy.asarray(np.zeros((n + 7, 9, 9))))),
     )  # fmt: skip
 
 

@@ -136,7 +136,7 @@ def test_what_neither_can_hold_is_said(cupy, monkeypatch):
         (TypeError, "kernels has dtype int64, but CuPy's", lambda: linconv.VaryingConv(cupy.asarray(np.ones((2, 2), int)), 3)),
         (ValueError, r"kernels has shape \(5, 2\), but the geometry needs", lambda: linconv.VaryingConv(cupy.asarray(np.ones((5, 2))), 3)),
         (TypeError, "x must be a CuPy array, as the operator lies on the", lambda: linconv.FilterConv(cupy.asarray(np.ones(5)), 2) @ np.ones(2)),
-        (ValueError, "has at most 16 axes, got 17", lambda: linconv.VaryingConv(cupy.asarray(np.ones((1,) * 34)), (1,) * 17)),
+        (ValueError, "has at most 16 axes, got 17", lambda: linconv.VaryingConv(cupy.asarray(np.ones((1,) * 34)), (1,) * 17, stride=(1,) * 17)),
     )  # fmt: skip
     F = linconv.FilterConv(cupy.asarray(np.ones((60, 60))), (9, 9))
     monkeypatch.setattr(matrices, "_free", lambda: 10_000)

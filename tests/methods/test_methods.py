@@ -62,13 +62,13 @@ def test_products_are_those_of_the_matrix(seed, method):
         assert_close(A @ x, matrix @ x, weight * np.abs(x).max(), dtypes)
         assert_close(A.rmatvec(y), adjoint @ y, weight * np.abs(y).max(), dtypes)
         assert_close(A.T @ y, matrix.T @ y, weight * np.abs(y).max(), dtypes)
-    X, Y = values(rng, (3, *A.in_shape), "f8"), values(rng, (3, *A.out_shape), "f8")
-    right = (matrix @ X.reshape(3, -1).T).T.reshape(Y.shape)
-    assert_close(A(X), right, weight * np.abs(X).max(), (kernel.dtype,))
-    right = (adjoint @ Y.reshape(3, -1).T).T.reshape(X.shape)
-    assert_close(A.H(Y), right, weight * np.abs(Y).max(), (kernel.dtype,))
-    assert A(X[:0]).shape == Y[:0].shape
-    assert A.H(Y[:0]).shape == X[:0].shape
+    X, Y = values(rng, (3, A.shape[1]), "f8"), values(rng, (3, A.shape[0]), "f8")
+    right = (matrix @ X.T).T
+    assert_close(A.matvec(X), right, weight * np.abs(X).max(), (kernel.dtype,))
+    right = (adjoint @ Y.T).T
+    assert_close(A.rmatvec(Y), right, weight * np.abs(Y).max(), (kernel.dtype,))
+    assert A.matvec(X[:0]).shape == Y[:0].shape
+    assert A.rmatvec(Y[:0]).shape == X[:0].shape
     for dtype in ("float32", "complex128"):  # columns side by side, as SciPy has them
         X, Y = values(rng, (A.shape[1], 9), dtype), values(rng, (A.shape[0], 9), dtype)
         dtypes = kernel.dtype, dtype
@@ -195,15 +195,16 @@ def test_transposed_convolutions_take_a_method(channels, options, method):
 def test_four_axes_and_not_five():
     rng = np.random.default_rng(6)
     kernel = rng.standard_normal((2, 3, 2, 2))
-    A = linconv.Conv(kernel, (4, 5, 6, 3), padding=1, boundary="symmetric", method="direct")
+    options = {"padding": [1, 1, 1, 1], "boundary": "symmetric"}
+    A = linconv.Conv(kernel, (4, 5, 6, 3), **options, method="direct")
     x = rng.standard_normal(A.shape[1])
     np.testing.assert_allclose(A @ x, A.tosparse() @ x, atol=1e-12)
     np.testing.assert_allclose(A.rmatvec(A @ x), A.tosparse().T @ (A @ x), atol=1e-11)
     with pytest.raises(ValueError, match=r"'direct' cannot .*: it has at most 4 axes, got 5"):
-        linconv.Conv(np.ones((1,) * 5), (2,) * 5, method="direct")
+        linconv.Conv(np.ones((1,) * 5), (2,) * 5, stride=(1,) * 5, method="direct")
     pytest.importorskip("torch")
     with pytest.raises(ValueError, match=r"'torch' cannot .*: torch has at most 3 axes"):
-        linconv.Conv(kernel, (4, 5, 6, 3), method="torch")
+        linconv.Conv(kernel, (4, 5, 6, 3), **options, method="torch")
 
 
 # Direct
