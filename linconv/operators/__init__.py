@@ -10,6 +10,7 @@ from linconv.operators.algebra import Scaled as Scaled
 from linconv.operators.algebra import Sum as Sum
 from linconv.operators.algebra import View as View
 from linconv.operators.algebra import common_device as common_device
+from linconv.operators.algebra import common_shape as common_shape
 from linconv.operators.algebra import with_data as with_data
 from linconv.operators.blocks import Block as Block
 from linconv.operators.blocks import Diagonal as Diagonal

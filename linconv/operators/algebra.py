@@ -21,7 +21,7 @@ from linconv import _arrays, gpu
 from linconv._arrays import CsrArray, is_everything, is_mask
 from linconv.operators import notebook
 from linconv.operators.foreign import aslinearoperator
-from linconv.operators.linear import LinearOperator, of_dtype
+from linconv.operators.linear import LinearOperator
 from linconv.operators.stored import Restriction
 
 
@@ -156,7 +156,7 @@ class Composite(LinearOperator):
     def _matrices(self) -> Iterator[CsrArray]:
         """Yield the operands' matrices, all on the composite's device."""
         for part in self.operands:
-            matrix = of_dtype(part._tosparse(), self.dtype)
+            matrix = _arrays.of_dtype(part._tosparse(), self.dtype)
             yield gpu.moved(matrix, self.device or "cpu")
 
     def _nnz(self) -> int | None:

@@ -9,7 +9,8 @@ import scipy.sparse
 import scipy.sparse.linalg
 
 from linconv import _arrays, gpu
-from linconv.operators.linear import LinearOperator, by_columns
+from linconv.operators.hooks import by_columns
+from linconv.operators.linear import LinearOperator
 from linconv.operators.stored import Matrix
 
 

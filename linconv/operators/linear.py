@@ -28,14 +28,12 @@ from linconv._options import at_least, integer, sizes
 
 # Operators make composites, which are operators themselves.  This circular import works since
 # the package imports algebra first and only methods, which run later, use its names.
-from linconv.operators import algebra, notebook
+from linconv.operators import algebra, hooks, notebook
 
 Make = TypeVar("Make", bound=Callable[..., Any])
 _Base: Any = scipy.sparse.linalg.LinearOperator  # Any: SciPy has no annotations
 # Columns of the identity that are multiplied at once to find an unknown matrix.
 _COLUMNS = 64
-# Hooks, which a subclass implements.
-_HOOKS = {"_matmat", "_rmatmat", "_tmatmat", "_matvec", "_rmatvec"}
 # Attributes that describe an operator: each is assigned once.
 _FIXED = {
     *("dtype", "shape", "in_shape", "out_shape", "dims", "dimsd", "kernel", "geometry"),
@@ -97,8 +95,8 @@ class LinearOperator(_Base):
     def __init_subclass__(cls, **options: Any) -> None:
         super().__init_subclass__(**options)
         if cls.__module__.partition(".")[0] != "linconv":
-            for name in _HOOKS & set(vars(cls)):
-                setattr(cls, name, _checked(name, vars(cls)[name]))
+            for name in hooks.HOOKS & set(vars(cls)):
+                setattr(cls, name, hooks.checked(name, vars(cls)[name]))
 
     def __init__(
         self, dtype: Any, in_shape: Sequence[int] | int, out_shape: Sequence[int] | int
@@ -127,17 +125,17 @@ class LinearOperator(_Base):
     def _replaced(self, **attributes: Any) -> Any:
         """Return a copy with other attributes."""
         changed = copy.copy(self)
-        vars(changed).update(attributes)
+        changed.__dict__.update(attributes)
         return changed
 
     def _matmat(self, X: np.ndarray) -> np.ndarray:
         """Return A X; (n, b) -> (m, b)."""
-        return by_columns(self._matvec, X, self.shape[0])
+        return hooks.by_columns(self._matvec, X, self.shape[0])
 
     def _rmatmat(self, X: np.ndarray) -> np.ndarray:
         """Return A^H X; (m, b) -> (n, b)."""
         if self._implements("_rmatvec"):
-            return by_columns(self._rmatvec, X, self.shape[1])
+            return hooks.by_columns(self._rmatvec, X, self.shape[1])
         if type(self)._adjoint is not _Base._adjoint:
             return self._adjoint().matmat(X)
         raise NotImplementedError(
@@ -502,7 +500,7 @@ class LinearOperator(_Base):
         if format not in _FORMATS:
             kind = ValueError if isinstance(format, str) else TypeError
             raise kind(f"format must be one of {', '.join(_FORMATS)}, got {format!r}")
-        return of_dtype(self._tosparse(), self.dtype).asformat(format)
+        return _arrays.of_dtype(self._tosparse(), self.dtype).asformat(format)
 
     def toarray(self) -> np.ndarray:
         """Return the matrix of ``A`` as a dense array; for small operators."""
@@ -581,48 +579,3 @@ def data_decides(make: Make) -> Make:
         return A._yield(dtype)
 
     return wrapper  # type: ignore[return-value]
-
-
-def of_dtype(matrix: CsrArray, dtype: np.dtype) -> CsrArray:
-    """Return a matrix in a dtype, the same object if it has this dtype."""
-    return matrix if matrix.dtype == dtype else matrix.astype(dtype)
-
-
-def by_columns(product: Callable[[Any], Any], X: Any, rows: int) -> Any:
-    """Return the products with the columns of X, one after the other; (n, b) -> (rows, b)."""
-    columns = [vector(product(X[:, i]), rows) for i in range(X.shape[1])]
-    xp = _arrays.namespace(X)
-    return xp.stack(columns, axis=1) if columns else xp.zeros((rows, 0), X.dtype)
-
-
-def vector(y: Any, rows: int) -> Any:
-    """Return a product as a vector of `rows` numbers, whatever its shape."""
-    y = y if _arrays.on_device(y) else np.asarray(y)
-    if y.size != rows or y.dtype.kind not in "biufc":
-        raise ValueError(
-            f"a product has shape {y.shape} and dtype {y.dtype}, expected {rows} numbers"
-        )
-    return y.reshape(rows)
-
-
-def _checked(name: str, hook: Callable[..., Any]) -> Callable[..., Any]:
-    """Return a hook of a subclass outside linconv whose result is checked."""
-
-    @functools.wraps(hook)
-    def check(self: LinearOperator, X: Any) -> Any:
-        rows = self.shape[0 if name in ("_matmat", "_matvec") else 1]
-        Y, expected = hook(self, X), (rows, *X.shape[1:])
-        if isinstance(X, np.ndarray):
-            Y = np.asarray(Y)
-        if getattr(Y, "shape", None) != expected or type(Y) is not type(X):
-            raise ValueError(
-                f"{type(self).__name__}.{name} must return an array of shape {expected}, got "
-                f"{type(Y).__name__} of shape {getattr(Y, 'shape', None)}"
-            )
-        if Y.dtype.kind not in "biufc":
-            raise TypeError(
-                f"{type(self).__name__}.{name} must return numbers, got dtype {Y.dtype}"
-            )
-        return Y
-
-    return check

@@ -22,7 +22,7 @@ import numpy as np
 from linconv import _arrays
 from linconv._arrays import host
 from linconv._options import at_least, tolerance
-from linconv.operators import aslinearoperator
+from linconv.operators import aslinearoperator, common_shape
 from linconv.solvers.cgls import Cgls
 from linconv.solvers.messages import message
 from linconv.solvers.problem import Problem
@@ -79,14 +79,15 @@ def lstsq(
     A : LinearOperator, sparse or dense matrix, (m, n)
         For a CuPy `b`: whatever multiplies CuPy arrays, as ``A @ X`` and ``A.H @ Y``.
     b : array_like
-        Flat, ``(m,)`` or columns ``(m, k)``; or shaped, ``(*batch, *A.out_shape)``.
-        Several right-hand sides are solved at once.
+        Flat, ``(m,)`` or columns ``(..., m, k)``; or shaped, ``(*batch, *A.out_shape)``,
+        where A has several axes.  Several right-hand sides are solved at once.
     damp : float
         Its square weighs ``|x|^2``, as in `scipy.sparse.linalg.lsqr`.
     penalties : sequence of (weight, L) or (weight, L, target)
         Each adds ``weight |L x - target|^2``; the weight itself is not squared.
     x0 : array_like, optional
-        Where to start, in the shape of the solution; zero by default.
+        Where to start, in the shape of the solution, or one vector for all right-hand
+        sides; zero by default.
     preconditioner : LinearOperator, matrix or callable, optional
         About the inverse of ``A^H A + damp^2 + sum w L^H L``, Hermitian and positive
         definite, as `linconv.spectrum.circulant_preconditioner` makes it.  A callable
@@ -208,7 +209,9 @@ def _applied(preconditioner: Any, problem: Problem) -> Callable[[Any], Any] | No
             f"{type(preconditioner).__name__} of shape {shape}"
         )
     if problem.xp is np:
-        return aslinearoperator(preconditioner).matmat
+        M = aslinearoperator(preconditioner)
+        common_shape([M.in_shape, problem.in_shape], "the preconditioner on A", "in_shape")
+        return M.matmat
     return partial(operator.matmul, preconditioner)
 
 

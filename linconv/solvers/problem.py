@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -19,8 +18,9 @@ import numpy as np
 from linconv import _arrays, gpu
 from linconv._arrays import host
 from linconv._options import listed, weight, weight_and_operator
-from linconv.operators import LinearOperator, aslinearoperator
+from linconv.operators import LinearOperator, aslinearoperator, common_shape
 from linconv.solvers import vectors
+from linconv.solvers.layout import Layout
 
 # Entries up to which the rank is looked up in the dense matrix: milliseconds.
 _DENSE = 40_000
@@ -33,9 +33,12 @@ class Problem:
         self.xp = _arrays.namespace(b)
         self.vectors: Any = vectors if self.xp is np else gpu.vectors
         operator = self._operator(A)
-        m, self.n = operator.shape
-        self.shaped, columns = _layout(operator, self._array(b, "b"), m)
-        self.k = columns.shape[1]
+        self.n = operator.shape[1]
+        b, self.in_shape = self._array(b, "b"), tuple(operator.in_shape)
+        out_shape = tuple(operator.out_shape)
+        self.layout = Layout(b.shape, out_shape, "b")
+        columns = self.layout.columns(b, out_shape, "b")
+        self.k = self.layout.count
         self.damp = weight(damp, "damp")
         self.shift = self.damp * self.damp  # of |x|^2
         if math.isinf(self.shift):
@@ -47,7 +50,7 @@ class Problem:
             w, L, target = self._penalty(entry)
             self.operators.append((w, L))
             targets.append(target)
-        start = None if x0 is None else self._columns(x0, self.n, operator.in_shape, "x0")
+        start = None if x0 is None else self._columns(x0, self.in_shape, "x0")
         self._scale(targets, start)
         self.targets = [self._scaled(t) for t in targets]
         self.start = self._scaled(start)
@@ -84,29 +87,26 @@ class Problem:
             raise ValueError(
                 f"L of a penalty must have as many columns as A, {self.n}, got shape {L.shape}"
             )
+        common_shape([tuple(L.in_shape), self.in_shape], "a penalty L on A", "in_shape")
         target = None
         if len(entry) == 3:
-            target = self._columns(entry[2], L.shape[0], L.out_shape, "target")
+            target = self._columns(entry[2], tuple(L.out_shape), "target")
         return w, L, target
 
-    def _columns(self, value: Any, rows: int, shape: tuple[int, ...], name: str) -> Any:
+    def _columns(self, value: Any, shape: tuple[int, ...], name: str) -> Any:
         """Return x0 or a target as columns, one for every right-hand side."""
-        value = self._array(value, name)
-        d, k = len(shape), self.k
-        if value.shape == (rows, k):
-            return value
-        if value.shape in ((rows,), shape):
-            return value.reshape(rows, 1) + self.xp.zeros((1, k), value.dtype)
-        if value.ndim > d and value.shape[-d:] == shape and value.size == rows * k:
-            return value.reshape(k, rows).T
-        shapes = " or ".join(map(str, dict.fromkeys([(rows,), shape, (rows, k)])))
-        raise ValueError(f"{name} must have shape {shapes}, got {value.shape}")
+        return self.layout.columns(self._array(value, name), shape, name)
+
+    def shaped(self, x: Any) -> Any:
+        """Return columns of x in the shape that `b` asks for."""
+        return self.layout.solution(x, self.in_shape)
 
     def _scale(self, targets: list[Any], start: Any) -> None:
         """Find the dtype to compute with and the scale of every right-hand side."""
         known = [t for t in targets if t is not None]
         given = known if start is None else [*known, start]
-        dtypes = [L.dtype for _, L in self.operators] + [t.dtype for t in given]
+        dtypes: list[Any] = [getattr(L, "_promotes", L.dtype) for _, L in self.operators]
+        dtypes += [t.dtype for t in given]
         self.dtype: Any = np.result_type(np.float32, *dtypes)
         self.eps = float(np.finfo(self.dtype).eps)
         found = np.array([self._peaks(t) for t in known], dtype=np.longdouble)
@@ -134,7 +134,7 @@ class Problem:
 
     def _refuse_remote(self, reach: Any, peak: Any) -> None:
         """Refuse an x0 beside whose images the squares of a right-hand side vanish."""
-        most = 2.0 ** (np.finfo(self.dtype).maxexp * 3 // 8)
+        most = _two_to(np.finfo(self.dtype).maxexp * 3 // 8)
         for size, known in zip(reach.tolist(), peak.tolist(), strict=True):
             if self.finite and 0 < known < size / most:
                 raise ValueError(
@@ -161,7 +161,7 @@ class Problem:
         largest that is needed.  Returns whether anything was scaled; then x is too.
         """
         finfo = np.finfo(self.dtype)
-        most = 2.0 ** (finfo.maxexp // 8)
+        most = _two_to(finfo.maxexp // 8)
         peak = float(self._peaks(s).max())
         if not 0 < peak < math.inf or 1 / most <= peak <= most:
             return False
@@ -172,7 +172,8 @@ class Problem:
         size = max(self.damp, *sizes)
         if not 0 < size < math.inf or 1 / most <= size <= most:
             return False
-        bits = min(max(math.frexp(size)[1], 9 - finfo.maxexp), finfo.maxexp - 9)
+        most_bits = min(finfo.maxexp - 9, 1000)
+        bits = min(max(math.frexp(size)[1], -most_bits), most_bits)
         self.unit = 2.0**-bits
         self.operators = [(w, _Rescaled(L, self.unit)) for w, L in self.operators]
         self.shift = (self.damp * self.unit) ** 2
@@ -230,7 +231,14 @@ class Problem:
             return None
         parts = [math.sqrt(w) * L.toarray() for w, L in self.operators]
         matrix = np.concatenate(parts)
+        double = np.result_type(np.float64, matrix.dtype).char
+        matrix = matrix.astype({"g": "d", "G": "D"}.get(double, double))  # LAPACK's widest
         return int(np.linalg.matrix_rank(matrix)) if np.isfinite(matrix).all() else None
+
+
+def _two_to(bits: int) -> float:
+    """Return a power of two, at most the largest float: longdouble has a wider range."""
+    return 2.0 ** min(bits, 1000)
 
 
 def _powers_of_two(sizes: Any) -> Any:
@@ -273,17 +281,3 @@ class _Device:
 
     def rmatmat(self, y: Any) -> Any:
         return self.operator.H @ y
-
-
-def _layout(A: Any, b: Any, m: int) -> tuple[Callable[[Any], Any], Any]:
-    """Return what gives a solution the shape that `b` asks for, and b as columns."""
-    d = len(A.out_shape)
-    if b.size and b.shape == (m,):
-        return (lambda x: x[:, 0]), b.reshape(m, 1)
-    if b.size and d > 1 and b.shape[-d:] == tuple(A.out_shape):
-        shape = (*b.shape[: b.ndim - d], *A.in_shape)
-        return (lambda x: x.T.reshape(shape)), b.reshape(-1, m).T
-    if b.size and b.ndim == 2 and b.shape[0] == m:
-        return (lambda x: x), b
-    shaped = f" or (*batch, {str(tuple(A.out_shape))[1:]}" if d > 1 else ""
-    raise ValueError(f"b must have shape ({m},), ({m}, k){shaped} for k > 0, got {b.shape}")

@@ -328,7 +328,7 @@ def test_progress_without_tqdm_says_what_to_install(monkeypatch):
 @pytest.mark.parametrize(
     ("arguments", "match"),
     [
-        ({"b": np.ones(4)}, r"b must have shape \(3,\), \(3, k\) for k > 0, got \(4,\)"),
+        ({"b": np.ones(4)}, r"b must have shape \(3,\), \(\.\.\., 3, k\) for k > 0, got \(4,\)"),
         ({"b": np.ones((3, 0))}, r"b must have shape .* for k > 0, got \(3, 0\)"),
         ({"tol": -1}, "tol must be at least 0 and below 1, got -1"),
         ({"tol": np.nan}, "tol must be at least 0 and below 1, got nan"),
