@@ -8,13 +8,14 @@ of `scipy.signal`.  Arrays are C-ordered: the last axis varies fastest.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 from scipy.sparse import csr_array
 
 from linconv import gpu, methods
-from linconv.geometry import Geometry
+from linconv.geometry import Axis, Geometry
 from linconv.operators import LinearOperator
 
 
@@ -281,7 +282,7 @@ class Conv(LinearOperator):
         self.kernel = gpu.home(values).read_only(values)
         self._choice = choice
         self._engine: Any = None
-        self._matrix: methods.Method | None = None
+        self._others: dict[str, methods.Method] = {}
 
     def with_kernel(self, kernel: Any) -> Conv:
         """Return the operator of the same geometry and method with other taps.
@@ -345,21 +346,54 @@ class Conv(LinearOperator):
         return moved
 
     def _matmat(self, X: np.ndarray) -> np.ndarray:
-        return self._as_data(self._able(X).forward(X), X)
+        Y = self._able(X).forward(X)
+        if self._spoiled(Y, self.geometry.c_out):
+            Y = self._local().forward(X)
+        return self._as_data(Y, X)
 
     def _rmatmat(self, X: np.ndarray) -> np.ndarray:
-        return self._as_data(self._able(X).adjoint(X), X)
+        Y = self._able(X).adjoint(X)
+        if self._spoiled(Y, self.geometry.c_in):
+            Y = self._local().adjoint(X)
+        return self._as_data(Y, X)
 
     def _able(self, X: np.ndarray) -> methods.Method:
         """Return the method, or the stored matrix where the method lacks a dtype."""
         known = self._engine.dtypes
         if not known or np.result_type(self.dtype, X.dtype) in known:
             return self._engine
-        if self._matrix is None:
-            self._matrix = methods.choose("sparse", self.geometry, self.dtype).make(
-                self.geometry, self.kernel
-            )
-        return self._matrix
+        return self._other("sparse")
+
+    def _spoiled(self, Y: np.ndarray, channels: int) -> bool:
+        """Whether a Fourier transform has spread a NaN or infinity over all samples.
+
+        Then it is in the first sample of a channel, too.  On a GPU the host would have to
+        wait for the answer, so it is not asked there.
+        """
+        if self.method != "fft" or not isinstance(Y, np.ndarray):
+            return False
+        return not np.isfinite(Y[:: len(Y) // channels]).all()
+
+    def _local(self) -> methods.Method:
+        """Return a method that keeps a NaN to the samples whose taps read it."""
+        direct = methods.why_not("direct", self.geometry, self.dtype, "cpu") == ""
+        return self._other("direct" if direct else "sparse")
+
+    def _other(self, method: str) -> methods.Method:
+        """Return another method, for the products that the chosen one cannot compute."""
+        if method not in self._others:
+            choice = methods.choose(method, self.geometry, self.dtype)
+            self._others[method] = choice.make(self.geometry, self.kernel)
+        return self._others[method]
+
+    def _along(self, before: int, after: int) -> Conv | None:
+        if self.geometry.channels is not None or self.device == "gpu":
+            return None
+        ones = [Axis(n, 1) if n > 1 else None for n in (before, after)]
+        axes = tuple(filter(None, [ones[0], *self.geometry.axes, ones[1]]))
+        geometry = replace(self.geometry, axes=axes)
+        kernel = self.kernel.reshape(geometry.kernel_shape)
+        return Conv.from_geometry(geometry, kernel, method=self._choice.asked)
 
     def _nnz(self) -> int:
         return self.geometry.nnz
@@ -377,7 +411,7 @@ class Conv(LinearOperator):
         return f"{taps}, {self.in_shape} -> {self.out_shape}, method={self.method!r}"
 
     def __getstate__(self) -> dict[str, Any]:
-        built = ("_engine", "_matrix", "_choice")  # `__setstate__` builds these again
+        built = ("_engine", "_others", "_choice")  # `__setstate__` builds these again
         state = {k: v for k, v in super().__getstate__().items() if k not in built}
         return state | {"method": self._choice.asked}
 

@@ -305,11 +305,15 @@ class Kron(Composite):
         if not operands:
             raise ValueError("a Kronecker product needs at least one operator, got none")
         self._hold(operands)
+        self._factors: dict[tuple[int, int, int], LinearOperator | None] = {}
         super().__init__(
             common_dtype(self.operands),
             [n for part in self.operands for n in part.in_shape],
             [m for part in self.operands for m in part.out_shape],
         )
+
+    def _moved(self, device: str) -> Kron:
+        return Kron(*(part.to(device) for part in self.operands))
 
     def _is_hermitian(self) -> bool:
         return all(part.hermitian for part in self.operands)
@@ -328,17 +332,29 @@ class Kron(Composite):
     def _product(self, X: np.ndarray, hook: str, side: int) -> np.ndarray:
         """Apply each operand along its axis, first those that shrink the array most."""
         lengths = [part.shape[side] for part in self.operands]
-        Y = X.reshape(*lengths, X.shape[1])
         order = sorted(
             (a for a, part in enumerate(self.operands) if not isinstance(part, Identity)),
             key=lambda a: self.operands[a].shape[1 - side] / self.operands[a].shape[side],
         )
+        Y, b = X, X.shape[1]
         for a in order:
-            part, moved = self.operands[a], np.moveaxis(Y, a, 0)
-            flat = moved.reshape(moved.shape[0], math.prod(moved.shape[1:]))
-            flat = getattr(part, hook)(flat)
-            Y = np.moveaxis(flat.reshape(part.shape[1 - side], *moved.shape[1:]), 0, a)
-        return Y.reshape(self.shape[1 - side], X.shape[1]) if order else X.copy()
+            part, n = self.operands[a], lengths[a]
+            before, after = math.prod(lengths[:a]), math.prod(lengths[a + 1 :])
+            lengths[a] = part.shape[1 - side]
+            if whole := self._factor(a, before, after):
+                Y = getattr(whole, hook)(Y.reshape(before * n * after, b))
+                continue
+            moved = np.moveaxis(Y.reshape(before, n, after * b), 1, 0)
+            flat = getattr(part, hook)(moved.reshape(n, before * after * b))
+            Y = np.moveaxis(flat.reshape(lengths[a], before, after * b), 0, 1)
+        return Y.reshape(self.shape[1 - side], b) if order else X.copy()
+
+    def _factor(self, a: int, before: int, after: int) -> LinearOperator | None:
+        """Return operand `a` along the middle of arrays (before, n, after), if it can."""
+        key = a, before, after
+        if key not in self._factors:
+            self._factors[key] = self.operands[a]._along(before, after)
+        return self._factors[key]
 
     def _tosparse(self) -> CsrArray:
         if self.device == "gpu":

@@ -546,6 +546,10 @@ class LinearOperator(_Base):
         values = solve(self, k=neigs, **options)
         return values[np.argsort(-np.abs(values))]
 
+    def _along(self, before: int, after: int) -> LinearOperator | None:
+        """Return ``kron(I, A, I)`` on arrays (before, n, after) as one operator, if known."""
+        return None
+
     def _nnz(self) -> int | None:
         """Return the number of entries of `tosparse`, None where it is not known before."""
         return None

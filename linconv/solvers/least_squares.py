@@ -202,7 +202,7 @@ def _applied(preconditioner: Any, problem: Problem) -> Callable[[Any], Any] | No
         return None
     shape = getattr(preconditioner, "shape", None)
     if shape is None and callable(preconditioner):
-        return preconditioner
+        return lambda s: preconditioner(s.copy(order="K"))  # it may work in place
     if shape != (problem.n, problem.n):
         raise ValueError(
             f"the preconditioner must have shape {(problem.n, problem.n)} or be callable, got "
