@@ -3,9 +3,11 @@
 Knows nothing of convolutions.
 """
 
+from linconv.operators.algebra import ComplexPart as ComplexPart
 from linconv.operators.algebra import Composite as Composite
 from linconv.operators.algebra import Identity as Identity
 from linconv.operators.algebra import Product as Product
+from linconv.operators.algebra import Reshaped as Reshaped
 from linconv.operators.algebra import Scaled as Scaled
 from linconv.operators.algebra import Sum as Sum
 from linconv.operators.algebra import View as View

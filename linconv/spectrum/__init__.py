@@ -1,5 +1,6 @@
 """Norms, singular values and circulant preconditioners of operators."""
 
+from linconv.spectrum.bounds import norm_bound
 from linconv.spectrum.circulant import Circulant as Circulant
 from linconv.spectrum.diagonals import column_norms, gram_diagonal, row_norms
 from linconv.spectrum.preconditioner import circulant_preconditioner
@@ -11,6 +12,7 @@ __all__ = [
     "column_norms",
     "gram_diagonal",
     "norm",
+    "norm_bound",
     "row_norms",
     "singular_values",
 ]

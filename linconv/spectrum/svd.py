@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -19,7 +20,7 @@ import scipy.sparse.linalg
 
 from linconv import _arrays, gpu
 from linconv._arrays import host
-from linconv._options import integer
+from linconv._options import integer, tolerance
 from linconv.convolution import Conv
 from linconv.operators import (
     Block,
@@ -28,11 +29,13 @@ from linconv.operators import (
     Kron,
     LinearOperator,
     Product,
+    Reshaped,
     Restriction,
     Scaled,
     View,
     aslinearoperator,
 )
+from linconv.solvers import vectors
 from linconv.spectrum import circulant
 
 # A matrix with at most so many rows or columns is decomposed as a dense matrix.
@@ -41,25 +44,26 @@ _SMALL = 64
 _DENSE = 1000
 # Lanczos steps for a norm: enough for 7 digits of any operator, and for 8 of most.
 _STEPS = 20_000
-# Lanczos stops where a quarter more steps adds less than this part of the squared norm.
-_TOLERANCE = 1e-10
 
 
-def norm(A: Any) -> float:
+def norm(A: Any, *, tol: float = 1e-8) -> float:
     """Return ``|A|_2 = max |A x|_2 / |x|_2``, the largest singular value of `A`.
 
     Exact, without iterating, where the structure gives it: circular convolutions
     (see `singular_values`), diagonals, views, multiples, ``B.H @ B``, blocks on a
     diagonal and Kronecker products of these.  Otherwise a small matrix is
-    decomposed, and the norm of a large one is found to about 8 digits by Lanczos steps,
-    always from the same start; the result is then a lower bound.  Over random starts the
-    mean relative error of the squared norm after k steps is below
+    decomposed, and the norm of a large one is found by Lanczos steps, always from the same
+    start; the result is then a lower bound, and `norm_bound` gives an upper one.  Over
+    random starts the mean relative error of the squared norm after k steps is below
     ``0.103 (ln(n (k - 1)^4) / (k - 1))^2``, whatever the gaps of the singular values [1]_.
 
     Parameters
     ----------
     A : LinearOperator, matrix, or any object of SciPy's protocol, (m, n)
         The operator; its entries are not checked for NaN.
+    tol : float
+        Relative error to aim at: Lanczos stops where a quarter more steps adds less than a
+        hundredth of `tol` to the squared norm.
 
     Returns
     -------
@@ -69,6 +73,8 @@ def norm(A: Any) -> float:
     ------
     TypeError
         If `A` is not an operator.
+    ValueError
+        If `tol` is not at least 0 and below 1.
 
     References
     ----------
@@ -84,25 +90,26 @@ def norm(A: Any) -> float:
     >>> round(norm([[1, 1], [0, 1]]), 6)  # the golden ratio
     1.618034
     """
-    A = aslinearoperator(A)
-    if isinstance(A, View):
-        return norm(A.base)
+    A, tol = aslinearoperator(A), tolerance(tol)
+    again = partial(norm, tol=tol)
+    if isinstance(A, View | Reshaped):
+        return again(A.base if isinstance(A, View) else A.operands[0])
     if isinstance(A, Scaled):
-        return float(abs(A.scalar)) * norm(A.operands[0])
+        return float(abs(A.scalar)) * again(A.operands[0])
     if isinstance(A, Kron):
-        return math.prod(map(norm, A.operands))
+        return math.prod(map(again, A.operands))
     if isinstance(A, Restriction):
         return math.sqrt(np.bincount(A.to("cpu").tosparse().indices).max())
     if isinstance(A, Block) and _is_diagonal(A):
-        return max(map(norm, A.operands))
+        return max(map(again, A.operands))
     half = len(A.operands) // 2 if isinstance(A, Product) else 0
     if isinstance(A, Product) and A.hermitian and len(A.operands) == 2 * half:
         right = A.operands[half:]
-        return norm(Product(*right) if half > 1 else right[0]) ** 2
-    values = _exact_values(A)
+        return again(Product(*right) if half > 1 else right[0]) ** 2
+    values = exact_values(A)
     if values is None:
         A, unit = _in_units(A)
-        return unit * (_largest(A) if min(A.shape) > _SMALL else float(_top(A, 1)[0]))
+        return unit * (_largest(A, tol) if min(A.shape) > _SMALL else float(_top(A, 1)[0]))
     return float(values.max())
 
 
@@ -154,7 +161,7 @@ def singular_values(A: Any, k: int | None = None) -> np.ndarray:
         raise ValueError(
             f"k must be in 1..{most} = min(shape) for an operator of shape {A.shape}, got {k}"
         )
-    values = _exact_values(A)
+    values = exact_values(A)
     if values is None:
         B, unit = _in_units(A)
         values = unit * _top(B, count)
@@ -190,12 +197,12 @@ def _is_diagonal(A: Block) -> bool:
     return all(sum(line) == 1 for line in (*rows, *zip(*rows, strict=True)))
 
 
-def _exact_values(A: LinearOperator) -> np.ndarray | None:
+def exact_values(A: LinearOperator) -> np.ndarray | None:
     """Return all singular values, unordered, if the structure gives them."""
     if isinstance(A, View):
-        return _exact_values(A.base)
+        return exact_values(A.base)
     if isinstance(A, Scaled):
-        values = _exact_values(A.operands[0])
+        values = exact_values(A.operands[0])
         return None if values is None else abs(A.scalar) * values
     if isinstance(A, Identity):
         return np.ones(A.shape[0])
@@ -236,7 +243,7 @@ def _top(A: LinearOperator, k: int) -> np.ndarray:
             f"{k} of {small} singular values need the dense matrix, which is made for "
             f"up to {_DENSE} rows or columns: pass k <= {small // 2}, shape {A.shape}"
         )
-    if _largest(A, 1) == 0:
+    if _largest(A, 0, 1) == 0:
         return np.zeros(k)  # ARPACK cannot start
     values = scipy.sparse.linalg.svds(
         _in_double(A), k, v0=_start(small), return_singular_vectors=False
@@ -249,27 +256,27 @@ def _start(n: int) -> np.ndarray:
     return 1 + np.random.default_rng(20261).standard_normal(n)
 
 
-def _largest(A: LinearOperator, steps: int = _STEPS) -> float:
+def _largest(A: LinearOperator, tol: float, steps: int = _STEPS) -> float:
     """Return the largest singular value by Lanczos steps without restarts.
 
     The vectors lose their orthogonality, which repeats eigenvalues but leaves them accurate.
     A restarted method takes many times the steps where the largest values are close.
     """
-    forward, adjoint = (
-        (A.matvec, A.rmatvec) if A.shape[0] >= A.shape[1] else (A.rmatvec, A.matvec)
-    )
+    tall = A.shape[0] >= A.shape[1]
+    forward, adjoint = (A.matmat, A.rmatmat) if tall else (A.rmatmat, A.matmat)
     dtype: Any = complex if A.dtype.kind == "c" else float
-    v = placed(_start(min(A.shape)).astype(dtype), A)
-    xp = _arrays.namespace(v)
-    v, last, beta = v / xp.linalg.norm(v), 0 * v, 0.0
+    v = placed(_start(min(A.shape)).astype(dtype)[:, None], A)
+    # Not BLAS, whose threads wait by spinning on the cores that the products need.
+    dots = (vectors if isinstance(v, np.ndarray) else gpu.vectors).dots
+    v, last, beta = v / math.sqrt(dots(v, v)[0]), 0 * v, 0.0
     diagonal: list[float] = []
     beside: list[float] = []
     top, due = 0.0, 8
     for step in range(1, steps + 1):
         w = adjoint(forward(v)).astype(dtype, copy=False) - beta * last
-        diagonal.append(float(xp.vdot(v, w).real))
+        diagonal.append(float(dots(v, w)[0]))
         w -= diagonal[-1] * v
-        beta = float(xp.linalg.norm(w))
+        beta = math.sqrt(dots(w, w)[0])
         if not math.isfinite(beta):
             return math.nan
         if beta == 0 or step in (due, steps):
@@ -278,9 +285,8 @@ def _largest(A: LinearOperator, steps: int = _STEPS) -> float:
                 diagonal, beside, select="i", select_range=which
             )
             before, top, due = top, float(pair[0][0]), due + due // 4
-            settled = (
-                top - before <= _TOLERANCE * top and beta * abs(pair[1][-1, 0]) < 1e-4 * top
-            )
+            rest = beta * abs(pair[1][-1, 0])
+            settled = top - before <= 0.01 * tol * top and rest < max(1e-4, tol) * top
             if settled or beta == 0:
                 break
         beside.append(beta)

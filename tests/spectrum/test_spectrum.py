@@ -521,3 +521,43 @@ def test_norms_of_operators_whose_squares_leave_the_range_of_numbers(scale):
             for norms, axis in ((spectrum.column_norms, 0), (spectrum.row_norms, 1)):
                 found = norms(A).ravel() / scale
                 np.testing.assert_allclose(found, np.linalg.norm(dense, axis=axis), rtol=1e-12)
+
+
+BOUNDABLE = {
+    f"{rule}, {options}": (rule, options)
+    for rule in (rule.value for rule in linconv.Boundary)
+    for options in ("same", "wide", "strided", "channels")
+}
+
+
+@pytest.mark.parametrize("name", BOUNDABLE)
+@pytest.mark.parametrize("dtype", ["f4", "c16"])
+def test_the_bound_of_a_norm_is_above_it_and_not_far(name, dtype):
+    rule, options = BOUNDABLE[name]
+    rng = np.random.default_rng(41)
+    shape, n = ((4, 1, 3, 2), (2, 5, 6)) if options == "channels" else ((3, 2), (5, 6))
+    kernel = rng.standard_normal(shape) * (1 + 1j if dtype == "c16" else 1)
+    given = {"wide": {"padding": 4}, "strided": {"padding": 2, "stride": 2}}
+    given = given.get(options, {"padding": "same"}) | {"groups": 2 if len(n) == 3 else 1}
+    A = linconv.Conv(kernel.astype(dtype), n, boundary=rule, **given)
+    truth = np.linalg.norm(A.toarray(), 2)
+    assert truth * (1 - 1e-6) <= spectrum.norm_bound(A) <= 30 * truth
+    assert spectrum.norm_bound(A.T) == spectrum.norm_bound(A)
+
+
+def test_bounds_of_expressions_are_above_their_norms():
+    A = linconv.Conv([1.0, -2, 0.5], (7,), padding=1)
+    G = linconv.gradient(7)
+    for B in (A + 2 * A.T, A @ A, linconv.kron(A, A), linconv.vstack([A, G]), -G,
+              linconv.Matrix([[1.0, 2], [3, 4]]), (1j * A).imag, A.reshape(in_shape=(7, 1))):  # fmt: skip
+        truth = np.linalg.norm(B.toarray(), 2)
+        assert truth <= spectrum.norm_bound(B) * (1 + 1e-12) <= 4 * truth
+
+
+@pytest.mark.parametrize("tol", [1e-2, 1e-5, 1e-8])
+def test_a_norm_has_the_accuracy_that_is_asked_for(tol):
+    A = linconv.Conv(np.random.default_rng(5).standard_normal((9, 9)), (40, 41), padding=4)
+    truth = np.linalg.norm(A.toarray(), 2)
+    assert abs(spectrum.norm(A, tol=tol) - truth) <= tol * truth
+    with pytest.raises(ValueError, match="tol must be at least 0 and below 1, got 2"):
+        spectrum.norm(A, tol=2)
