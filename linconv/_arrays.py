@@ -10,8 +10,9 @@ import functools
 import itertools
 import os
 import sys
+from collections import deque
 from collections.abc import Callable, Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -33,22 +34,49 @@ def as_array(value: Any, name: str) -> np.ndarray:
         raise TypeError(f"{name} is a masked array, whose mask would be lost: fill it first")
     if isinstance(value, np.matrix):
         raise TypeError(f"{name} is a numpy.matrix: pass numpy.asarray({name})")
-    owner = type(value).__module__.partition(".")[0]
     if hasattr(value, "tocsr"):
         raise TypeError(f"{name} must be a dense array, got a sparse {type(value).__name__}")
-    if owner in ("cupy", "torch", "jax", "jaxlib", "tensorflow"):
-        raise TypeError(
-            f"{name} must be a NumPy array, got a {owner} {type(value).__name__}: move it to "
-            "the host first (cupy.asnumpy, tensor.numpy(), numpy.asarray)"
-            + (", or an operator to the GPU: A.to('gpu')" if owner == "cupy" else "")
-        )
     try:
-        array = np.asarray(value)
+        array = np.asarray(on_host(value, name))
     except ValueError as error:
         raise ValueError(f"{name} is not a rectangular array: {error}") from None
+    if array.dtype.name == "bfloat16":  # of the package ml_dtypes, which JAX uses
+        array = array.astype(np.float32)
     if array.dtype.kind not in "biufc":
         raise TypeError(f"{name} must hold numbers, got dtype {array.dtype}")
     return array
+
+
+def on_host(value: Any, name: str) -> Any:
+    """Return an array of another library as NumPy can read it, if it is in host memory.
+
+    No library is imported.  Tensors of PyTorch are detached, and bfloat16 becomes float32.
+    """
+    owner = type(value).__module__.partition(".")[0]
+    foreign: Any = value
+    if owner == "torch" or hasattr(value, "detach"):
+        device, layout = str(value.device), str(value.layout)
+        if device != "cpu" or layout != "torch.strided":
+            place = f"on {device}" if device != "cpu" else f"in the layout {layout}"
+            raise TypeError(
+                f"{name} must be a dense array on the host, got a tensor {place}: pass "
+                f"{name}.{'cpu()' if device != 'cpu' else 'to_dense()'}"
+            )
+        value = value.detach().resolve_conj().resolve_neg()
+        return (value.float() if str(value.dtype) == "torch.bfloat16" else value).numpy()
+    if owner in ("jax", "jaxlib") and hasattr(value, "devices"):
+        places = {place.platform for place in foreign.devices()}
+        if places != {"cpu"}:
+            raise TypeError(
+                f"{name} must be on the host, got a JAX array on {', '.join(sorted(places))}: "
+                f"pass jax.device_get({name})"
+            )
+    if owner == "cupy":
+        raise TypeError(
+            f"{name} must be a NumPy array, got a cupy {type(value).__name__}: move it to the "
+            "host first, cupy.asnumpy, or an operator to the GPU: A.to('gpu')"
+        )
+    return value
 
 
 def by_real_parts(product: Callable[[Any], Any], X: Any) -> Any:
@@ -262,9 +290,27 @@ def run_all(tasks: Iterable[Callable[[], Any]], threads: int) -> list[Any]:
     tasks = list(tasks)
     if threads <= 1 or len(tasks) < 2:
         return [task() for task in tasks]
-    first, *others = tasks
-    futures = [_pool().submit(task) for task in others]
-    return [first(), *(future.result() for future in futures)]
+    results: list[Future[Any]] = [Future() for _ in tasks]
+    queue = deque(zip(tasks, results, strict=True))
+
+    def work() -> None:
+        while queue:
+            try:
+                task, result = queue.popleft()
+            except IndexError:  # another thread was faster
+                return
+            try:
+                result.set_result(task())
+            except BaseException as error:
+                result.set_exception(error)
+
+    for _ in range(min(threads, len(tasks)) - 1):
+        try:
+            _pool().submit(work)
+        except RuntimeError:  # there is no further thread, or the interpreter is ending
+            break
+    work()
+    return [result.result() for result in results]
 
 
 @functools.cache

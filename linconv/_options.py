@@ -49,6 +49,12 @@ def at_least(least: int, value: Any, name: str) -> int:
 
 def sizes(value: Any, name: str) -> tuple[int, ...]:
     """Return a shape as a tuple of positive ints; one integer is a 1-d shape."""
+    kind = getattr(getattr(value, "dtype", None), "kind", "i")
+    if getattr(value, "ndim", 0) > 1 or kind in "fc":
+        raise TypeError(
+            f"{name} must be a shape, one integer per axis, got an array of shape "
+            f"{value.shape}: are two arguments in each other's place?"
+        )
     entries = tuple(value) if isinstance(value, Iterable) else (value,)
     shape = tuple(integer(v, name) for v in entries)
     if not shape or min(shape) < 1:
@@ -98,6 +104,17 @@ def per_axis(value: Any, d: int, name: str, *, least: int) -> tuple[int, ...]:
     if min(entries) < least:
         raise ValueError(f"{name} must be >= {least} along every axis, got {entries}")
     return entries
+
+
+def one_for_all_axes(value: Any, shape: tuple[int, ...], name: str) -> None:
+    """Raise for one integer where the first of several axes may hold channels."""
+    d = len(shape)
+    if d > 2 and not isinstance(value, Iterable):
+        along = (value,) * (d - 1) if name == "kernel_size" else (1,) + (value,) * (d - 1)
+        raise ValueError(
+            f"{name} {value} for in_shape {shape} may mean {along}, for every channel, or "
+            f"{(value,) * d}, without channels: write the one that is meant"
+        )
 
 
 _PADDINGS = ("valid", "full", "same", "same_lower")

@@ -86,6 +86,9 @@ class Boundary(StrEnum):
             library = word.partition(":")[0]
             likely = [alias for alias in _ALIASES if alias.startswith(library + ":")]
             hint = f"; linconv knows {', '.join(map(repr, likely))} of {library}"
+            if not likely:
+                likely = sorted({alias.partition(":")[0] for alias in _ALIASES})
+                hint = f", and those of the libraries {', '.join(likely)}, as 'numpy:wrap'"
         raise ValueError(
             f"unknown boundary {name!r}: the rules are {known}"
             + (hint if likely else ", or 'numpy:wrap', 'ndimage:mirror', ...")
@@ -324,6 +327,9 @@ class Geometry:
         kernel_shape, in_shape, along = _parsed(
             kernel_shape, in_shape, stride, dilation, padding, boundary
         )
+        groups = at_least(1, groups, "groups")
+        if len(kernel_shape) > len(along):
+            _refuse_channels_last(in_shape, kernel_shape[1] * groups)
         axes = []
         for a, (n, k, s, d, pad, rule) in enumerate(along):
             pad = named_padding(pad, n, s, d * (k - 1) + 1)
@@ -358,6 +364,8 @@ class Geometry:
             kernel_shape, in_shape, stride, dilation, padding, boundary
         )
         more = per_axis(output_padding, len(along), "output_padding", least=0)
+        if len(kernel_shape) > len(along):
+            _refuse_channels_last(in_shape, kernel_shape[0])
         axes = []
         for a, (o, k, s, d, pad, rule) in enumerate(along):
             extent = d * (k - 1) + 1
@@ -394,13 +402,8 @@ class Geometry:
         """Raise unless the kernel has its shape."""
         if self.channels is None or shape == self.kernel_shape:
             return
-        last = self.in_shape[-1]
-        hint = ""
-        if last in (shape[0], shape[1] * self.groups) and last not in self.channels[1:]:
-            hint = f"; channels come first: in_shape={(last, *self.in_shape[:-1])}"
         raise ValueError(
-            f"kernel has shape {shape}, but the geometry needs {self.kernel_shape} = "
-            f"{layout}{hint}"
+            f"kernel has shape {shape}, but the geometry needs {self.kernel_shape} = {layout}"
         )
 
     @property
@@ -492,6 +495,15 @@ def _parsed(
 
 def _per_axis(option: Any, d: int) -> bool:
     return len(spread(option, 1)) == d
+
+
+def _refuse_channels_last(in_shape: tuple[int, ...], channels: int) -> None:
+    """Raise if the last axis of an input, and not the first, can be the channels."""
+    if in_shape[-1] == channels != in_shape[0]:
+        raise ValueError(
+            f"the kernel reads {channels} channels, and in_shape {in_shape} has {channels} "
+            f"last; channels come first: in_shape={(channels, *in_shape[:-1])}"
+        )
 
 
 def _layout_hint(k: int, in_shape: tuple[int, ...]) -> str:

@@ -16,7 +16,7 @@ import numpy as np
 from scipy.sparse import csr_array
 
 from linconv import _arrays, gpu
-from linconv._options import sizes, spread
+from linconv._options import one_for_all_axes, sizes, spread
 from linconv.geometry import Axis, Geometry
 from linconv.methods import padding
 from linconv.operators import LinearOperator, Stored
@@ -81,12 +81,7 @@ def _unfolding(
 ) -> tuple[Geometry, np.dtype]:
     """Return the geometry of one output channel over all taps, and the matrix's dtype."""
     in_shape = sizes(in_shape, "in_shape")
-    if len(in_shape) > 2 and np.ndim(kernel_size) == 0:
-        k, d = kernel_size, len(in_shape)
-        raise ValueError(
-            f"kernel_size {k} for in_shape {in_shape} may mean {(k,) * (d - 1)}, for every "
-            f"channel, or {(k,) * d}, without channels: write the one that is meant"
-        )
+    one_for_all_axes(kernel_size, in_shape, "kernel_size")
     taps = sizes(spread(kernel_size, len(in_shape)), "kernel_size")
     channels = (1, in_shape[0]) if len(in_shape) == len(taps) + 1 else ()
     geometry = Geometry.conv((*channels, *taps), in_shape, **options)

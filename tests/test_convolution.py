@@ -104,11 +104,26 @@ def test_kernels_that_cannot_be_a_matrix_say_so():
     )  # fmt: skip
 
 
-def test_another_librarys_array_is_refused_with_the_way_out():
+def test_arrays_of_torch_and_jax_on_the_host_are_taken_as_they_are():
     torch = pytest.importorskip("torch")
+    jnp = pytest.importorskip("jax.numpy")
+    weight = torch.nn.Parameter(torch.tensor([1.0, -2.0, 3.0], dtype=torch.bfloat16))
+    A = Conv(weight, 6, padding=1)
+    assert A.dtype == np.float32
+    x = np.arange(6.0, dtype="f4")
+    for given in (torch.tensor(x), jnp.array(x), torch.tensor(x).to(torch.bfloat16)):
+        result = A @ given
+        assert type(result) is np.ndarray
+        np.testing.assert_array_equal(result, A @ x)
+    conjugate = torch.tensor([1j, 2.0]).conj()
+    np.testing.assert_array_equal(Conv(conjugate, 2).kernel, [-1j, 2])
+    kept = linconv.Restriction(torch.tensor([[True, False], [False, True]]))
+    np.testing.assert_array_equal(kept(jnp.array([[1.0, 2.0], [3.0, 4.0]])), [1, 4])
     assert_refused(
-        (TypeError, r"kernel must be a NumPy array, got a torch Tensor: move", lambda: Conv(torch.ones(3), 5)),
-        (TypeError, "x must be a NumPy array, got a torch Tensor", lambda: Conv([1.0], 5) @ torch.ones(5)),
+        (TypeError, r"x must be a dense array on the host, got a tensor on meta: pass x.cpu\(\)",
+         lambda: A @ torch.ones(6, device="meta")),
+        (TypeError, r"kernel must be .*, got a tensor in the layout torch.sparse_coo: pass kernel.to_dense\(\)",
+         lambda: Conv(torch.eye(3).to_sparse(), (4, 4))),
     )  # fmt: skip
 
 

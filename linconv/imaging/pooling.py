@@ -8,7 +8,14 @@ from typing import Any
 
 import numpy as np
 
-from linconv._options import named_padding, paddings, per_axis, positive, sizes
+from linconv._options import (
+    named_padding,
+    one_for_all_axes,
+    paddings,
+    per_axis,
+    positive,
+    sizes,
+)
 from linconv.convolution import Conv, conv_matrix
 from linconv.geometry import Boundary, boundaries
 from linconv.operators import Diagonal, LinearOperator, data_decides
@@ -35,7 +42,8 @@ def average_pool(
     in_shape : tuple of int
         Shape of the input.
     size : int or one per axis
-        Samples of a window; 1 for an axis of channels.
+        Samples of a window; 1 for an axis of channels.  One int stands for all axes where
+        there are one or two.
     stride : int or one per axis, optional
         Distance of windows, `size` by default.
     padding : int, one per axis, one (lo, hi) pair per axis, or a word
@@ -78,6 +86,7 @@ def average_pool(
     """
     shape = sizes(in_shape, "in_shape")
     d = len(shape)
+    one_for_all_axes(size, shape, "size")
     taps = per_axis(size, d, "size", least=1)
     steps = taps if stride is None else per_axis(stride, d, "stride", least=1)
     gaps = per_axis(dilation, d, "dilation", least=1)

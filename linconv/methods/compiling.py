@@ -6,6 +6,7 @@ Importing this file does not import Numba; `compiled` and `inlined` do.
 from __future__ import annotations
 
 import contextlib
+import functools
 import importlib
 import importlib.util
 import logging
@@ -31,10 +32,22 @@ def compiled(function: Any) -> Any:
     """
     numba = importlib.import_module("numba")
     options = {"nogil": True, "fastmath": {"contract"}, "error_model": "numpy"}
+    plain = numba.njit(**options)(function)
     try:
-        return numba.njit(cache=True, **options)(function)
+        cached = numba.njit(cache=True, **options)(function)
     except RuntimeError:  # Numba finds no writable directory
-        return numba.njit(**options)(function)
+        return plain
+
+    @functools.wraps(function)
+    def call(*arguments: Any) -> Any:
+        nonlocal cached
+        try:
+            return cached(*arguments)
+        except Exception:  # a full disk, or a damaged file in the cache
+            cached = plain
+            return plain(*arguments)
+
+    return call
 
 
 @contextlib.contextmanager
@@ -68,7 +81,8 @@ def why_not() -> str:
     if importlib.util.find_spec("numba") is None:
         return "it needs Numba: pip install linconv[fast]"
     try:
-        importlib.import_module("numba")  # raises where NumPy is too new
-    except ImportError as error:
+        numba = importlib.import_module("numba")  # raises where NumPy is too new
+        disabled = bool(numba.config.DISABLE_JIT)
+    except Exception as error:
         return f"Numba cannot be imported: {error}"
-    return ""
+    return "Numba compiles nothing, NUMBA_DISABLE_JIT is set" if disabled else ""

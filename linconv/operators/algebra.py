@@ -34,6 +34,11 @@ class View(LinearOperator):
         self.base, self._transposes, self._conjugates = base, transpose, conjugate
         self._weak = base._weak
 
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        super().__setstate__(state)
+        key = self._transposes, self._conjugates
+        self.base._views[key] = self  # so that A.H of the restored A is this view
+
     def _yield(self, dtype: Any) -> LinearOperator:
         self._weak = self.base._yield(dtype)._weak
         return self
@@ -371,6 +376,7 @@ def with_data(matrix: CsrArray, data: Any) -> CsrArray:
 def diagonal_matrix(values: Any) -> CsrArray:
     """Return the diagonal matrix of a vector, on the vector's device."""
     n, xp = len(values), _arrays.namespace(values)
+    gpu.home(values).check_size((n, n), n, values.dtype)
     places = xp.arange(n + 1, dtype=_arrays.index_dtype((n, n), n))
     return gpu.home(values).sparse_array(values, places[:-1].copy(), places, (n, n))
 

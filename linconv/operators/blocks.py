@@ -409,6 +409,7 @@ def _kron(A: CsrArray, B: CsrArray) -> CsrArray:
     shape = (A.shape[0] * B.shape[0], A.shape[1] * B.shape[1])
     nnz = A.nnz * B.nnz
     dtype, index = np.result_type(A, B), _arrays.index_dtype(shape, nnz)
+    gpu.host.check_size(shape, nnz, dtype)
     data, indices = np.empty(nnz, dtype), np.empty(nnz, index)
     counts = np.multiply.outer(np.diff(A.indptr).astype(index), np.diff(B.indptr))
     indptr = np.concatenate([np.zeros(1, index), np.cumsum(counts, dtype=index)])

@@ -550,6 +550,12 @@ class LinearOperator(_Base):
         """Return ``kron(I, A, I)`` on arrays (before, n, after) as one operator, if known."""
         return None
 
+    def __abs__(self) -> Any:
+        raise TypeError(
+            "an operator is not an array: abs(A.tosparse()) has the magnitudes of its "
+            "entries, A.toarray() is its matrix, linconv.spectrum.norm(A) is its norm"
+        )
+
     def _nnz(self) -> int | None:
         """Return the number of entries of `tosparse`, None where it is not known before."""
         return None

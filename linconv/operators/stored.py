@@ -154,7 +154,7 @@ def selection(
     if not isinstance(where, (tuple, slice, type(...))):
         given = where
         try:
-            where = np.asarray(where)
+            where = np.asarray(_arrays.on_host(where, "where"))
         except ValueError as error:
             raise ValueError(f"where is not a rectangular array: {error}") from None
         if not where.size and not hasattr(given, "dtype"):
@@ -171,6 +171,7 @@ def selection(
     _refuse_number_masks(where, shape)
     if mask is not None and mask.shape != shape:
         raise ValueError(f"a mask needs the shape of the arrays, {shape}, got {mask.shape}")
+    _arrays.require_memory(16 * n, f"the selection from {n:,} samples", "select from a part")
     try:
         places = np.arange(n).reshape(shape)[where]
     except IndexError as error:
