@@ -82,7 +82,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if options.command is None:
             parser.print_help(sys.stderr)
             return 2
-        return demo(options)
+        status = demo(options)
+        print(end="", flush=True)  # here, not at the interpreter's end
+        return status
+    except BrokenPipeError:  # the reader of stdout has ended, as `head` does
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 141
     except _RefusalError as refusal:
         message = str(refusal)
     except MemoryError as error:

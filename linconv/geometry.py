@@ -8,7 +8,7 @@ output ``i`` reads sample ``j = s i - lo + d t``; the boundary rule says what it
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from functools import cached_property
@@ -30,6 +30,8 @@ from linconv._options import (
 __all__ = ["Axis", "Boundary", "Geometry"]
 
 INT32_MAX = 2**31 - 1
+# Positions in wide padding from which on their period is used.
+_FAR = 64
 # Samples that an axis may span, so that no index overflows 64 bits.
 _MOST = 2**60
 
@@ -233,6 +235,35 @@ class Axis:
         terms[j] = terms.get(j, 0) + sign
         return tuple(sorted((sample, w) for sample, w in terms.items() if w))
 
+    def period(self, side: int) -> int:
+        """Samples after which the rule of a side reads the same ones, 0 if it never does."""
+        rule = self.boundary[side]
+        if rule is Boundary.CIRCULAR or rule is Boundary.SYMMETRIC:
+            return self.n * (1 + (rule is Boundary.SYMMETRIC))
+        if rule is Boundary.ZEROS or rule is Boundary.REPLICATE or self.n == 1:
+            return 1
+        return 2 * (self.n - 1) if rule is Boundary.REFLECT else 0
+
+    def parts(self, positions: range) -> Iterator[tuple[range, int]]:
+        """Yield parts of output positions, each with the period of what it reads, or 0.
+
+        Wide padding has positions all of whose taps lie on one side of the input: they
+        repeat what they read every few positions.
+        """
+        s, lo, begin = self.stride, self.padding[0], positions.start
+        inside = -(-(lo - self.extent + 1) // s)  # the first position with a tap from 0 on
+        beyond = -(-(self.n + lo) // s)  # the first position whose taps are from n on
+        for start, stop, side in ((0, inside, 0), (beyond, self.out, 1)):
+            far = range(max(begin, start), min(positions.stop, stop))
+            period = self.period(side) // math.gcd(self.period(side), s)
+            if period and len(far) > max(4 * period, _FAR):
+                if begin < far.start:
+                    yield range(begin, far.start), 0
+                yield far, period
+                begin = far.stop
+        if begin < positions.stop:
+            yield range(begin, positions.stop), 0
+
     @cached_property
     def nnz(self) -> int:
         """Nonzeros of this axis's matrix: the distinct samples each position reads, summed."""
@@ -250,6 +281,17 @@ class Axis:
 
     def _distinct(self, positions: range) -> int:
         """Return the sum over `positions` of the distinct samples that each reads."""
+        total = 0
+        for part, period in self.parts(positions):
+            if period:
+                full, rest = divmod(len(part), period)
+                total += full * self._counted(part[:period]) + self._counted(part[:rest])
+            else:
+                total += self._counted(part)
+        return total
+
+    def _counted(self, positions: range) -> int:
+        """Count the distinct samples that each position reads."""
         s, d, extent, total = self.stride, self.dilation, self.extent, 0
         for first in range(positions.start, positions.stop, 4096):  # bounds the memory
             last = min(first + 4096, positions.stop) - 1

@@ -2,6 +2,7 @@
 
 import itertools
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -232,3 +233,34 @@ def test_a_geometry_is_immutable():
         g.groups = 2
     with pytest.raises(AttributeError):
         g.axes[0].n = 7
+
+
+@pytest.mark.parametrize(
+    ("make", "error", "words"),
+    [
+        (lambda: Geometry((Axis(8, 3),), (3, 4), 2), ValueError, "groups must divide the input and"),
+        (lambda: replace(Geometry.conv((4, 2, 3), (4, 9), groups=2), channels=(5, 4)), ValueError, "groups must divide"),
+        (lambda: Geometry((Axis(8, 3),), None, 2), ValueError, "groups=2 needs channels"),
+        (lambda: Geometry((Axis(8, 3),), (3, 0)), ValueError, "channels must be >= 1, got 0"),
+        (lambda: Geometry((Axis(8, 3),), (3,)), ValueError, r"channels of an axis must be a \(lo, hi\) pair|channels"),
+        (lambda: Geometry(()), TypeError, r"axes must be one or more Axis, got \(\)"),
+        (lambda: Geometry((type("Wide", (Axis,), {})(8, 3),)), TypeError, "axes must be one or more Axis"),
+        (lambda: Geometry((Axis(8, 3),), flip="no"), TypeError, "flip must be True or False, got 'no'"),
+        (lambda: Axis(8, 3, padding=(1,)), ValueError, r"padding of an axis must be a \(lo, hi\) pair"),
+        (lambda: Axis(8, 3, boundary=("zeros",)), ValueError, r"boundary of an axis must be a \(lo, hi\) pair"),
+        (lambda: Axis(8, 3, out=2.5), TypeError, "out must be an integer, got 2.5"),
+        (lambda: Axis(2**61, 3), ValueError, "an axis spans at most"),
+        (lambda: Axis(5, 3, padding=(2**62, 0)), ValueError, "an axis spans at most"),
+        (lambda: Geometry(tuple(Axis(2**31, 1) for _ in range(2))), ValueError, "an array has at most"),
+        (lambda: Geometry.conv((3,), 9, stride={2}), TypeError, "got a set, which has no order"),
+        (lambda: Geometry.conv((3,), 9, padding={1: 1}), TypeError, "got a dict, which has no order"),
+    ],
+)  # fmt: skip
+def test_geometries_validate_themselves_however_they_are_made(make, error, words):
+    with pytest.raises(error, match=words):
+        make()
+
+
+def test_unknown_libraries_of_boundary_rules_are_told_the_known_ones():
+    with pytest.raises(ValueError, match="those of the libraries ndimage, numpy, onnx, pywt"):
+        Boundary.parse("octave:circular")

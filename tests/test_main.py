@@ -475,6 +475,18 @@ def test_running_demo_can_be_interrupted(tmp_path):
     assert not (tmp_path / "x.png").exists()
 
 
+def test_a_reader_that_ends_early_gets_no_traceback(tmp_path):
+    options = ("--size", 64, "--rounds", 1, "--out", tmp_path / "x.png")
+    command, environment = child("demo", *options)
+    pipe = subprocess.PIPE
+    with subprocess.Popen(command, env=environment, stdout=pipe, stderr=pipe) as process:
+        process.stdout.close()
+        errors = process.stderr.read()
+    assert process.returncode == 141
+    assert b"Traceback" not in errors
+    assert b"Broken" not in errors
+
+
 def test_optional_packages_wait_for_the_demo_and_pyplot_stays_out(tmp_path):
     code = (
         "import sys, linconv.__main__ as cli\n"

@@ -216,8 +216,15 @@ def _edge(axis: Axis, positions: range) -> Iterator[Segment]:
         yield from _plain_runs(range(early, late), partial(_inside, axis), axis.stride)
         yield Segment(late, positions.stop - late, 0, (_NOTHING,))
         return
-    for chunk in _chunks(positions, axis.k):
-        yield from _group(chunk, _reads(axis, chunk).sort(), axis.stride)
+    for part, period in axis.parts(positions):
+        if period:
+            first = np.arange(part.start, part.start + period)
+            runs = _group(first, _reads(axis, first).sort(), None)
+            stencils = tuple(stencil for run in runs for stencil in run.stencils * run.count)
+            yield Segment(part.start, len(part), 0, stencils)
+            continue
+        for chunk in _chunks(part, axis.k):
+            yield from _group(chunk, _reads(axis, chunk).sort(), axis.stride)
 
 
 def _inside(axis: Axis, i: int) -> Stencil:
@@ -287,6 +294,11 @@ def _folded(axis: Axis, at: np.ndarray, j: np.ndarray, tap: np.ndarray) -> _Entr
     """Return the entries of taps that read positions `j` outside the input."""
     if not len(j):
         return _NO_ENTRIES
+    low, high = axis.period(0), axis.period(1)  # samples that repeat others are not asked for
+    if low:
+        j = np.where(j < 0, -1 - (-1 - j) % low, j)
+    if high:
+        j = np.where(j >= axis.n, axis.n + (j - axis.n) % high, j)
     distinct, which = np.unique(j, return_inverse=True)
     sources = [axis.source(v) for v in distinct.tolist()]
     counts = np.array([len(source) for source in sources], np.intp)

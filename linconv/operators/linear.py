@@ -14,6 +14,7 @@ from __future__ import annotations
 import copy
 import functools
 import math
+import sys
 import weakref
 from collections.abc import Callable, Sequence
 from typing import Any, Self, TypeVar
@@ -283,6 +284,16 @@ class LinearOperator(_Base):
     def _as_operand(self, x: Any, name: str) -> Any:
         """Return `x` as an array on this operator's device."""
         return gpu.at(self.device or gpu.device_of(x)).as_array(x, name)
+
+    @property
+    def _xp(self) -> Any:
+        """The array namespace, which SciPy's composites read since version 1.18."""
+        on_gpu = self.device == "gpu"
+        return sys.modules["cupy"] if on_gpu else self.__dict__.get("_host_xp", np)
+
+    @_xp.setter
+    def _xp(self, namespace: Any) -> None:
+        self.__dict__["_host_xp"] = namespace
 
     @property
     def device(self) -> str | None:
@@ -567,8 +578,8 @@ class LinearOperator(_Base):
         return f"{type(self).__name__}({self._signature()})"
 
     def __getstate__(self) -> dict[str, Any]:
-        # SciPy >= 1.18 stores a module in _xp; views are made anew when they are needed.
-        return {k: v for k, v in self.__dict__.items() if k not in ("_xp", "_views")}
+        # SciPy >= 1.18 sets a module as _xp; views are made anew when they are needed.
+        return {k: v for k, v in self.__dict__.items() if k not in ("_host_xp", "_views")}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         _Base.__init__(self, state["dtype"], state["shape"])

@@ -440,3 +440,42 @@ def test_n_d_matrices_are_the_products_their_axes_say(transposed, step):
         csr = assembly.conv_csr(Geometry(chosen), kernel, transposed=transposed)
         actual = _arrays.sparse_array(*csr).toarray()
         assert (actual == (expected.T if transposed else expected)).all(), chosen
+
+
+@pytest.mark.parametrize("rule", [rule.value for rule in Boundary])
+@pytest.mark.parametrize("step", [1, 3])
+@pytest.mark.parametrize("n", [1, 5])
+def test_padding_far_wider_than_the_input_is_that_of_numpy(rule, step, n):
+    w, low, high = np.array([2, -1, 3, 5]), 400, 301
+    options = {"padding": [(low, high)], "boundary": rule, "stride": step, "dilation": 2}
+    reads = padded(np.eye(n), [(low, high), (0, 0)], [rule, "zeros"])
+    count = (n + low + high - 7) // step + 1
+    expected = sum(t * reads[2 * i :][::step][:count] for i, t in enumerate(w))
+    A = linconv.Conv(w.astype(float), n, **options, method="sparse")
+    np.testing.assert_array_equal(A.toarray(), expected)
+    np.testing.assert_array_equal(A.T.toarray(), expected.T)
+    assert A.geometry.nnz == A.tosparse().nnz
+    x = np.arange(1.0, n + 1)
+    for method in ("direct", "fft"):
+        if linconv.methods.why_not(method, A.geometry, A.dtype, "cpu") == "":
+            B = linconv.Conv(w.astype(float), n, **options, method=method)
+            np.testing.assert_allclose(B @ x, expected @ x, rtol=1e-9, atol=1e-6)
+            y = np.arange(1.0, count + 1)
+            np.testing.assert_allclose(B.T @ y, expected.T @ y, rtol=1e-9, atol=1e-3)
+
+
+@pytest.mark.parametrize("rule", ["circular", "reflect", "symmetric", "replicate", "zeros"])
+def test_far_padding_on_the_device_and_along_two_axes(rule, cupy):
+    w = np.arange(1.0, 7).reshape(2, 3)
+    options = {"padding": [(90, 200), (3, 150)], "boundary": rule, "stride": (1, 2)}
+    matrix = linconv.conv_matrix(w, (3, 2), **options)
+    X = padded(
+        np.eye(6).reshape(3, 2, 6), [(90, 200), (3, 150), (0, 0)], [rule, rule, "zeros"]
+    )
+    rows = X.shape[0] - 1, (X.shape[1] - 3) // 2 + 1
+    expected = sum(
+        w[i, j] * X[i:][: rows[0], j::2][:, : rows[1]] for i in range(2) for j in range(3)
+    )
+    np.testing.assert_array_equal(matrix.toarray(), expected.reshape(-1, 6))
+    there = linconv.conv_matrix(cupy.asarray(w), (3, 2), **options)
+    np.testing.assert_array_equal(linconv.gpu.moved(there, "cpu").toarray(), matrix.toarray())

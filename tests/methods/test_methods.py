@@ -270,6 +270,63 @@ print("done")
 """
 
 
+@pytest.mark.parametrize("method", METHODS)
+def test_a_nan_spoils_the_outputs_that_read_it_and_no_others(method):
+    needs(method)
+    kernel = np.random.default_rng(3).standard_normal((4, 2, 3, 5))
+    options = {"padding": "same", "boundary": "reflect", "groups": 2}
+    A = linconv.Conv(kernel, (4, 40, 41), method=method, **options)
+    matrix = linconv.conv_matrix(kernel, (4, 40, 41), **options)
+    for bad, M, B in ((np.nan, matrix, A), (np.inf, matrix, A), (np.nan, matrix.T, A.T)):
+        x = np.ones((2, *B.in_shape))
+        x[1, 3, 17, 20] = bad
+        with np.errstate(invalid="ignore"):
+            expected = np.isfinite((M @ x.reshape(2, -1).T).T)
+            assert (np.isfinite(B(x).reshape(2, -1)) == expected).all()
+
+
+def test_products_go_on_where_no_thread_can_be_started(monkeypatch):
+    A = linconv.Conv(np.ones((5, 5)), (300, 400), padding=2, method="direct")
+    expected = A @ np.ones(A.shape[1])
+
+    def refused(*arguments):
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(_arrays, "workers", lambda work, grain: 4)
+    monkeypatch.setattr(_arrays.ThreadPoolExecutor, "submit", refused)
+    assert (A @ np.ones(A.shape[1]) == expected).all()
+
+
+def test_a_thread_may_outlive_the_main_thread():
+    code = """
+import threading, time, numpy, linconv
+A = linconv.Conv(numpy.ones((9, 9)), (600, 600), padding=4, method="direct")
+def late():
+    time.sleep(0.5)
+    print((A @ numpy.ones(360000)).sum() == A.tosparse().sum())
+threading.Thread(target=late).start()
+"""
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert run.stdout == "True\n", run.stderr
+
+
+@pytest.mark.parametrize("disabled", ["NUMBA_DISABLE_JIT=1", "numba.py"])
+def test_a_numba_that_cannot_compile_is_passed_over(disabled, tmp_path):
+    environment = os.environ | {"PYTHONPATH": f"{tmp_path}{os.pathsep}{os.getcwd()}"}
+    if disabled.endswith(".py"):
+        (tmp_path / disabled).write_text("raise SystemError('damaged')")
+    else:
+        environment |= dict([disabled.split("=")])
+    code = (
+        "import numpy, linconv; A = linconv.Conv(numpy.ones((9, 9)), (300, 300), padding=4)\n"
+        "print(A.method != 'direct', (A @ numpy.ones(90000)).max().round(6))"
+    )
+    run = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, env=environment
+    )
+    assert run.stdout == "True 81.0\n", run.stderr
+
+
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork on this system")
 def test_a_forked_process_has_threads_of_its_own():
     # A process of its own: JAX, once imported here, forbids to fork.

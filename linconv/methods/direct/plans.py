@@ -187,7 +187,11 @@ def _tables(
             reads = phases.places(last, inner.stencil.columns)
             offsets.append(np.add.outer(columns, reads).ravel())
             end, move = tap + offsets[-1].size, phases.move(last, inner.advance)
-            runs.append([inner.count, inner.start, inner.step, tap, end, move])
+            # Long runs read neighbours; in wide padding all results read the same samples.
+            most = inner.count if move or not inner.stencil.width else SHORT - 1
+            for first in range(0, inner.count, most):
+                count, start = min(most, inner.count - first), inner.start + first * inner.step
+                runs.append([count, start, inner.step, tap, end, move])
             tap = end
         combo = _outer_axes(outer, phases, steps)
         joined = len(pieces) == 1 and _joined(combo, runs[begin:], grid.lengths[-1])
