@@ -1,4 +1,4 @@
-"""What the adjoint harness catches, what it wrongly accuses, and what it costs.
+"""The faults that the adjoint harness catches, its false alarms and its costs.
 
 Run by name: ``python tests/benchmarks/harness.py false-alarms | catalogue | large | cost``.
 

@@ -26,7 +26,7 @@ INNOCENT = [
     for member in RIGHT
     for dtype in SEEDS
 ]
-# What every harness must catch; the families that go beyond them are welcome.
+# The families of faults that the catalogue must have; it may have others.
 FAMILIES = {
     *("conjugation", "flip", "axes", "channels", "shift", "stride phase", "dilation"),
     *("output padding", "boundary", "scale", "rows", "precision", "affine", "non-linear"),
@@ -69,7 +69,7 @@ def test_every_diagnosis_asked_for_says_something():
     for member in CATALOGUE:
         assert member.dtypes
         assert set(member.dtypes) <= set(SEEDS), member
-        # What depends on ids that Python gives out cannot be foretold.
+        # "." stands for a fault that depends on chance: any diagnosis, but not none.
         silent = re.search(member.diagnosis, "") is not None
         assert not silent, f"{member}: an empty diagnosis would do"
 
