@@ -303,7 +303,7 @@ def test_picture_takes_the_shape_of_the_photograph(capsys, tmp_path, shape, leas
         assert least < picture.height / picture.width < most
 
 
-# What is refused ----------------------------------------------------------------
+# Refused options ----------------------------------------------------------------
 
 
 BAD_OPTIONS = {

@@ -124,8 +124,8 @@ STATE = [
     Broken("random dithering in the adjoint", "state", of(Dithered), f"rmatvec {DIFFERENT}"),
     Broken("sums are never cleared", "state", of(Accumulating), rf"\bmatvec {DIFFERENT}"),
     Broken("every third call differs", "state", of(Flakier), rf"^matvec {DIFFERENT}"),
-    # Which check meets the fifth call, and what ids Python gives out, is chance: anything
-    # may be said of these three.
+    # Chance decides which check makes the fifth call, and which ids Python gives out: any
+    # diagnosis is right for these three.
     Broken("every fifth call differs", "state", of(Flaky), "."),
     Broken("results cached by id", "state", of(CachedById), "."),
     Broken("the adjoint uses the forward's last input", "state", of(LeftBehind), "."),
@@ -471,7 +471,7 @@ SHAPE = [
 
 
 def raw_memory(x: np.ndarray) -> np.ndarray:
-    """What C code sees that is given a pointer and a length; stays inside x's memory."""
+    """Return x as C code sees it from a pointer and a length, within the memory of x."""
     if x.ndim == 1 and x.strides[0] > x.itemsize:
         return library_of(x).lib.stride_tricks.as_strided(x, x.shape, (x.itemsize,))
     return x

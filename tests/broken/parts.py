@@ -1,9 +1,10 @@
-"""What the catalogue is made of: an entry's type, true matrices, plain operators.
+"""Parts of the catalogue of broken operators: its entries, true matrices, plain operators.
 
 Matrices come from numpy.pad on an identity, never from linconv, as tensors
 ``(*out_shape, *in_shape)`` that are easy to damage by index.  Taps are not flipped.
 Operators are classes with shape, dtype, matvec, rmatvec and hints, no more.  Their products
-take the arrays that they get, so that test_gpu_catalogue.py can move what they hold.
+work on the arrays that they get, so that test_gpu_catalogue.py can move an operator's own
+arrays to the GPU.
 """
 
 from __future__ import annotations

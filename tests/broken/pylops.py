@@ -1,10 +1,9 @@
-"""What is wrong in the Convolve1D of PyLops 2.8.0, found by dense matrices.
+"""Faults in the Convolve1D of PyLops 2.8.0, found by dense matrices.
 
-|B - C| / |C| in the Frobenius norm, B the adjoint of rmatvec's matrix.  Its own
-dottest, rtol 1e-6, notices every one of them in 20 of 20 seeds, with real and with
-complex probes; where the products are of the wrong shape it ends in the ValueError.
-So these are not faults that a dot test overlooks: nobody ran it on these arguments,
-and it does not say what is wrong.
+Errors are |B - C| / |C| in the Frobenius norm, B the adjoint of rmatvec's matrix.  PyLops'
+own dottest, rtol 1e-6, notices each fault with 20 of 20 seeds, with real and with complex
+probes; where a product has the wrong shape, it raises the product's ValueError.  So a dot
+test does not overlook these faults.  It does not say what is wrong either.
 
 Not listed, because no operator comes out of it: method="overlapadd" for models of two
 and more axes raises TypeError "oaconvolve() missing 1 required positional argument".

@@ -721,7 +721,7 @@ def test_average_pool_says_what_is_wrong():
     )  # fmt: skip
 
 
-# What all have in common
+# Laws of all imaging operators
 
 EXAMPLES = [
     gradient((3, 4), boundary="antireflect"), gradient((3, 4), axes=1, kind="central"),

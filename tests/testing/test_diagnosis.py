@@ -401,7 +401,7 @@ def test_a_factor_of_a_size_is_named(name):
 
 def test_a_complex_factor_is_named():
     one = example("2-d complex128")
-    # What is under test is the adjoint of the second matrix: its factor is the conjugate.
+    # The part under test is the adjoint of the second matrix, so its factor is the conjugate.
     assert cause(one, 1j * one.C) == "adjoint = -1j x the true adjoint"
     assert cause(one, (1 - 2j) * one.C) == "adjoint = (1+2j) x the true adjoint"
     assert cause(one, (1 - 2j) * one.C, "forward") == "forward = (1-2j) x the true forward"

@@ -234,12 +234,12 @@ NOT_APPLICABLE = [
     ("L03", "declared linear over the reals only", lambda: REAL_PAIR, REAL_OPTIONS),
     ("A03", "a real-linear operator has no complex matrix", lambda: REAL_PAIR, REAL_OPTIONS),
     ("A03", "more than 2,500,000 entries", large, {}),
-    ("E01", "its results are no whole numbers for whole inputs", around, {}),
+    ("E01", "its results are not integers for integer inputs", around, {}),
     ("E01", "sums would exceed what is exact", lambda: whole(2.0**50), {}),
     ("E02", "inner products would exceed 64-bit", lambda: whole(2.0**40, 5000), {}),
     ("E01", "the inner product has weights", lambda: subject(weights=(1.0, 1.0)), {}),
     ("E02", "the inner product has weights", lambda: subject(weights=(1.0, 1.0)), {}),
-    ("E02", "results are no whole numbers", *ALONE["E01"]),
+    ("E02", "results are not integers", *ALONE["E01"]),
     ("R01", "the matrix is not known; give it as matrix=", around, {}),
     ("R02", "no reference= was given", around, {}),
     ("A01", "an earlier check ended the test", lambda: around(None, list), {}),
@@ -296,7 +296,7 @@ def opened(A, level):
 @pytest.mark.parametrize("direction", ["matvec", "rmatvec"])
 def test_what_cannot_be_read_or_is_no_array_ends_the_test(level, direction):
     cases = [
-        (lambda y: y.astype(object), "C02", "returns what cannot be read: dtype must be"),
+        (lambda y: y.astype(object), "C02", "returns an unreadable array: dtype must be"),
         (lambda y: y.tolist(), "C01", "returned a list, expected an array"),
         (lambda y: np.ma.masked_array(y), "C01", "returned a MaskedArray, expected an array"),
         (lambda y: y[1:], "C01", r"returns shape \(\d+,\), expected \(\d+,\)"),

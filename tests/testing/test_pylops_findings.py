@@ -1,9 +1,9 @@
-"""What the harness says of faults in PyLops 2.8.0, and what PyLops' own dottest says.
+"""The harness's diagnosis of faults in PyLops 2.8.0, and the result of PyLops' dottest.
 
-Its `dottest` notices each of them, with real and with complex probes: these are not
-faults that a dot test overlooks.  Nobody ran it on these arguments; and it says that two
-numbers differ, not why.  ``|B - C| / |C|``, in the Frobenius norm with B the adjoint of
-rmatvec's matrix, is in `broken_pylops`.
+PyLops' `dottest` notices each fault, with real and with complex probes: a dot test does
+not overlook them.  It says that two numbers differ, not why.  The errors of the faults,
+``|B - C| / |C|`` in the Frobenius norm with B the adjoint of rmatvec's matrix, are in
+`broken.pylops`.
 """
 
 import re
@@ -153,7 +153,7 @@ def test_nonstationary_complex_filters_are_not_conjugated_either(signal, name):
     assert check_adjoint(getattr(signal, name)(**real, ih=(2, 6, 10, 14))).passed
 
 
-# What PyLops says
+# The dottest of PyLops
 
 
 @pytest.mark.parametrize("probes", [REAL, COMPLEX], ids=["real", "complex"])

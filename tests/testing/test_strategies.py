@@ -349,7 +349,7 @@ BUGS = [
 
 
 def cost(g):
-    """How much of a geometry is not the least it can be."""
+    """By how much the sizes of a geometry exceed the smallest possible ones."""
     return sum(
         axis.n + axis.k + axis.stride + axis.dilation + sum(map(abs, axis.padding)) - 4
         for axis in g.axes
@@ -357,7 +357,7 @@ def cost(g):
 
 
 def defaults(g):
-    """What should be at its default where it does not matter."""
+    """Options that shrinking should leave at their defaults, unless the bug needs them."""
     rules = [axis.boundary != ("zeros", "zeros") for axis in g.axes]
     return g.channels, g.groups, g.flip, rules
 
@@ -524,7 +524,7 @@ def test_bad_operators_and_kernels_are_refused_before_anything_is_drawn():
         operators(families=["Conv", "conv"])
     with pytest.raises(ValueError, match="families must name one or more of"):
         operators(families=[])
-    with pytest.raises(TypeError, match="transposed is said by the family: 'Conv' or"):
+    with pytest.raises(TypeError, match="transposed is set by the family: 'Conv' or"):
         operators(transposed=True)
     with pytest.raises(TypeError, match="unexpected keyword argument 'size'"):
         operators(size=3)

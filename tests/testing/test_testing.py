@@ -56,7 +56,7 @@ def timeless(report):
     return str(dataclasses.replace(report, seconds=0.0))
 
 
-# What is taken, and what comes back
+# Operators, options and reports
 
 
 @pytest.mark.parametrize("level", LEVELS)
@@ -223,7 +223,7 @@ def test_what_the_caller_does_with_random_numbers_changes_nothing():
     assert timeless(first) == timeless(check_adjoint(A))
 
 
-# Which checks
+# The choice of checks
 
 
 @pytest.mark.parametrize("code", CHECKS)
