@@ -4,7 +4,7 @@ Run by name: ``python tests/benchmarks/harness.py false-alarms | catalogue | lar
 
 - false-alarms: right operators, 4 dtypes x sparse, FFT and torch products, n from 25 to
   a million, half of them at level quick; how many fail, and the largest sigma.
-- catalogue: every broken operator of tests/broken.py with many seeds: caught, diagnosed.
+- catalogue: every broken operator of tests/broken with many seeds: caught, diagnosed.
 - large: a float32 convolution with n = 1e6 and faults that are easy to miss.
 - cost: products and milliseconds at n = 1e4, interleaved with bare products.
 """
