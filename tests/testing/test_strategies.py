@@ -11,7 +11,7 @@ from functools import wraps
 import hypothesis
 import numpy as np
 import pytest
-from helpers import NUMPY_MODES, assert_refused
+from helpers import assert_refused, padded
 from hypothesis import HealthCheck, find, given, settings
 from hypothesis import strategies as st
 
@@ -19,23 +19,19 @@ import linconv
 from linconv import Axis, Boundary, Conv, Geometry
 from linconv.testing.strategies import FAMILIES, geometries, kernels, operators
 
-thoroughly = settings(
-    max_examples=1000,
-    deadline=None,
-    derandomize=False,
-    suppress_health_check=[HealthCheck.too_slow],
-)
+
+def drawing(count):
+    """Return settings for so many examples, of other draws in every run."""
+    return settings(max_examples=count, deadline=None, derandomize=False)
+
+
+thoroughly = drawing(1000)
 seeds = st.integers(1000, 2**32 - 1)
 dtypes = st.sampled_from(["i8", "c16"])
 SMALL = {1: {}, 2: {"max_size": 5}, 3: {"max_size": 3, "max_taps": 3}}
 DIMS = [1, 2, 3]
 # Earlier versions shrink bytes, not choices, and end with five samples instead of three.
 SHRINKS_WELL = hypothesis.__version_info__ >= (6, 130)
-
-
-def few(count):
-    """Fewer examples, of other draws in every run."""
-    return settings(max_examples=count, deadline=None, derandomize=False)
 
 
 def whole(rng, shape, dtype):
@@ -66,25 +62,11 @@ def assert_same(actual, expected):
     assert (gaussian(actual) == gaussian(expected)).all()
 
 
-def extended(x, axis, a):
-    """Extend axis `a` of x by both rules, each applied to x alone, or crop it."""
-    sides = []
-    for side in (0, 1):
-        width = max(0, axis.padding[side])
-        pads = [(0, 0)] * x.ndim
-        pads[a] = (0, width) if side else (width, 0)
-        wide = np.pad(x, pads, **NUMPY_MODES[axis.boundary[side]])
-        sides.append(np.take(wide, range(axis.n, axis.n + width) if side else range(width), a))
-    wide = np.concatenate([sides[0], x, sides[1]], axis=a)
-    low, high = (max(0, -p) for p in axis.padding)
-    return np.take(wide, range(low, wide.shape[a] - high), a)
-
-
 def windows(g, x):
     """Yield every tap's index and what it reads, (c_in, *out)."""
     x = x.reshape(g.c_in, *(axis.n for axis in g.axes))
-    for a, axis in enumerate(g.axes):
-        x = extended(x, axis, a + 1)
+    pairs = [(0, 0), *(axis.padding for axis in g.axes)]
+    x = padded(x, pairs, ["zeros", *(axis.boundary for axis in g.axes)])
     for t in np.ndindex(*(axis.k for axis in g.axes)):
         reads = [
             slice(
@@ -245,25 +227,19 @@ def the_low_rule_holds_on_both_sides(axis):
     return refitted(axis, boundary=(axis.boundary[0],) * 2)
 
 
-def reflect_repeats_the_edge_where_it_is_widest(axis):
+def exchanged_rules(axis, rule, other, wrong):
+    """Another rule at the sides that have `rule` and a padding that is `wrong`."""
     sides = zip(axis.boundary, axis.padding, strict=True)
-    return refitted(
-        axis,
-        boundary=tuple(
-            "symmetric" if rule == "reflect" and pad == axis.n - 1 else rule
-            for rule, pad in sides
-        ),
-    )
+    rules = tuple(other if old == rule and wrong(pad) else old for old, pad in sides)
+    return refitted(axis, boundary=rules)
+
+
+def reflect_repeats_the_edge_where_it_is_widest(axis):
+    return exchanged_rules(axis, "reflect", "symmetric", lambda pad: pad == axis.n - 1)
 
 
 def circular_goes_round_once(axis):
-    sides = zip(axis.boundary, axis.padding, strict=True)
-    return refitted(
-        axis,
-        boundary=tuple(
-            "zeros" if rule == "circular" and pad > axis.n else rule for rule, pad in sides
-        ),
-    )
+    return exchanged_rules(axis, "circular", "zeros", lambda pad: pad > axis.n)
 
 
 def one_sample_has_no_edge(axis):
@@ -375,22 +351,12 @@ def defaults(g):
 @pytest.mark.parametrize(("bug", "least"), BUGS, ids=[bug.__name__ for bug, _ in BUGS])
 def test_a_bug_in_one_configuration_is_found_and_shrinks_to_it(bug, least):
     assert is_caught(least, bug)
-    quiet = settings(
-        max_examples=300,
-        deadline=None,
-        database=None,
-        suppress_health_check=list(HealthCheck),
-    )
+    checks = list(HealthCheck)
+    quiet = settings(drawing(300), database=None, suppress_health_check=checks)
     results = []
     for seed in (2741, 2749, 2753):  # now and then a shrink ends early; finding never may
-        results.append(
-            find(
-                geometries(),
-                lambda g: is_caught(g, bug),
-                settings=quiet,
-                random=random.Random(seed),
-            )
-        )
+        draws = {"settings": quiet, "random": random.Random(seed)}
+        results.append(find(geometries(), lambda g: is_caught(g, bug), **draws))
         if defaults(results[-1]) == defaults(least) and cost(results[-1]) <= cost(least) + 2:
             return
     if SHRINKS_WELL:
@@ -401,7 +367,7 @@ def test_a_bug_in_one_configuration_is_found_and_shrinks_to_it(bug, least):
 def test_every_family_gives_what_it_says(family):
     kinds = {"conv_transpose": "View", "fold": "View"}
 
-    @few(30)
+    @drawing(30)
     @given(operators(families=family, dtype="f4", exact=False, max_size=3, max_taps=2))
     def check(A):
         assert isinstance(A, linconv.LinearOperator)
@@ -414,23 +380,16 @@ def test_every_family_gives_what_it_says(family):
     check()
 
 
-@few(300)
+@drawing(300)
 @given(st.data())
 def test_geometries_keep_to_their_limits(data):
     counts = data.draw(st.sampled_from([1, 2, 3, (1, 3), (2, 1), (4,)]))
     size, taps, step = (data.draw(st.integers(1, 5)) for _ in range(3))
     transposed = data.draw(st.sampled_from([None, False, True]))
-    g = data.draw(
-        geometries(
-            dims=counts,
-            max_size=size,
-            max_taps=taps,
-            max_step=step,
-            channels=False,
-            transposed=transposed,
-            boundaries=["numpy:wrap", "reflect"],
-        )
-    )
+    limits = {"dims": counts, "max_size": size, "max_taps": taps, "max_step": step}
+    rules = ["numpy:wrap", "reflect"]
+    drawn = geometries(**limits, channels=False, transposed=transposed, boundaries=rules)
+    g = data.draw(drawn)
     assert len(g.axes) in np.atleast_1d(counts)
     assert (g.channels, g.groups) == (None, 1)
     for axis in g.axes:
@@ -461,7 +420,7 @@ CORNERS = {
 def test_the_corners_of_the_space_are_drawn():
     missing = set(CORNERS)
 
-    @few(1000)
+    @drawing(1000)
     @given(geometries())
     def look(g):
         missing.difference_update(
@@ -483,7 +442,7 @@ def test_kernels_have_no_zero_and_are_whole_where_asked(shape, dtype, exact):
             kernels(shape, dtype, exact=exact)
         return
 
-    @few(20)
+    @drawing(20)
     @given(kernels(shape, dtype, exact=exact))
     def check(w):
         assert w.dtype == np.dtype(dtype)
