@@ -5,14 +5,12 @@ import math
 
 import numpy as np
 import pytest
-from helpers import NUMPY_MODES, assert_refused
+from helpers import DTYPES, NUMPY_MODES, assert_refused
 
 import linconv
 from linconv.geometry import Geometry
 from linconv.testing.diagnosis import Diagnosis, diagnose
 from linconv.testing.report import Entry
-
-DTYPES = ("float32", "float64", "complex64", "complex128")
 
 
 def matrix(w, n, *, stride, dilation, low, out, rule="zeros"):
