@@ -1,4 +1,4 @@
-"""What the scripts share: how a table starts, and calls that take turns."""
+"""The heading of the scripts' tables, and calls that take turns."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ def heading() -> str:
 def in_turn(
     calls: dict[str, Callable], rounds: int, *, twice: bool = False
 ) -> dict[str, list[float]]:
-    """Return the seconds of each call by round; who follows whom matters, so half go backwards.
+    """Return the seconds of each call by round; every other round goes backwards.
 
-    What ran before has emptied the caches: `twice` times the second of two calls.
+    The caches are full of the last call's data: `twice` times the second of two calls.
     """
     seconds: dict[str, list[float]] = {name: [] for name in calls}
     for call in calls.values():
