@@ -22,6 +22,7 @@ from scipy.sparse import csr_array
 
 REAL, COMPLEX = ("float32", "float64"), ("complex64", "complex128")
 SINGLE, DOUBLE = ("float32", "complex64"), ("float64", "complex128")
+EVERY = (*REAL, *COMPLEX)
 
 Make = Callable[[np.dtype, np.random.Generator], Any]
 
@@ -34,11 +35,16 @@ class Broken:
     family: str
     make: Make
     diagnosis: str
-    dtypes: tuple[str, ...] = (*REAL, *COMPLEX)
+    dtypes: tuple[str, ...] = EVERY
     options: Mapping[str, Any] = field(default_factory=dict)
 
     def __str__(self) -> str:
         return f"{self.family}: {self.name}"
+
+
+def family(name: str, *members: tuple[Any, ...]) -> list[Broken]:
+    """Broken operators of one family: each has its name, and what follows the family."""
+    return [Broken(member, name, *rest) for member, *rest in members]
 
 
 class Right(NamedTuple):
