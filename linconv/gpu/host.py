@@ -1,4 +1,4 @@
-"""The functions of this room, under the same names, for arrays and matrices on the host."""
+"""The functions of `linconv.gpu`, under the same names, for the host."""
 
 from __future__ import annotations
 

@@ -1,10 +1,10 @@
-"""Tests for operators, linconv's and other people's.
+"""Tests for linear operators, of linconv and of other libraries.
 
-`linconv.testing.strategies` draws them at random; it needs hypothesis and is
+`linconv.testing.strategies` draws random operators; it needs hypothesis, so it is
 imported by name only.
 """
 
-# Light, as `linconv` is: the pytest plugin imports this file into everybody's test runs.
+# Imports nothing heavy: the pytest plugin loads this file wherever linconv is installed.
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 

@@ -1,8 +1,8 @@
-"""check_adjoint and assert_adjoint: judge anybody's operator and say what is wrong.
+"""check_adjoint and assert_adjoint: test a linear operator and say what is wrong with it.
 
-Works on linconv's operators, on matrices, on those of SciPy, PyLops, SigPy, SCICO, ODL
-and CuPy, on any object with ``shape``, ``matvec`` and ``rmatvec``, and on a pair of
-functions.  None of those libraries is imported unless the operator brings it.
+Both take operators of linconv, SciPy, PyLops, SigPy, SCICO, ODL and CuPy, matrices, any
+object with ``shape``, ``matvec`` and ``rmatvec``, and a pair of functions.  linconv imports
+none of these libraries but SciPy, unless the operator comes from it.
 """
 
 from __future__ import annotations
@@ -41,13 +41,13 @@ def check_adjoint(
     only: Iterable[str] | None = None,
     leave_out: Iterable[str] = (),
 ) -> AdjointReport:
-    """Test whether rmatvec is the adjoint of matvec, and both are what operators must be.
+    """Test whether rmatvec is the adjoint of matvec, and whether both are linear.
 
-    Checks that results have the right shape and dtype, that the operator is linear,
-    that ``<A x, y> = <x, A^H y>`` for random and for structured vectors and entry by
-    entry, that inputs stay as they are and results do not alias, that matmat, threads,
-    pickling and strided inputs work.  There is no tolerance to tune: errors are
-    measured against the operator's own rounding noise.
+    Tests ``<A x, y> = <x, A^H y>`` for random and structured vectors, and the matrix
+    entry by entry.  Also tests linearity, shapes and dtypes of results, that products
+    leave their inputs unchanged and return arrays of their own, and that matmat,
+    threads, pickling and strided inputs work.  There is no tolerance to tune: errors
+    are compared with the operator's measured rounding noise.
 
     Parameters
     ----------
@@ -56,36 +56,36 @@ def check_adjoint(
         matrix, any object with ``shape``, ``matvec`` and ``rmatvec`` (and ``dtype``,
         ``matmat``, ``rmatmat`` if it has them), or the forward function of a pair.
     adjoint : callable, optional
-        The adjoint function of a pair; then `in_shape` is needed.
+        The adjoint function of a pair, which also needs `in_shape`.
     level : {"standard", "quick", "thorough"}
-        "quick": at most 30 + 30 products; "standard": 60 + 60 and, while the matrix
-        has at most 2.5 million entries, each entry; "thorough": more probes.  To find
-        the cause of a failure takes more.
+        "quick": at most 30 + 30 products; "standard": 60 + 60, and every entry of a
+        matrix of at most 2.5 million entries; "thorough": more probes.  The diagnosis
+        of a failure takes further products.
     seed : int
-        Of the random generator, at least 0: the same seed gives the same report.
+        Seed of the random generator, at least 0; the same seed gives the same report.
     in_shape, out_shape : tuple of int, optional
-        Shapes of the arrays; for an operator on flat vectors they say which axes
-        there are, so that a diagnosis can name them.
+        Shapes of the arrays.  For an operator on flat vectors they give the axes
+        that a diagnosis names.
     dtype : dtype, optional
-        Of the operator, where it does not say; a torch or JAX dtype chooses its library.
+        Dtype of an operator that has none; a torch or JAX dtype also chooses the library.
     xp : module or str, optional
         The array library of a pair of functions: numpy, torch, jax.numpy or cupy.
     matrix : sparse or dense matrix, optional
-        The matrix that the operator must have, where it is known.
+        The matrix that the operator must have, if you know it.
     reference : callable, operator or matrix, optional
-        An independent forward; no adjoint test can see a forward that is wrong.
+        An independent forward, to detect an error that forward and adjoint share.
     factory : callable, optional
-        Makes the operator with another kernel: ``factory(kernel)`` for a kernel of
-        `kernel_shape`; then exact mode runs on whole numbers.
+        Function that makes the operator with another kernel, of shape `kernel_shape`;
+        exact mode calls it with a kernel of integers.
     kernel_shape : tuple of int, optional
-        Of the kernels for `factory`.
+        Shape of the kernels for `factory`.
     deterministic : bool
         False if the operator may round differently from call to call.
     real_linear : bool, optional
-        True if it is linear over the reals only, such as ``x -> x.real``; the inner
-        product is then ``Re <x, y>``.
+        True if the operator is linear over the reals only, such as ``x -> x.real``;
+        the inner product is then ``Re <x, y>``.
     only, leave_out : iterable of str
-        Codes of checks, such as "C09", to run only or to leave out.
+        Codes of the only checks to run, and of checks to leave out, such as "C09".
 
     Returns
     -------
@@ -97,7 +97,7 @@ def check_adjoint(
     TypeError
         If `A` is no operator or has no adjoint.
     ValueError
-        If an option does not fit.
+        If an option is invalid or contradicts the operator.
 
     Examples
     --------
@@ -125,7 +125,7 @@ def check_adjoint(
         real_linear=real_linear,
     )
     session.reference = reference
-    with np.errstate(all="ignore"):  # broken operators return NaN and infinity
+    with np.errstate(all="ignore"):  # a broken operator may return NaN and infinity
         options = {"matrix": matrix, "factory": factory, "kernel_shape": kernel_shape}
         results = run(session, codes, **options)
         causes, entries = causes_of(session, results)
@@ -133,7 +133,7 @@ def check_adjoint(
 
 
 def assert_adjoint(A: Any, adjoint: Any = None, **options: Any) -> AdjointReport:
-    """Raise AdjointError unless `check_adjoint` passes; same parameters.
+    """Run `check_adjoint`, which has the same parameters; raise AdjointError if it fails.
 
     Returns
     -------

@@ -1,7 +1,7 @@
 """A pytest plugin: the fixture `adjoint`, and the report of an adjoint test that failed.
 
-pytest loads it wherever linconv is installed, so importing it loads neither NumPy nor
-SciPy, and it does nothing by itself.  ``pytest -p no:linconv`` turns it off.
+pytest loads this plugin wherever linconv is installed, so it imports neither NumPy nor
+SciPy until a test uses the fixture.  ``pytest -p no:linconv`` turns the plugin off.
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ TITLE = "linconv: adjoint test"
 
 
 class Adjoint:
-    """The fixture `adjoint`: linconv's adjoint test with a seed of its own.
+    """The fixture `adjoint`: linconv's adjoint test with a default seed.
 
     Parameters
     ----------
     seed : int
-        Of every test that names no other.
+        Seed of every call without the option ``seed=``.
 
     Examples
     --------
@@ -42,7 +42,7 @@ class Adjoint:
         try:
             return testing.assert_adjoint(A, *args, **{"seed": self.seed, **options})
         except testing.AdjointError as error:
-            raise error.with_traceback(None) from None  # the test's own line is enough
+            raise error.with_traceback(None) from None  # show only the line of the test
 
     def check(self, A: Any, *args: Any, **options: Any) -> Any:
         """Return the report of `linconv.testing.check_adjoint`, passed or not."""
@@ -53,26 +53,26 @@ class Adjoint:
 def adjoint(request: pytest.FixtureRequest) -> Adjoint:
     """Test that an operator's rmatvec is the adjoint of its matvec.
 
-    ``adjoint(A, **options)`` fails the test unless it is and returns the report;
+    ``adjoint(A, **options)`` returns the report, and fails the test if a check failed;
     ``adjoint.check(A, **options)`` only returns the report.  The options are those of
-    linconv.testing.check_adjoint.  ``adjoint.seed`` depends on the test's name alone:
-    every run draws the same vectors, every test its own; ``seed=`` sets another.
+    linconv.testing.check_adjoint.  The default seed, ``adjoint.seed``, comes from the
+    test's name: every run of a test draws the same vectors.
     """
     return Adjoint(_seed(request.node))
 
 
 def _seed(node: pytest.Item) -> int:
-    # Not node.nodeid: pytest-xdist appends the name of a test's group to it.
+    # pytest-xdist appends the name of a test's group to node.nodeid, but not to the parent's.
     parent = "" if node.parent is None else node.parent.nodeid
     return zlib.crc32(f"{parent}::{node.name}".encode())
 
 
-# Not wrapper=True: an older pytest, too, must start where linconv is installed.
+# Not wrapper=True: older versions of pytest lack it, but load this plugin too.
 @pytest.hookimpl(hookwrapper=True)
 def pytest_runtest_makereport(
     item: pytest.Item, call: pytest.CallInfo[Any]
 ) -> Generator[None, Any, None]:
-    """Add the report of an AdjointError to what pytest prints of a failed test."""
+    """Add the report of an AdjointError to the output of a failed test."""
     outcome = yield
     error: Any = call.excinfo and call.excinfo.value
     if _is_ours(error):
@@ -82,7 +82,7 @@ def pytest_runtest_makereport(
 
 
 def _is_ours(error: BaseException | None) -> bool:
-    """Tell whether `error` is an AdjointError, without importing what defines it."""
+    """Return whether `error` is an AdjointError, without importing its module."""
     return any(
         kind.__name__ == "AdjointError" and kind.__module__.startswith("linconv.")
         for kind in type(error).__mro__

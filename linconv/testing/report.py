@@ -1,4 +1,4 @@
-"""The results of a test of an operator: a frozen report, as text and as HTML."""
+"""The report of an adjoint test, frozen; it prints as text and displays as HTML."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ CHECKS = {
     "A01": "adjoint, random block",
     "A02": "adjoint, structured probes",
     "A03": "adjoint, entry by entry",
-    "E01": "exact: whole numbers",
+    "E01": "exact: integer results",
     "E02": "exact: adjoint identity",
     "R01": "against the known matrix",
     "R02": "against the reference",
@@ -41,19 +41,19 @@ class CheckResult:
     Attributes
     ----------
     code, name : str
-        Such as "A01" and "adjoint, random block".
+        For example "A01" and "adjoint, random block".
     status : str
         "passed", "failed", "left out" or "not applicable".
     error, tolerance : float
-        The measured error and the largest that is right, in `unit`; nan where
-        neither applies.
+        The largest measured error and the largest allowed one, in `unit`; nan if the
+        check measures no error.
     unit : str
         "sigma" (standard deviations of the rounding noise), "u" (half the machine
-        epsilon) or "" for what must hold exactly.
+        epsilon), or "" for an error without unit.
     trials : int
-        Comparisons made.
+        The number of comparisons.
     message : str
-        The faults, or why the check does not apply.
+        The faults, or the reason why the check does not apply.
     """
 
     code: str
@@ -67,7 +67,7 @@ class CheckResult:
 
     @property
     def passed(self) -> bool:
-        """Whether nothing wrong was found; also for a check that did not run."""
+        """Whether the check found no fault; True also for a check that did not run."""
         return self.status != "failed"
 
     def __str__(self) -> str:
@@ -96,7 +96,7 @@ class Entry:
 
 
 def number(value: Any) -> str:
-    """Write a number without the rounding errors in its last digits."""
+    """Write a number with six digits; omit a real or imaginary part that is noise."""
     value = complex(value)
     small = 1e-5 * abs(value)
     if abs(value.imag) <= small:
@@ -117,20 +117,20 @@ class AdjointReport:
     subject : str
         The operator, in words.
     checks : tuple of CheckResult
-        One per check; ``report["A01"]`` finds one by its code.
+        One per check; ``report["A01"]`` is the result of the check A01.
     causes : tuple of str
-        The faults in words; "unknown" where no hypothesis explains it.
+        The causes in words; "unknown" if no hypothesis explains the failure.
     entries : tuple of Entry
-        The worst entries of the matrix, where they are known.
+        Wrong entries of the matrix, if the diagnosis found any.
     error : float
         The largest ``|<A x, y> - <x, A^H y>| / (|A x| |y|)`` of the random block.
     resolution : float
-        A mismatch of forward and adjoint smaller than this, relative to the
-        Frobenius norm, may have been missed.
+        The smallest mismatch of forward and adjoint, relative to the Frobenius
+        norm, that the random block detects with certainty.
     miss_probability : float or None
-        Of the exact integer mode, for a fault of any size; None where it did not run.
+        The probability that exact mode misses a fault, of any size; None if it did not run.
     shape, dtype, level, seed
-        Of the operator and the test; the same seed gives the same report.
+        Shape and dtype of the operator, level and seed of the test.
     products : (int, int)
         Forward and adjoint products used.
     seconds : float
@@ -170,7 +170,7 @@ class AdjointReport:
 
     @property
     def summary(self) -> str:
-        """The verdict, the causes and the failed checks: the text of an AdjointError."""
+        """The verdict, the causes and the failed checks, as an AdjointError shows them."""
         return "\n".join([*self._verdict(), *(f"  {check}" for check in self.failed)])
 
     def _verdict(self) -> list[str]:
@@ -198,12 +198,12 @@ class AdjointReport:
         )
 
     def _excludes(self) -> list[str]:
-        """Say what a pass excludes."""
+        """Say how large a fault can be that the test missed."""
         lines = []
         if np.isfinite(self.resolution):
             lines.append(
-                f"resolution: a mismatch above {self.resolution:.1e} of |A|_F would be seen; "
-                f"seen: {self.error:.1e} of |A x| |y|"
+                f"resolution: a mismatch above {self.resolution:.1e} of |A|_F would be found; "
+                f"measured: {self.error:.1e} of |A x| |y|"
             )
         if self.miss_probability is not None:
             lines.append(
@@ -237,7 +237,7 @@ class AdjointReport:
 
 
 class AdjointError(AssertionError):
-    """An operator failed its test: `report` holds the details, the message a summary."""
+    """An operator failed its test; the message is a summary, `report` the whole report."""
 
     def __init__(self, report: AdjointReport) -> None:
         super().__init__(report.summary)
@@ -257,7 +257,7 @@ def judge(
     *,
     trials: int,
 ) -> CheckResult:
-    """Return the result of a check that ran: failed if it found any fault."""
+    """Return the result of a check that ran: "failed" if there is any fault."""
     status = "failed" if faults else "passed"
     figures = (float(error), float(tolerance), unit, trials)
     return CheckResult(code, CHECKS[code], status, *figures, "; ".join(faults))
@@ -265,7 +265,7 @@ def judge(
 
 @dataclass
 class Tally:
-    """The comparisons of one check: their number, the largest error, every fault."""
+    """Counts the comparisons of one check and keeps the largest error and every fault."""
 
     code: str
     unit: str = ""
@@ -275,7 +275,7 @@ class Tally:
     trials: int = 0
 
     def compare(self, error: float, tolerance: float, fault: str = "") -> bool:
-        """Count one comparison; return whether it is right, else note the fault."""
+        """Count one comparison; return whether the error is allowed, else keep the fault."""
         self.trials += 1
         self.error, self.tolerance = max(self.error, error), max(self.tolerance, tolerance)
         right = error <= tolerance

@@ -1,7 +1,7 @@
 """Hypothesis strategies for geometries, kernels and operators; needs hypothesis.
 
-Everything drawn is valid by construction, and simple things are drawn first:
-what fails shrinks to one axis, one tap of value 1, no padding, zeros around it.
+Every example is valid by construction.  hypothesis shrinks a failing example towards
+one axis, one tap of value 1, no padding and the boundary rule "zeros".
 """
 
 from __future__ import annotations
@@ -35,10 +35,10 @@ FAMILIES = (
     "composition",
 )
 
-# Arrays of more numbers are filled from a seed: shrinking them one by one takes too long.
+# Arrays of more numbers are filled from a seed: to shrink them one by one takes too long.
 _ONE_BY_ONE = 64
 _WHOLE = (*range(1, 10), *range(-1, -10, -1))  # 1 first: hypothesis shrinks to the left
-# Samples to a side; more where the kernel needs them.
+# Most samples that a side pads or crops, unless the kernel needs more padding.
 _PADDING, _CROP = 4, 2
 _GROUPS = 3
 _SEEDS = st.integers(1000, 2**32 - 1)
@@ -46,7 +46,7 @@ _SEEDS = st.integers(1000, 2**32 - 1)
 
 @dataclass(frozen=True)
 class _Limits:
-    """How large an axis may get; the boundary rules to its sides, the simplest first."""
+    """The limits of one axis, and the boundary rules of its two sides, simplest first."""
 
     size: int
     taps: int
@@ -64,26 +64,26 @@ def geometries(
     transposed: bool | None = None,
     boundaries: Sequence[str] | str | None = None,
 ) -> st.SearchStrategy[Geometry]:
-    """Draw the geometry of any convolution that linconv knows.
+    """Draw the geometry of a convolution, with any options that linconv has.
 
-    Strides, dilations, paddings (even ones, pairs, crops and words), a boundary
-    rule per axis and side, channels, groups, flipped taps, kernels longer than
-    the input, axes of one sample, and the output paddings of transposed ones.
+    The examples have strides, dilations, paddings (one number, pairs, crops, names
+    such as "same"), a boundary rule per axis and side, channels, groups, flipped taps,
+    kernels longer than the input, axes of one sample, and output paddings.
 
     Parameters
     ----------
     dims : int or tuple of int
         The numbers of axes to choose from.
     max_size : int
-        Most input samples along an axis.
+        The largest number of input samples along an axis.
     max_taps : int
-        Most taps along an axis.
+        The largest number of taps along an axis.
     max_step : int
         The largest stride and dilation.
     channels : bool
-        Whether some have channel axes and groups.
+        Whether some of the geometries have channel axes and groups.
     transposed : bool, optional
-        Whether `conv_transpose` made them; by default some.
+        Whether the geometries are those of `conv_transpose`; by default some are.
     boundaries : str or sequence of str, optional
         The boundary rules to choose from, all six by default.
 
@@ -94,8 +94,8 @@ def geometries(
     Raises
     ------
     ValueError, TypeError
-        If a limit is no integer or below 1, or a boundary rule is unknown or none is
-        named.
+        If a limit is no integer or below 1, if a boundary rule is unknown, or if
+        there is none.
 
     Examples
     --------
@@ -123,7 +123,7 @@ def geometries(
 def _sides(rules: Sequence[Boundary]) -> tuple[tuple[Boundary, Boundary], ...]:
     rules = [rule for rule in Boundary if rule in rules]
     mixed = [(low, high) for low in rules for high in rules if low != high]
-    return (*[(rule, rule) for rule in rules] * 3, *mixed)  # one rule is the usual case
+    return (*[(rule, rule) for rule in rules] * 3, *mixed)  # mostly the same rule twice
 
 
 @st.composite
@@ -139,7 +139,7 @@ def _geometries(
     if channels and draw(st.booleans()):
         groups, first, second = (draw(st.integers(1, most)) for most in (_GROUPS, 2, 2))
     flip = draw(st.booleans())
-    # Their number, then the axes: hypothesis lowers it and deletes any that does not matter.
+    # The number of axes is drawn first: hypothesis lowers it and deletes an axis it can spare.
     drawn = [draw(axes[backwards]) for _ in range(draw(st.sampled_from(counts)))]
     taps, spatial, options = zip(*drawn, strict=True)
     kernel_shape, in_shape = taps, spatial
@@ -164,9 +164,9 @@ def _axes(
     if sides is not None:
         total = sum(sides)
         samples = range(max(1, extent - total), limits.size + 1)
-        # Rules differ where the padding is as wide as the input allows: not by chance alone.
+        # Boundary rules differ most where the padding is n - 1 wide, so draw such n often.
         choice = [*samples, *(p + 1 for p in sides if p + 1 in samples)]
-        n = choice[draw(st.integers(0, len(choice) - 1))]  # one integer, even of one size
+        n = choice[draw(st.integers(0, len(choice) - 1))]  # one draw, even for one choice
         if backwards:
             steps = n + total - extent
             n, options["output_padding"] = _shorter_side(draw, steps, s, d)
@@ -179,10 +179,10 @@ def _axes(
 def _padding(
     draw: st.DrawFn, extent: int, size: int, same: bool
 ) -> tuple[Any, tuple[int, int] | None]:
-    """Draw padding with which `size` samples are enough, and its sides, None for "same"."""
+    """Draw padding that `size` samples can have, and its two sides (None for "same")."""
     least = extent - size
     half = -(-least // 2)
-    # One integer for every kind but "pair": what shrinks to "even" can keep its padding.
+    # All kinds but "pair" draw one integer; a kind that shrinks to "even" keeps it.
     ranges = {"even": (max(-_CROP, half), max(_PADDING, half)), "pair": (-_CROP, _PADDING)}
     ranges |= {"full": (extent - 1,) * 2} | ({"valid": (0, 0)} if least <= 0 else {})
     ranges |= {"same": (0, 0), "same_lower": (0, 0)} if same else {}
@@ -197,7 +197,7 @@ def _padding(
 
 
 def _shorter_side(draw: st.DrawFn, steps: int, s: int, d: int) -> tuple[int, int]:
-    """Draw the outputs of C and the output_padding that together make up `steps` samples."""
+    """Split `steps` into s * (outputs - 1) + output_padding; return outputs and padding."""
     most, rest = divmod(steps, s)
     dropped = draw(st.integers(0, min(most, (max(s, d) - 1 - rest) // s)))
     return most + 1 - dropped, rest + s * dropped
@@ -209,27 +209,27 @@ def kernels(
     *,
     exact: bool = True,
 ) -> st.SearchStrategy[np.ndarray]:
-    """Draw a kernel, or any array: numbers from -9 to 9, none of them zero.
+    """Draw a kernel, or another array, of nonzero numbers from -9 to 9.
 
     Parameters
     ----------
     geometry_or_shape : Geometry, or tuple of int
         The geometry that needs the kernel, or the shape of the array.
     dtype : dtype
-        Signed integers, floats or complex numbers; the imaginary parts of these
-        are not zero either.
+        A signed integer, float or complex dtype; imaginary parts are not zero
+        either.
     exact : bool
-        Whether all numbers are whole, so that sums of products are exact.
+        Whether to draw integers only, so that sums of products are exact.
 
     Returns
     -------
     SearchStrategy of ndarray
-        Up to 64 numbers are drawn one by one and shrink to 1, more come from a seed.
+        Up to 64 numbers are drawn one by one and shrink to 1; more come from a seed.
 
     Raises
     ------
     ValueError
-        If whole numbers are not wanted of an integer `dtype`.
+        If `exact` is False for an integer `dtype`.
     TypeError
         If `dtype` has no negative numbers.
 
@@ -258,7 +258,7 @@ def kernels(
 
     if math.prod(shape) > _ONE_BY_ONE:
         return _SEEDS.map(lambda seed: shaped(_from_seed(seed, count, exact)))
-    if exact:  # a string of bytes is one choice: as quick as a seed, yet each shrinks alone
+    if exact:  # bytes are one draw, as fast as a seed, and each byte shrinks alone
         return st.binary(min_size=count, max_size=count).map(
             lambda drawn: shaped([_WHOLE[byte % len(_WHOLE)] for byte in drawn])
         )
@@ -279,7 +279,7 @@ def _fractions(dtype: np.dtype) -> st.SearchStrategy[float]:
 
 @dataclass(frozen=True)
 class _Space:
-    """The numbers and the geometries of which operators are made."""
+    """The strategies for the numbers and the geometries of operators."""
 
     dtype: np.dtype
     exact: bool
@@ -304,15 +304,15 @@ def operators(
     Parameters
     ----------
     families : str or sequence of str
-        The kinds to choose from: "Conv", "conv_transpose", "Unfold", "fold" (its
-        transpose), "VaryingConv", "FilterConv", "Identity", "Matrix", and
-        "composition": transposes, adjoints, conjugates, multiples, sums and
-        products of members of the other families named, of all if there are none.
+        The kinds to choose from: "Conv", "conv_transpose", "Unfold", "fold" (the
+        transpose of "Unfold"), "VaryingConv", "FilterConv", "Identity", "Matrix", and
+        "composition": transposes, adjoints, conjugates, multiples, sums and products
+        of the other families in the list, or of all families if it stands alone.
     dtype, exact
-        Of the numbers inside, see `kernels`.
+        Numbers of the operators, as for `kernels`.
     **options
-        See `geometries`; `transposed` is said by the family, and a `VaryingConv`
-        has no channels.
+        As for `geometries`, except `transposed`, which the family decides.  A
+        "VaryingConv" has no channels.
 
     Returns
     -------
@@ -321,9 +321,9 @@ def operators(
     Raises
     ------
     ValueError
-        If a family is unknown or none is named.
+        If a family is unknown, or if there is none.
     TypeError, ValueError
-        As `geometries` and `kernels`.
+        As for `geometries` and `kernels`.
 
     Examples
     --------
@@ -343,8 +343,8 @@ def operators(
         if name not in FAMILIES:
             raise ValueError(f"unknown family {name!r}: the families are {FAMILIES}")
     if "transposed" in options:
-        raise TypeError("transposed is said by the family: 'Conv' or 'conv_transpose'")
-    kernels((1,), dtype, exact=exact)  # raises now, not when something is drawn
+        raise TypeError("transposed is set by the family: 'Conv' or 'conv_transpose'")
+    kernels((1,), dtype, exact=exact)  # to raise now, not at the first draw
     space = _Space(
         np.dtype(dtype),
         exact,
@@ -366,7 +366,7 @@ def _operators(draw: st.DrawFn, families: tuple[str, ...], space: _Space) -> Lin
     for _ in range(3):
         step = draw(st.sampled_from(steps))
         A = _STEPS[step](draw, space, A)
-        if step in _PRODUCTS:  # one is enough: numbers must stay small to stay exact
+        if step in _PRODUCTS:  # one product at most: small numbers stay exact
             steps = tuple(name for name in steps if name not in _PRODUCTS)
         if not draw(st.booleans()):
             break
@@ -374,7 +374,7 @@ def _operators(draw: st.DrawFn, families: tuple[str, ...], space: _Space) -> Lin
 
 
 def _options(geometry: Geometry) -> dict[str, Any]:
-    """Return the options that give `geometry`, those of an `Unfold`."""
+    """Return the options of an `Unfold` or `Conv` that has this geometry."""
     return {
         name: tuple(getattr(axis, name) for axis in geometry.axes)
         for name in ("stride", "dilation", "padding", "boundary")
@@ -443,7 +443,7 @@ def _scalar(draw: st.DrawFn, space: _Space) -> Any:
 
 
 def _like(draw: st.DrawFn, space: _Space, A: LinearOperator) -> LinearOperator:
-    """Draw a sparse matrix of the same shapes as `A`."""
+    """Draw a sparse matrix with the shapes of `A`."""
     values = space.numbers(draw, (draw(st.integers(1, 4)),))
     places = [[draw(st.integers(0, size - 1)) for _ in values] for size in A.shape]
     matrix = coo_array((values, places), shape=A.shape)

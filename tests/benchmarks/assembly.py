@@ -9,14 +9,12 @@ from __future__ import annotations
 
 import argparse
 import json
-import platform
 import statistics
 import time
 from collections.abc import Callable
-from datetime import date
 
 import numpy as np
-import scipy
+from common import heading
 
 import linconv
 
@@ -80,10 +78,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--json", help="also write the figures to this file")
     options = parser.parse_args()
-    print(
-        f"{date.today()}  {platform.machine()}  Python {platform.python_version()}  "
-        f"NumPy {np.__version__}  SciPy {scipy.__version__}\n"
-    )
+    print(f"{heading()}\n")
     print(f"{'workload':31} {'dtype':8} {'nonzeros':>12} {'MB':>7} {'fill ms':>8} "
           f"{'build ms':>8} {'ratio':>6}")  # fmt: skip
     figures = []

@@ -7,14 +7,11 @@ turns, backwards in every other round; the ratios are those of medians of one ru
 from __future__ import annotations
 
 import argparse
-import platform
 import statistics
-import time
 from collections.abc import Callable
-from datetime import date
 
 import numpy as np
-import scipy
+from common import heading, in_turn
 
 import linconv
 from linconv.solvers import lstsq
@@ -54,14 +51,8 @@ def pairs(A: linconv.Conv) -> dict[str, tuple[Callable, Callable]]:
 
 
 def ratio(together: Callable, apart: Callable, rounds: int) -> float:
-    calls, seconds = (together, apart), ([], [])
-    together(), apart()
-    for i in range(rounds):
-        for which in (0, 1)[:: (-1) ** i]:
-            start = time.perf_counter()
-            calls[which]()
-            seconds[which].append(time.perf_counter() - start)
-    return statistics.median(seconds[0]) / statistics.median(seconds[1])
+    seconds = in_turn({"together": together, "apart": apart}, rounds)
+    return statistics.median(seconds["together"]) / statistics.median(seconds["apart"])
 
 
 def main() -> None:
@@ -69,10 +60,7 @@ def main() -> None:
     parser.add_argument("methods", nargs="*", default=METHODS)
     parser.add_argument("--rounds", type=int, default=7)
     options = parser.parse_args()
-    print(
-        f"{date.today()}, {platform.machine()}, Python {platform.python_version()}, NumPy "
-        f"{np.__version__}, SciPy {scipy.__version__}\n"
-    )
+    print(f"{heading()}\n")
     for method in options.methods:
         print(
             f"| {method} | A(batch) | A.H(batch) | A @ columns | lstsq |\n|---|---|---|---|---|"

@@ -6,7 +6,7 @@ Times of kernels are medians of CUDA events, of work that waits for its turn on 
 and written, in units of a device copy's.  Images are smaller than a large GPU's cache, in
 which they stay from call to call, here and in the libraries they are compared with.
 
-What fails is recorded where its figures would be, and the rest goes on; the exit status tells.
+A failure is recorded in place of its figures, and the others go on; the exit status shows it.
 """
 
 from __future__ import annotations

@@ -1,10 +1,10 @@
-"""What the adjoint harness catches, what it wrongly accuses, and what it costs.
+"""The faults that the adjoint harness catches, its false alarms and its costs.
 
 Run by name: ``python tests/benchmarks/harness.py false-alarms | catalogue | large | cost``.
 
 - false-alarms: right operators, 4 dtypes x sparse, FFT and torch products, n from 25 to
   a million, half of them at level quick; how many fail, and the largest sigma.
-- catalogue: every broken operator of tests/broken.py with many seeds: caught, diagnosed.
+- catalogue: every broken operator of tests/broken with many seeds: caught, diagnosed.
 - large: a float32 convolution with n = 1e6 and faults that are easy to miss.
 - cost: products and milliseconds at n = 1e4, interleaved with bare products.
 """
@@ -14,24 +14,22 @@ from __future__ import annotations
 import argparse
 import collections
 import multiprocessing
-import platform
 import re
 import statistics
 import sys
 import time
 from collections.abc import Callable
-from datetime import date
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import scipy
 import scipy.fft
 import scipy.sparse
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
 import broken
+from common import heading
 
 import linconv
 from linconv.testing import check_adjoint
@@ -267,19 +265,15 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=25)
     parser.add_argument("--processes", type=int, default=2)
     options = parser.parse_args()
-    print(
-        f"{date.today()}, {platform.machine()}, {platform.python_version()}, "
-        f"NumPy {np.__version__}, SciPy {scipy.__version__}\n"
-    )
+    print(f"{heading()}\n")
     start = time.perf_counter()
-    if options.what == "false-alarms":
-        false_alarms(options.checks, options.processes)
-    elif options.what == "catalogue":
-        catalogue(options.seeds, options.processes)
-    elif options.what == "large":
-        large()
-    else:
-        cost(options.rounds)
+    parts = {
+        "false-alarms": lambda: false_alarms(options.checks, options.processes),
+        "catalogue": lambda: catalogue(options.seeds, options.processes),
+        "large": large,
+        "cost": lambda: cost(options.rounds),
+    }
+    parts[options.what]()
     print(f"\n{time.perf_counter() - start:.0f} s in all")
 
 

@@ -10,22 +10,20 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import functools
 import importlib
 import os
-import platform
 import statistics
-import time
 import tracemalloc
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import date
 from typing import Any
 
 import numpy as np
-import scipy
 import scipy.fft
 import scipy.ndimage
 import scipy.signal
+from common import heading, in_turn
 
 import linconv
 
@@ -283,16 +281,8 @@ def check(w: Workload, taps: np.ndarray, x: np.ndarray, y: np.ndarray, found: di
 
 def race(calls: dict[str, Callable], v: np.ndarray, rounds: int) -> dict[str, float]:
     """Return the median seconds of every call, in turn."""
-    times: dict[str, list[float]] = {name: [] for name in calls}
-    for call in calls.values():
-        call(v)
-    for i in range(rounds):
-        # Backwards every other time: who follows whom matters.
-        for name, call in list(calls.items())[:: (-1) ** i]:
-            call(v)  # what ran before has emptied the caches
-            start = time.perf_counter()
-            call(v)
-            times[name].append(time.perf_counter() - start)
+    bound = {name: functools.partial(call, v) for name, call in calls.items()}
+    times = in_turn(bound, rounds, twice=True)
     return {name: statistics.median(each) for name, each in times.items()}
 
 
@@ -314,10 +304,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=15)
     parser.add_argument("--memory", action="store_true", help="peak of each product instead")
     options = parser.parse_args()
-    print(
-        f"{date.today()}, {platform.machine()}, {len(os.sched_getaffinity(0))} cores, "
-        f"Python {platform.python_version()}, NumPy {np.__version__}, SciPy {scipy.__version__}"
-    )
+    print(f"{heading()}, {len(os.sched_getaffinity(0))} cores")
     for name in ("torch", "jax", "numba", "pylops"):
         with contextlib.suppress(ImportError):
             print(f"{name} {importlib.import_module(name).__version__}", end="  ")

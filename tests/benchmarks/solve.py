@@ -8,16 +8,13 @@ one run.  PyLops is needed for "deblur" only.
 from __future__ import annotations
 
 import argparse
-import platform
 import statistics
 import time
 import tracemalloc
-from collections.abc import Callable
-from datetime import date
 from typing import Any
 
 import numpy as np
-import scipy
+from common import heading, in_turn
 from scipy.sparse.linalg import lsqr
 
 import linconv
@@ -48,19 +45,6 @@ def blurred(n: int, **options: Any) -> tuple[linconv.Conv, np.ndarray]:
     return A, A @ photograph(n).ravel() + 0.01 * noise
 
 
-def timed(calls: dict[str, Callable], rounds: int) -> dict[str, list[float]]:
-    """Call all in turn; return the seconds of each."""
-    seconds: dict[str, list[float]] = {name: [] for name in calls}
-    for call in calls.values():
-        call()
-    for _ in range(rounds):
-        for name, call in calls.items():
-            start = time.perf_counter()
-            call()
-            seconds[name].append(time.perf_counter() - start)
-    return seconds
-
-
 def deblur(n: int, rounds: int) -> None:
     """50 iterations of CGLS on an n x n image, 9 x 9 taps, zeros outside."""
     import pylops
@@ -81,7 +65,7 @@ def deblur(n: int, rounds: int) -> None:
         )[0],
     }
     results = {name: call() for name, call in calls.items()}
-    seconds = timed(calls, rounds)
+    seconds = in_turn(calls, rounds)
     first, second, _ = (statistics.median(times) for times in seconds.values())
     reference = results["PyLops cgls on Convolve2D"]
     print(f"| {n} x {n}, 50 iterations | seconds | to PyLops' answer |\n|---|---|---|")
@@ -157,10 +141,7 @@ def main() -> None:
     options = parser.parse_args()
     if unknown := set(options.parts) - set(known):
         parser.error(f"unknown parts {sorted(unknown)}, known are {known}")
-    print(
-        f"{date.today()}, {platform.machine()}, Python {platform.python_version()}, NumPy "
-        f"{np.__version__}, SciPy {scipy.__version__}\n"
-    )
+    print(f"{heading()}\n")
     if "deblur" in options.parts:
         deblur(options.size, options.rounds)
     if "precondition" in options.parts:

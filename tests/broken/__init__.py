@@ -1,7 +1,7 @@
 """The catalogue: operators that a test of adjoints must catch, and right ones.
 
 CATALOGUE holds what must fail and what must then be said, RIGHT what must pass,
-pylops_findings() faults of a published library.  The parts are in broken_*.py.
+pylops_findings() faults of a published library.  Each file holds some families.
 """
 
 from broken.adjoints import GEOMETRY

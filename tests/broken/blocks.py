@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from broken.contracts import of
-from broken.parts import COMPLEX, SINGLE, Broken, Faithful
+from broken.parts import COMPLEX, SINGLE, Faithful, family
 
 
 class Matmat(Faithful):
@@ -77,35 +77,19 @@ class OneBlock(Matmat):
 
 COLUMNS = "matmat differs from the columns of"
 BLOCKS = [
-    Broken("columns taken for rows", "matmat", of(ColumnsAsRows), rf"\b{COLUMNS} matvec"),
-    Broken("only the first column", "matmat", of(FirstColumn), rf"\b{COLUMNS} matvec"),
-    Broken(
-        "the last column of rmatmat lost", "matmat", of(LastColumnLost), f"r{COLUMNS} rmatvec"
+    *family("matmat",
+        ("columns taken for rows", of(ColumnsAsRows), rf"\b{COLUMNS} matvec"),
+        ("only the first column", of(FirstColumn), rf"\b{COLUMNS} matvec"),
+        ("the last column of rmatmat lost", of(LastColumnLost), f"r{COLUMNS} rmatvec"),
+        ("reads memory order", of(MemoryOrder),
+         rf"\b{COLUMNS} matvec for Fortran-ordered input"),
+        ("rmatmat does not conjugate", of(NotConjugated), f"r{COLUMNS} rmatvec", COMPLEX),
     ),
-    Broken(
-        "reads memory order",
-        "matmat",
-        of(MemoryOrder),
-        rf"\b{COLUMNS} matvec for Fortran-ordered input",
+    *family("aliasing",
+        ("one buffer for all blocks", of(OneBlock),
+         r"\bmatmat returns a buffer that it overwrites"),
     ),
-    Broken(
-        "rmatmat does not conjugate",
-        "matmat",
-        of(NotConjugated),
-        f"r{COLUMNS} rmatvec",
-        COMPLEX,
+    *family("dtype",
+        ("matmat in double", of(WideMatmat), r"\bmatmat (returns dtype|differs)", SINGLE),
     ),
-    Broken(
-        "one buffer for all blocks",
-        "aliasing",
-        of(OneBlock),
-        r"\bmatmat returns a buffer that it overwrites",
-    ),
-    Broken(
-        "matmat in double",
-        "dtype",
-        of(WideMatmat),
-        r"\bmatmat (returns dtype|differs)",
-        SINGLE,
-    ),
-]
+]  # fmt: skip

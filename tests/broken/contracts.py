@@ -17,10 +17,10 @@ from broken.parts import (
     DOUBLE,
     REAL,
     SINGLE,
-    Broken,
     Circulant,
     Faithful,
     Make,
+    family,
     fft_of,
     library_of,
     taps,
@@ -119,23 +119,19 @@ class Flakier(Flaky):
 
 
 DIFFERENT = "gives different results for the same input"
-STATE = [
-    Broken("a counter leaks", "state", of(Drifting), rf"\bmatvec {DIFFERENT}"),
-    Broken("random dithering in the adjoint", "state", of(Dithered), f"rmatvec {DIFFERENT}"),
-    Broken("sums are never cleared", "state", of(Accumulating), rf"\bmatvec {DIFFERENT}"),
-    Broken("every third call differs", "state", of(Flakier), rf"^matvec {DIFFERENT}"),
-    # Which check meets the fifth call, and what ids Python gives out, is chance: anything
-    # may be said of these three.
-    Broken("every fifth call differs", "state", of(Flaky), "."),
-    Broken("results cached by id", "state", of(CachedById), "."),
-    Broken("the adjoint uses the forward's last input", "state", of(LeftBehind), "."),
-    Broken(
-        "the first result for ever",
-        "state",
-        of(FirstForEver),
-        "affine|not homogeneous|sign|not additive|different",
-    ),
-]
+STATE = family("state",
+    ("a counter leaks", of(Drifting), rf"\bmatvec {DIFFERENT}"),
+    ("random dithering in the adjoint", of(Dithered), f"rmatvec {DIFFERENT}"),
+    ("sums are never cleared", of(Accumulating), rf"\bmatvec {DIFFERENT}"),
+    ("every third call differs", of(Flakier), rf"^matvec {DIFFERENT}"),
+    # Chance decides which check makes the fifth call, and which ids Python gives out: any
+    # diagnosis is right for these three.
+    ("every fifth call differs", of(Flaky), "."),
+    ("results cached by id", of(CachedById), "."),
+    ("the adjoint uses the forward's last input", of(LeftBehind), "."),
+    ("the first result for ever", of(FirstForEver),
+     "affine|not homogeneous|sign|not additive|different"),
+)  # fmt: skip
 
 
 class InPlace(Faithful):
@@ -191,39 +187,15 @@ class MatmatInPlace(Faithful):
         return self.forward @ X + np.outer(self.forward.sum(axis=1), means)
 
 
-MODIFIED = [
-    Broken(
-        "a window in place",
-        "input modified",
-        of(InPlace, "matvec"),
-        r"\bmatvec changes its input",
-    ),
-    Broken(
-        "a window in place, adjoint",
-        "input modified",
-        of(InPlace, "rmatvec"),
-        "rmatvec changes its input",
-    ),
-    Broken(
-        "edges set to zero in place",
-        "input modified",
-        of(Dirichlet),
-        r"\bmatvec changes its input",
-    ),
-    Broken(
-        "an FFT with overwrite_x",
-        "input modified",
-        lambda dtype, rng: Overwriting(scipy.fft.fft(taps(32, dtype, rng)), dtype),
-        "rmatvec changes its input",
-        COMPLEX,
-    ),
-    Broken(
-        "matmat centres in place",
-        "input modified",
-        of(MatmatInPlace),
-        r"\bmatmat changes its input",
-    ),
-]
+MODIFIED = family("input modified",
+    ("a window in place", of(InPlace, "matvec"), r"\bmatvec changes its input"),
+    ("a window in place, adjoint", of(InPlace, "rmatvec"), "rmatvec changes its input"),
+    ("edges set to zero in place", of(Dirichlet), r"\bmatvec changes its input"),
+    ("an FFT with overwrite_x",
+     lambda dtype, rng: Overwriting(scipy.fft.fft(taps(32, dtype, rng)), dtype),
+     "rmatvec changes its input", COMPLEX),
+    ("matmat centres in place", of(MatmatInPlace), r"\bmatmat changes its input"),
+)  # fmt: skip
 
 
 class Same:
@@ -301,39 +273,16 @@ class Remembering(Faithful):
 
 SHARES = r"\bmatvec's result shares memory with its input"
 OVERWRITES = "returns a buffer that it overwrites"
-ALIASING = [
-    Broken(
-        "the identity returns its input",
-        "aliasing",
-        lambda dtype, rng: Same(23, dtype),
-        SHARES,
-    ),
-    Broken(
-        "a reversal returns a view", "aliasing", lambda dtype, rng: Reversal(23, dtype), SHARES
-    ),
-    Broken("a crop returns a view", "aliasing", lambda dtype, rng: Crop(23, dtype), SHARES),
-    Broken(
-        "one buffer for all results",
-        "aliasing",
-        of(Reusing, "matvec"),
-        rf"\bmatvec {OVERWRITES}",
-    ),
-    Broken(
-        "one buffer in the adjoint",
-        "aliasing",
-        of(Reusing, "rmatvec"),
-        f"rmatvec {OVERWRITES}",
-    ),
-    Broken(
-        "a view of one buffer", "aliasing", of(Reusing, "matvec", 3), rf"\bmatvec {OVERWRITES}"
-    ),
-    Broken(
-        "the last result remembered",
-        "aliasing",
-        of(Remembering),
-        r"\bmatvec depends on its own earlier result",
-    ),
-]
+ALIASING = family("aliasing",
+    ("the identity returns its input", lambda dtype, rng: Same(23, dtype), SHARES),
+    ("a reversal returns a view", lambda dtype, rng: Reversal(23, dtype), SHARES),
+    ("a crop returns a view", lambda dtype, rng: Crop(23, dtype), SHARES),
+    ("one buffer for all results", of(Reusing, "matvec"), rf"\bmatvec {OVERWRITES}"),
+    ("one buffer in the adjoint", of(Reusing, "rmatvec"), f"rmatvec {OVERWRITES}"),
+    ("a view of one buffer", of(Reusing, "matvec", 3), rf"\bmatvec {OVERWRITES}"),
+    ("the last result remembered", of(Remembering),
+     r"\bmatvec depends on its own earlier result"),
+)  # fmt: skip
 
 
 def widened(y: np.ndarray) -> np.ndarray:
@@ -357,36 +306,16 @@ class Mislabelled(Faithful):
         self.dtype = matrix.real.dtype
 
 
-DTYPE = [
-    Broken(
-        "always double",
-        "dtype",
-        around(None, widened),
-        r"\bmatvec returns dtype (float64|complex128), expected (float32|complex64)",
-        SINGLE,
-    ),
-    Broken(
-        "the adjoint in single",
-        "dtype",
-        around(None, narrowed, "rmatvec"),
-        r"rmatvec returns dtype (float32|complex64), expected (float64|complex128)",
-        DOUBLE,
-    ),
-    Broken(
-        "complex for real",
-        "dtype",
-        around(None, with_imaginary_part),
-        r"\bmatvec returns dtype complex\d+, expected float\d+",
-        REAL,
-    ),
-    Broken(
-        "dtype says real",
-        "dtype",
-        of(Mislabelled),
-        r"returns dtype complex\d+, expected float\d+",
-        COMPLEX,
-    ),
-]
+DTYPE = family("dtype",
+    ("always double", around(None, widened),
+     r"\bmatvec returns dtype (float64|complex128), expected (float32|complex64)", SINGLE),
+    ("the adjoint in single", around(None, narrowed, "rmatvec"),
+     r"rmatvec returns dtype (float32|complex64), expected (float64|complex128)", DOUBLE),
+    ("complex for real", around(None, with_imaginary_part),
+     r"\bmatvec returns dtype complex\d+, expected float\d+", REAL),
+    ("dtype says real", of(Mislabelled), r"returns dtype complex\d+, expected float\d+",
+     COMPLEX),
+)  # fmt: skip
 
 
 def as_column(y: np.ndarray) -> np.ndarray:
@@ -433,45 +362,24 @@ class NoAdjointYet(Faithful):
         raise NotImplementedError("the adjoint is left as an exercise")
 
 
-SHAPE = [
-    Broken(
-        "a column",
-        "shape",
-        around(None, as_column),
-        r"\bmatvec returns shape \(20, 1\), expected \(20,\)",
-    ),
-    Broken(
-        "a list",
-        "shape",
-        around(None, as_list),
-        r"\bmatvec returned a list, expected an array",
-    ),
-    Broken(
-        "one sample too many",
-        "shape",
-        around(None, longer),
-        r"\bmatvec returns shape \(21,\), expected \(20,\)",
-    ),
-    Broken(
-        "no output padding: one sample short",
-        "shape",
-        around(None, shorter, "rmatvec"),
-        r"rmatvec returns shape \(23,\), expected \(24,\)",
-    ),
-    Broken("nothing", "shape", around(None, nothing), r"\bmatvec returned"),
-    Broken("shape is (n, m)", "shape", of(Swapped), r"\bmatvec raised ValueError"),
-    Broken(
-        "a number for an array of one",
-        "shape",
-        lambda dtype, rng: ScalarResult(taps((1, 24), dtype, rng)),
-        r"\bmatvec return",
-    ),
-    Broken("no adjoint", "shape", of(NoAdjointYet), "rmatvec raised NotImplementedError"),
-]
+SHAPE = family("shape",
+    ("a column", around(None, as_column),
+     r"\bmatvec returns shape \(20, 1\), expected \(20,\)"),
+    ("a list", around(None, as_list), r"\bmatvec returned a list, expected an array"),
+    ("one sample too many", around(None, longer),
+     r"\bmatvec returns shape \(21,\), expected \(20,\)"),
+    ("no output padding: one sample short", around(None, shorter, "rmatvec"),
+     r"rmatvec returns shape \(23,\), expected \(24,\)"),
+    ("nothing", around(None, nothing), r"\bmatvec returned"),
+    ("shape is (n, m)", of(Swapped), r"\bmatvec raised ValueError"),
+    ("a number for an array of one",
+     lambda dtype, rng: ScalarResult(taps((1, 24), dtype, rng)), r"\bmatvec return"),
+    ("no adjoint", of(NoAdjointYet), "rmatvec raised NotImplementedError"),
+)  # fmt: skip
 
 
 def raw_memory(x: np.ndarray) -> np.ndarray:
-    """What C code sees that is given a pointer and a length; stays inside x's memory."""
+    """Return x as C code sees it from a pointer and a length, within the memory of x."""
     if x.ndim == 1 and x.strides[0] > x.itemsize:
         return library_of(x).lib.stride_tricks.as_strided(x, x.shape, (x.itemsize,))
     return x
@@ -489,31 +397,13 @@ def writable_only(x: np.ndarray) -> np.ndarray:
     return x
 
 
-LAYOUT = [
-    Broken(
-        "reads a pointer",
-        "layout",
-        around(raw_memory),
-        r"\bmatvec is wrong for a strided input",
-    ),
-    Broken(
-        "the adjoint reads a pointer",
-        "layout",
-        around(raw_memory, None, "rmatvec"),
-        "rmatvec is wrong for a strided input",
-    ),
-    Broken(
-        "an unsigned stride",
-        "layout",
-        around(unsigned_stride),
-        r"\bmatvec is wrong for a reversed input",
-    ),
-    Broken(
-        "refuses read-only input",
-        "layout",
-        around(writable_only),
-        r"\bmatvec raised ValueError|read-only",
-    ),
-]
+LAYOUT = family("layout",
+    ("reads a pointer", around(raw_memory), r"\bmatvec is wrong for a strided input"),
+    ("the adjoint reads a pointer", around(raw_memory, None, "rmatvec"),
+     "rmatvec is wrong for a strided input"),
+    ("an unsigned stride", around(unsigned_stride), r"\bmatvec is wrong for a reversed input"),
+    ("refuses read-only input", around(writable_only),
+     r"\bmatvec raised ValueError|read-only"),
+)  # fmt: skip
 
 CONTRACTS = [*STATE, *MODIFIED, *ALIASING, *DTYPE, *SHAPE, *LAYOUT]

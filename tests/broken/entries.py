@@ -15,13 +15,14 @@ import linconv
 from broken.adjoints import CHANNELS, IMAGE, LINE, SAME, channels, circulant, one_line, scaled
 from broken.parts import (
     COMPLEX,
-    Broken,
+    EVERY,
     Fourier,
     Gradient,
     Make,
     Pair,
     Wrapped,
     conv,
+    family,
     stencil,
     taps,
 )
@@ -31,10 +32,7 @@ def boundary(true: Any, wrong: Any, *, image: bool = False) -> Make:
     """The size kept by padding, which the adjoint folds back by another rule."""
     kernel, shape, padding = ((3, 3), IMAGE, 1) if image else ((5,), LINE, 2)
     return stencil(
-        kernel,
-        shape,
-        {"padding": padding, "rule": true},
-        {"padding": padding, "rule": wrong},
+        kernel, shape, {"padding": padding, "rule": true}, {"padding": padding, "rule": wrong}
     )
 
 
@@ -48,76 +46,30 @@ def treated(rule: str) -> str:
     return f"boundary is treated as {rule} in the adjoint"
 
 
-BOUNDARY = [
-    Broken(
-        "circular, adjoint zeros", "boundary", boundary("circular", "zeros"), treated("zeros")
-    ),
-    Broken(
-        "zeros, adjoint by FFT", "boundary", boundary("zeros", "circular"), treated("circular")
-    ),
-    Broken(
-        "reflect for symmetric",
-        "boundary",
-        boundary("symmetric", "reflect"),
-        treated("reflect"),
-    ),
-    Broken(
-        "symmetric for reflect",
-        "boundary",
-        boundary("reflect", "symmetric"),
-        treated("symmetric"),
-    ),
-    Broken(
-        "replicate, adjoint cropped",
-        "boundary",
-        boundary("replicate", "zeros"),
-        treated("zeros"),
-    ),
-    Broken(
-        "replicate for zeros", "boundary", boundary("zeros", "replicate"), treated("replicate")
-    ),
-    Broken(
-        "the sign of antireflect lost",
-        "boundary",
-        boundary("antireflect", "reflect"),
-        treated("reflect"),
-    ),
-    Broken(
-        "reflect, adjoint cropped, 2-d",
-        "boundary",
-        boundary("reflect", "zeros", image=True),
-        treated("zeros"),
-    ),
-    Broken(
-        "antireflect for symmetric, 2-d",
-        "boundary",
-        boundary("symmetric", "antireflect", image=True),
-        treated("antireflect"),
-    ),
-    Broken(
-        "folded back on one side only",
-        "boundary",
-        boundary("symmetric", ("symmetric", "zeros")),
-        "wrong only near the boundary|treated as|wrong entries|in the last",
-    ),
-    Broken(
-        "wrong at one corner only",
-        "boundary",
-        stencil((3, 3), IMAGE, {"padding": 1, "rule": "reflect"}, edit=corner),
-        "wrong only near the boundary|wrong entries|wrong only in",
-    ),
-    Broken(
-        "a circular operator with the adjoint of its zero-padded brother",
-        "boundary",
-        lambda dtype, rng: Wrapped(
-            linconv.Conv(
-                w := taps((2, 3, 3, 3), dtype, rng), CHANNELS, padding=1, boundary="circular"
-            ),
-            linconv.Conv(w, CHANNELS, padding=1).H,
-        ),
-        treated("zeros"),
-    ),
-]
+BOUNDARY = family("boundary",
+    ("circular, adjoint zeros", boundary("circular", "zeros"), treated("zeros")),
+    ("zeros, adjoint by FFT", boundary("zeros", "circular"), treated("circular")),
+    ("reflect for symmetric", boundary("symmetric", "reflect"), treated("reflect")),
+    ("symmetric for reflect", boundary("reflect", "symmetric"), treated("symmetric")),
+    ("replicate, adjoint cropped", boundary("replicate", "zeros"), treated("zeros")),
+    ("replicate for zeros", boundary("zeros", "replicate"), treated("replicate")),
+    ("the sign of antireflect lost", boundary("antireflect", "reflect"), treated("reflect")),
+    ("reflect, adjoint cropped, 2-d", boundary("reflect", "zeros", image=True),
+     treated("zeros")),
+    ("antireflect for symmetric, 2-d", boundary("symmetric", "antireflect", image=True),
+     treated("antireflect")),
+    ("folded back on one side only", boundary("symmetric", ("symmetric", "zeros")),
+     "wrong only near the boundary|treated as|wrong entries|in the last"),
+    ("wrong at one corner only",
+     stencil((3, 3), IMAGE, {"padding": 1, "rule": "reflect"}, edit=corner),
+     "wrong only near the boundary|wrong entries|wrong only in"),
+    ("a circular operator with the adjoint of its zero-padded brother",
+     lambda dtype, rng: Wrapped(
+         linconv.Conv(
+             w := taps((2, 3, 3, 3), dtype, rng), CHANNELS, padding=1, boundary="circular"),
+         linconv.Conv(w, CHANNELS, padding=1).H),
+     treated("zeros")),
+)  # fmt: skip
 
 
 def rotated_scalar(dtype: np.dtype, rng: np.random.Generator) -> Pair:
@@ -131,91 +83,39 @@ def times(factor: float) -> Make:
     return one_line(change=lambda w: (factor * w).astype(w.dtype))
 
 
-SCALE = [
-    Broken("half of it", "scale", times(0.5), r"adjoint = 0\.5 x the true adjoint"),
-    Broken("twice it", "scale", times(2), r"adjoint = 2(\.0)? x the true adjoint"),
-    Broken(
-        "off by a thousandth", "scale", times(1.001), r"adjoint = 1\.001\d* x the true adjoint"
-    ),
-    Broken(
-        "divergence is minus the adjoint of the gradient",
-        "scale",
-        lambda dtype, rng: Gradient(IMAGE, dtype, sign=-1),
-        r"adjoint = -1(\.0)? x the true adjoint",
-    ),
-    Broken(
-        "the inverse FFT without its 1/N",
-        "scale",
-        circulant(36, lambda w: 36 * scipy.fft.fft(w).conj()),
-        r"= N, N = 36",
-    ),
-    Broken(
-        "the inverse FFT taken for the adjoint",
-        "scale",
-        lambda dtype, rng: Fourier(36, dtype, "backward", "backward"),
-        r"= 1/N, N = 36",
-        COMPLEX,
-    ),
-    Broken(
-        "a unitary FFT, its adjoint not unitary",
-        "scale",
-        lambda dtype, rng: Fourier(40, dtype, "ortho", "backward"),
-        r"= 1/sqrt\(N\), N = 40",
-        COMPLEX,
-    ),
-    Broken(
-        "a normalised FFT, its adjoint unitary",
-        "scale",
-        lambda dtype, rng: Fourier(40, dtype, "forward", "ortho"),
-        r"= sqrt\(N\), N = 40",
-        COMPLEX,
-    ),
-    Broken(
-        "a complex factor not conjugated",
-        "scale",
-        rotated_scalar,
-        "x the true adjoint",
-        COMPLEX,
-    ),
-    Broken(
-        "one output channel halved",
-        "scale",
-        channels(edit=scaled(1, 0.5)),
-        r"wrong only in output channel 1: scaled by 0\.5",
-    ),
-    Broken(
-        "one input channel tripled",
-        "scale",
-        channels(edit=scaled((..., 0, slice(None), slice(None)), 3)),
-        r"wrong only in input channel 0: scaled by 3",
-    ),
-    Broken(
-        "weights of channels forgotten",
-        "scale",
-        channels(edit=scaled((), np.array([1, 0.5, 2]).reshape(3, 1, 1, 1, 1, 1))),
-        r"scaled differently along axis 0 of the output: 1, 0\.5, 2",
-    ),
-    Broken(
-        "weights of a quadrature rule",
-        "scale",
-        stencil(
-            (3, 3), IMAGE, edit=scaled((), np.array([0.5, 1, 1, 1, 0.5]).reshape(5, 1, 1))
-        ),
-        r"scaled differently along axis 1 of the output: 0\.5, 1, 1, 1, 0\.5",
-    ),
-    Broken(
-        "one entry off by one per cent",
-        "scale",
-        one_line(edit=scaled((7, 9), 1.01)),
-        r"a single wrong entry[\s\S]*\(7, 9\)",
-    ),
-    Broken(
-        "the sign of one entry",
-        "scale",
-        stencil((3, 3), IMAGE, edit=scaled((2, 1, 3, 2), -1)),
-        r"a single wrong entry[\s\S]*\(11, 23\)",
-    ),
-]
+SCALE = family("scale",
+    ("half of it", times(0.5), r"adjoint = 0\.5 x the true adjoint"),
+    ("twice it", times(2), r"adjoint = 2(\.0)? x the true adjoint"),
+    ("off by a thousandth", times(1.001), r"adjoint = 1\.001\d* x the true adjoint"),
+    ("divergence is minus the adjoint of the gradient",
+     lambda dtype, rng: Gradient(IMAGE, dtype, sign=-1),
+     r"adjoint = -1(\.0)? x the true adjoint"),
+    ("the inverse FFT without its 1/N", circulant(36, lambda w: 36 * scipy.fft.fft(w).conj()),
+     r"= N, N = 36"),
+    ("the inverse FFT taken for the adjoint",
+     lambda dtype, rng: Fourier(36, dtype, "backward", "backward"), r"= 1/N, N = 36", COMPLEX),
+    ("a unitary FFT, its adjoint not unitary",
+     lambda dtype, rng: Fourier(40, dtype, "ortho", "backward"), r"= 1/sqrt\(N\), N = 40",
+     COMPLEX),
+    ("a normalised FFT, its adjoint unitary",
+     lambda dtype, rng: Fourier(40, dtype, "forward", "ortho"), r"= sqrt\(N\), N = 40",
+     COMPLEX),
+    ("a complex factor not conjugated", rotated_scalar, "x the true adjoint", COMPLEX),
+    ("one output channel halved", channels(edit=scaled(1, 0.5)),
+     r"wrong only in output channel 1: scaled by 0\.5"),
+    ("one input channel tripled", channels(edit=scaled((..., 0, slice(None), slice(None)), 3)),
+     r"wrong only in input channel 0: scaled by 3"),
+    ("weights of channels forgotten",
+     channels(edit=scaled((), np.array([1, 0.5, 2]).reshape(3, 1, 1, 1, 1, 1))),
+     r"scaled differently along axis 0 of the output: 1, 0\.5, 2"),
+    ("weights of a quadrature rule",
+     stencil((3, 3), IMAGE, edit=scaled((), np.array([0.5, 1, 1, 1, 0.5]).reshape(5, 1, 1))),
+     r"scaled differently along axis 1 of the output: 0\.5, 1, 1, 1, 0\.5"),
+    ("one entry off by one per cent", one_line(edit=scaled((7, 9), 1.01)),
+     r"a single wrong entry[\s\S]*\(7, 9\)"),
+    ("the sign of one entry", stencil((3, 3), IMAGE, edit=scaled((2, 1, 3, 2), -1)),
+     r"a single wrong entry[\s\S]*\(11, 23\)"),
+)  # fmt: skip
 
 
 def band(n: int, dtype: np.dtype, rng: np.random.Generator) -> Any:
@@ -257,88 +157,36 @@ def three_lost(B: np.ndarray, w: np.ndarray) -> np.ndarray:
 
 
 LOST = r"(output 5|index 5 along axis 0 of the output)"
-ROWS = [
-    Broken("one output ignored", "rows", one_line(edit=scaled(5, 0)), f"{LOST}: missing"),
-    Broken(
-        "one output counted twice",
-        "rows",
-        one_line(edit=scaled(5, 2)),
-        f"{LOST}: (doubled|scaled by 2)",
-    ),
-    Broken(
-        "one output weighs less",
-        "rows",
-        one_line(edit=scaled(5, 0.25)),
-        f"{LOST}: scaled by 0.25",
-    ),
-    Broken(
-        "one input sample stays zero",
-        "rows",
-        one_line(edit=scaled((..., 7), 0)),
-        r"(input 7|index 7 along axis 0 of the input): missing",
-    ),
-    Broken(
-        "the seam of a circular operator counted twice",
-        "rows",
-        stencil((5,), LINE, {"padding": 2, "rule": "circular"}, edit=scaled((..., 0), 2)),
-        r"(input 0|index 0 along axis 0 of the input): (doubled|scaled by 2)",
-    ),
-    Broken(
-        "the last output channel is ignored",
-        "rows",
-        channels(edit=scaled(2, 0)),
-        "wrong only in output channel 2: missing",
-    ),
-    Broken(
-        "the first output channel is ignored, shapes told by options",
-        "rows",
-        unlabelled(channels(edit=scaled(0, 0))),
-        "wrong only in output channel 0: missing",
-        options={"in_shape": CHANNELS, "out_shape": CHANNELS},
-    ),
-    Broken(
-        "one input channel stays zero",
-        "rows",
-        channels(edit=scaled((..., 1, slice(None), slice(None)), 0)),
-        "wrong only in input channel 1: missing",
-    ),
-    Broken(
-        "a row of the image ignored",
-        "rows",
-        stencil((3, 3), IMAGE, SAME, edit=scaled(3, 0)),
-        "wrong only at index 3 along axis 0 of the output: missing",
-    ),
-    Broken(
-        "one entry missing",
-        "rows",
-        one_line(edit=scaled((3, 4), 0)),
-        r"a single wrong entry[\s\S]*\(3, 4\)",
-    ),
-    Broken(
-        "three entries missing",
-        "rows",
-        one_line(edit=three_lost),
-        r"3 wrong entries[\s\S]*\(9, 9\)",
-    ),
-    Broken(
-        "the tail of the result not written",
-        "rows",
-        one_line(edit=scaled((..., slice(-5, None)), 0)),
-        "in the last 5 samples of the input",
-    ),
-    Broken(
-        "the tail of the data not read: its index overflows",
-        "rows",
-        one_line(edit=scaled(slice(-6, None), 0)),
-        "in the last 6 samples of the output",
-    ),
-    Broken("one entry missing, large", "rows", large_with_hole, "a single wrong entry"),
-    Broken(
-        "the last 7 of 4007 samples not written",
-        "rows",
-        large_without_tail,
-        "in the last|wrong|missing",
-    ),
-]
+ROWS = family("rows",
+    ("one output ignored", one_line(edit=scaled(5, 0)), f"{LOST}: missing"),
+    ("one output counted twice", one_line(edit=scaled(5, 2)),
+     f"{LOST}: (doubled|scaled by 2)"),
+    ("one output weighs less", one_line(edit=scaled(5, 0.25)), f"{LOST}: scaled by 0.25"),
+    ("one input sample stays zero", one_line(edit=scaled((..., 7), 0)),
+     r"(input 7|index 7 along axis 0 of the input): missing"),
+    ("the seam of a circular operator counted twice",
+     stencil((5,), LINE, {"padding": 2, "rule": "circular"}, edit=scaled((..., 0), 2)),
+     r"(input 0|index 0 along axis 0 of the input): (doubled|scaled by 2)"),
+    ("the last output channel is ignored", channels(edit=scaled(2, 0)),
+     "wrong only in output channel 2: missing"),
+    ("the first output channel is ignored, shapes told by options",
+     unlabelled(channels(edit=scaled(0, 0))), "wrong only in output channel 0: missing", EVERY,
+     {"in_shape": CHANNELS, "out_shape": CHANNELS}),
+    ("one input channel stays zero",
+     channels(edit=scaled((..., 1, slice(None), slice(None)), 0)),
+     "wrong only in input channel 1: missing"),
+    ("a row of the image ignored", stencil((3, 3), IMAGE, SAME, edit=scaled(3, 0)),
+     "wrong only at index 3 along axis 0 of the output: missing"),
+    ("one entry missing", one_line(edit=scaled((3, 4), 0)),
+     r"a single wrong entry[\s\S]*\(3, 4\)"),
+    ("three entries missing", one_line(edit=three_lost), r"3 wrong entries[\s\S]*\(9, 9\)"),
+    ("the tail of the result not written", one_line(edit=scaled((..., slice(-5, None)), 0)),
+     "in the last 5 samples of the input"),
+    ("the tail of the data not read: its index overflows",
+     one_line(edit=scaled(slice(-6, None), 0)), "in the last 6 samples of the output"),
+    ("one entry missing, large", large_with_hole, "a single wrong entry"),
+    ("the last 7 of 4007 samples not written", large_without_tail,
+     "in the last|wrong|missing"),
+)  # fmt: skip
 
 ENTRIES = [*BOUNDARY, *SCALE, *ROWS]

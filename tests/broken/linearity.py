@@ -17,11 +17,11 @@ from broken.parts import (
     DOUBLE,
     REAL,
     SINGLE,
-    Broken,
     Circulant,
     Faithful,
     Make,
     Pair,
+    family,
     fft_of,
     taps,
     valid,
@@ -141,38 +141,20 @@ def rounded_taps(dtype: np.dtype, rng: np.random.Generator) -> Pair:
 
 INSIDE = r"(float32|complex64) inside a (float64|complex128) operator"
 HALF = r"half precision inside a (float32|complex64) operator"
-PRECISION = [
-    Broken(
-        "FFTs of the adjoint in single", "precision", single_fft("rmatvec"), INSIDE, DOUBLE
-    ),
-    Broken("FFTs of the forward in single", "precision", single_fft("matvec"), INSIDE, DOUBLE),
-    Broken("all FFTs in single", "precision", single_fft("matvec", "rmatvec"), INSIDE, DOUBLE),
-    Broken("taps of the adjoint in single", "precision", rounded_taps, INSIDE, DOUBLE),
-    Broken("inputs rounded to single", "precision", around(narrow), INSIDE, DOUBLE),
-    Broken(
-        "results rounded to single",
-        "precision",
-        around(None, narrow, "rmatvec"),
-        INSIDE,
-        DOUBLE,
-    ),
-    Broken(
-        "inputs rounded to float16: overflows and underflows too",
-        "precision",
-        around(half),
-        f"{HALF}|not homogeneous|NaN or infinity",
-        SINGLE,
-    ),
-    Broken("inputs rounded to scaled float16", "precision", around(scaled_half), HALF, SINGLE),
-    Broken(
-        "inputs of the adjoint rounded to bfloat16",
-        "precision",
-        around(bfloat16, None, "rmatvec"),
-        HALF,
-        SINGLE,
-    ),
-    Broken("TensorFloat-32", "precision", around(tf32), HALF, SINGLE),
-]
+PRECISION = family("precision",
+    ("FFTs of the adjoint in single", single_fft("rmatvec"), INSIDE, DOUBLE),
+    ("FFTs of the forward in single", single_fft("matvec"), INSIDE, DOUBLE),
+    ("all FFTs in single", single_fft("matvec", "rmatvec"), INSIDE, DOUBLE),
+    ("taps of the adjoint in single", rounded_taps, INSIDE, DOUBLE),
+    ("inputs rounded to single", around(narrow), INSIDE, DOUBLE),
+    ("results rounded to single", around(None, narrow, "rmatvec"), INSIDE, DOUBLE),
+    ("inputs rounded to float16: overflows and underflows too", around(half),
+     f"{HALF}|not homogeneous|NaN or infinity", SINGLE),
+    ("inputs rounded to scaled float16", around(scaled_half), HALF, SINGLE),
+    ("inputs of the adjoint rounded to bfloat16", around(bfloat16, None, "rmatvec"), HALF,
+     SINGLE),
+    ("TensorFloat-32", around(tf32), HALF, SINGLE),
+)  # fmt: skip
 
 
 def add_bias(y: np.ndarray) -> np.ndarray:
@@ -191,19 +173,12 @@ def add_to_first(y: np.ndarray) -> np.ndarray:
     return y
 
 
-AFFINE = [
-    Broken("a bias", "affine", around(None, add_bias), r"affine: A\(0\) != 0"),
-    Broken("a bias of 1e-30", "affine", around(None, add_tiny_bias), r"affine: A\(0\) != 0"),
-    Broken(
-        "a boundary value of one", "affine", around(None, add_to_first), r"affine: A\(0\) != 0"
-    ),
-    Broken(
-        "a bias in the adjoint",
-        "affine",
-        around(None, add_bias, "rmatvec"),
-        r"affine: rmatvec\(0\) != 0",
-    ),
-]
+AFFINE = family("affine",
+    ("a bias", around(None, add_bias), r"affine: A\(0\) != 0"),
+    ("a bias of 1e-30", around(None, add_tiny_bias), r"affine: A\(0\) != 0"),
+    ("a boundary value of one", around(None, add_to_first), r"affine: A\(0\) != 0"),
+    ("a bias in the adjoint", around(None, add_bias, "rmatvec"), r"affine: rmatvec\(0\) != 0"),
+)  # fmt: skip
 
 
 def clip(x: np.ndarray) -> np.ndarray:
@@ -268,52 +243,30 @@ def real_part(x: np.ndarray) -> np.ndarray:
 
 
 SMALL, LARGE = "not homogeneous at small values", "not homogeneous at large values"
-NONLINEAR = [
-    Broken("clipped at 1e6", "non-linear", around(clip), LARGE),
-    Broken("results clipped at 1e6", "non-linear", around(None, clip), LARGE),
-    Broken("adjoint clipped at 1e6", "non-linear", around(clip, None, "rmatvec"), LARGE),
-    Broken("saturation at 1e4", "non-linear", around(saturate), LARGE),
-    Broken("flushed to zero below 1e-6", "non-linear", around(flush), SMALL),
-    Broken("adjoint flushed below 1e-6", "non-linear", around(flush, None, "rmatvec"), SMALL),
-    Broken("quantised in steps of 2^-16", "non-linear", around(quantise), SMALL),
-    Broken("rounded to whole numbers", "non-linear", around(None, whole), SMALL),
-    Broken("soft threshold", "non-linear", around(shrink), f"{SMALL}|{LARGE}|not additive"),
-    Broken("absolute values", "non-linear", around(modulus), r"sign: matvec\(-x\)"),
-    Broken("ReLU before", "non-linear", around(relu), r"sign: matvec\(-x\)"),
-    Broken("ReLU after", "non-linear", around(None, relu), r"sign: matvec\(-x\)"),
-    Broken(
-        "leaky ReLU in the adjoint",
-        "non-linear",
-        around(leaky, None, "rmatvec"),
-        r"sign: rmatvec\(-",
-    ),
-    Broken("weights that follow the input", "non-linear", around(sharpen), "not additive"),
-    Broken("a median filter", "non-linear", around(median), "not additive", REAL),
-    Broken(
-        "conjugates its input", "non-linear", around(conjugated), "antilinear: matvec", COMPLEX
-    ),
-    Broken(
-        "the adjoint conjugates its input",
-        "non-linear",
-        around(conjugated, None, "rmatvec"),
-        "antilinear: rmatvec",
-        COMPLEX,
-    ),
-    Broken(
-        "drops the imaginary part",
-        "non-linear",
-        around(real_part),
-        r"\bmatvec keeps only the real part of its input",
-        COMPLEX,
-    ),
-    Broken(
-        "the adjoint drops the imaginary part",
-        "non-linear",
-        around(real_part, None, "rmatvec"),
-        "rmatvec keeps only the real part of its input",
-        COMPLEX,
-    ),
-]
+NONLINEAR = family("non-linear",
+    ("clipped at 1e6", around(clip), LARGE),
+    ("results clipped at 1e6", around(None, clip), LARGE),
+    ("adjoint clipped at 1e6", around(clip, None, "rmatvec"), LARGE),
+    ("saturation at 1e4", around(saturate), LARGE),
+    ("flushed to zero below 1e-6", around(flush), SMALL),
+    ("adjoint flushed below 1e-6", around(flush, None, "rmatvec"), SMALL),
+    ("quantised in steps of 2^-16", around(quantise), SMALL),
+    ("rounded to whole numbers", around(None, whole), SMALL),
+    ("soft threshold", around(shrink), f"{SMALL}|{LARGE}|not additive"),
+    ("absolute values", around(modulus), r"sign: matvec\(-x\)"),
+    ("ReLU before", around(relu), r"sign: matvec\(-x\)"),
+    ("ReLU after", around(None, relu), r"sign: matvec\(-x\)"),
+    ("leaky ReLU in the adjoint", around(leaky, None, "rmatvec"), r"sign: rmatvec\(-"),
+    ("weights that follow the input", around(sharpen), "not additive"),
+    ("a median filter", around(median), "not additive", REAL),
+    ("conjugates its input", around(conjugated), "antilinear: matvec", COMPLEX),
+    ("the adjoint conjugates its input", around(conjugated, None, "rmatvec"),
+     "antilinear: rmatvec", COMPLEX),
+    ("drops the imaginary part", around(real_part),
+     r"\bmatvec keeps only the real part of its input", COMPLEX),
+    ("the adjoint drops the imaginary part", around(real_part, None, "rmatvec"),
+     "rmatvec keeps only the real part of its input", COMPLEX),
+)  # fmt: skip
 
 
 def zero_over_zero(x: np.ndarray) -> np.ndarray:
@@ -344,21 +297,13 @@ def spoils(direction: str) -> str:
     return rf"\b{direction} returns NaN or infinity for a finite input"
 
 
-NAN = [
-    Broken("0 / 0 at exact zeros", "NaN", around(zero_over_zero), spoils("matvec")),
-    Broken(
-        "0 * inf at exact zeros in the adjoint",
-        "NaN",
-        around(zero_times_infinity, None, "rmatvec"),
-        spoils("rmatvec"),
-    ),
-    Broken(
-        "the last sample of the adjoint never written",
-        "NaN",
-        around(None, last_not_written, "rmatvec"),
-        spoils("rmatvec"),
-    ),
-    Broken("an infinite weight", "NaN", around(None, last_infinite), spoils("matvec")),
-]
+NAN = family("NaN",
+    ("0 / 0 at exact zeros", around(zero_over_zero), spoils("matvec")),
+    ("0 * inf at exact zeros in the adjoint", around(zero_times_infinity, None, "rmatvec"),
+     spoils("rmatvec")),
+    ("the last sample of the adjoint never written", around(None, last_not_written, "rmatvec"),
+     spoils("rmatvec")),
+    ("an infinite weight", around(None, last_infinite), spoils("matvec")),
+)  # fmt: skip
 
 LINEARITY = [*PRECISION, *AFFINE, *NONLINEAR, *NAN]

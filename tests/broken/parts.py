@@ -1,9 +1,10 @@
-"""What the catalogue is made of: an entry's type, true matrices, plain operators.
+"""Parts of the catalogue of broken operators: its entries, true matrices, plain operators.
 
 Matrices come from numpy.pad on an identity, never from linconv, as tensors
 ``(*out_shape, *in_shape)`` that are easy to damage by index.  Taps are not flipped.
 Operators are classes with shape, dtype, matvec, rmatvec and hints, no more.  Their products
-take the arrays that they get, so that test_gpu_catalogue.py can move what they hold.
+work on the arrays that they get, so that test_gpu_catalogue.py can move an operator's own
+arrays to the GPU.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from scipy.sparse import csr_array
 
 REAL, COMPLEX = ("float32", "float64"), ("complex64", "complex128")
 SINGLE, DOUBLE = ("float32", "complex64"), ("float64", "complex128")
+EVERY = (*REAL, *COMPLEX)
 
 Make = Callable[[np.dtype, np.random.Generator], Any]
 
@@ -33,11 +35,16 @@ class Broken:
     family: str
     make: Make
     diagnosis: str
-    dtypes: tuple[str, ...] = (*REAL, *COMPLEX)
+    dtypes: tuple[str, ...] = EVERY
     options: Mapping[str, Any] = field(default_factory=dict)
 
     def __str__(self) -> str:
         return f"{self.family}: {self.name}"
+
+
+def family(name: str, *members: tuple[Any, ...]) -> list[Broken]:
+    """Broken operators of one family: each has its name, and what follows the family."""
+    return [Broken(member, name, *rest) for member, *rest in members]
 
 
 class Right(NamedTuple):

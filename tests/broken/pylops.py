@@ -1,10 +1,9 @@
-"""What is wrong in the Convolve1D of PyLops 2.8.0, found by dense matrices.
+"""Faults in the Convolve1D of PyLops 2.8.0, found by dense matrices.
 
-|B - C| / |C| in the Frobenius norm, B the adjoint of rmatvec's matrix.  Its own
-dottest, rtol 1e-6, notices every one of them in 20 of 20 seeds, with real and with
-complex probes; where the products are of the wrong shape it ends in the ValueError.
-So these are not faults that a dot test overlooks: nobody ran it on these arguments,
-and it does not say what is wrong.
+Errors are |B - C| / |C| in the Frobenius norm, B the adjoint of rmatvec's matrix.  PyLops'
+own dottest, rtol 1e-6, notices each fault with 20 of 20 seeds, with real and with complex
+probes; where a product has the wrong shape, it raises the product's ValueError.  So a dot
+test does not overlook these faults.  It does not say what is wrong either.
 
 Not listed, because no operator comes out of it: method="overlapadd" for models of two
 and more axes raises TypeError "oaconvolve() missing 1 required positional argument".
@@ -27,12 +26,10 @@ def pylops_findings() -> list[tuple[str, Any, str]]:
     filter_ = real(5) + 1j * real(5)
     # Complex filters: hstar is flipped, not conjugated: B = conj(C) to the last bit
     # (by direct sums; to 2e-16 by FFT).  With these taps 1.89 each.
+    options = {"offset": 2, "dtype": "complex128"}
     conjugation = [
-        ("complex filter", Convolve1D(20, filter_, offset=2, dtype="complex128")),
-        (
-            "complex filter along axis 0",
-            Convolve1D((6, 7), filter_, offset=2, axis=0, dtype="complex128"),
-        ),
+        ("complex filter", Convolve1D(20, filter_, **options)),
+        ("complex filter along axis 0", Convolve1D((6, 7), filter_, axis=0, **options)),
     ]
     # The default dtype stays float64 while products are complex128.
     mislabelled = Convolve1D(20, filter_, offset=2)
@@ -73,15 +70,8 @@ def image_filters(convolve: Any, real: Any) -> list[tuple[str, Any, str]]:
     """Short 2-d filters along axis 0: hstar flips the last axis instead."""
     # One column: nothing is flipped: 0.90.  Several: each column uses the unflipped
     # filter of its mirror image: 1.75.  Filters along axis 1 are right.
+    column, image = (convolve((9, 5), real((3, n)), offset=1, axis=0) for n in (1, 5))
     return [
-        (
-            "2-d filter of one column, axis 0",
-            convolve((9, 5), real((3, 1)), offset=1, axis=0),
-            "unflipped kernel|the forward itself",
-        ),
-        (
-            "2-d filter, axis 0",
-            convolve((9, 5), real((3, 5)), offset=1, axis=0),
-            "unknown|flipped|order",
-        ),
+        ("2-d filter of one column, axis 0", column, "unflipped kernel|the forward itself"),
+        ("2-d filter, axis 0", image, "unknown|flipped|order"),
     ]

@@ -166,10 +166,7 @@ def without_hints(dtype: np.dtype, rng: np.random.Generator) -> Any:
     """Lambdas, nothing that names a shape but the shape: not to be pickled."""
     C = valid(dtype, rng)
     return SimpleNamespace(
-        shape=C.shape,
-        dtype=C.dtype,
-        matvec=lambda x: C @ x,
-        rmatvec=lambda y: C.conj().T @ y,
+        shape=C.shape, dtype=C.dtype, matvec=lambda x: C @ x, rmatvec=lambda y: C.conj().T @ y
     )
 
 
@@ -239,34 +236,24 @@ CONVOLUTIONS = [
     Right("even number of taps", stencil((4,), (24,), {"padding": ((1, 2),)})),
     Right("stride 2 that reads to the end", stencil((3,), (24,), {"stride": 2, "padding": 1})),
     Right("stride 3 with unread samples", stencil((2,), (24,), {"stride": 3})),
-    Right(
-        "stride and dilation, 2-d",
-        stencil((3, 2), (9, 8), {"stride": (1, 2), "dilation": (2, 3)}),
-    ),
+    Right("stride and dilation, 2-d",
+          stencil((3, 2), (9, 8), {"stride": (1, 2), "dilation": (2, 3)})),
     Right("channels", stencil((3, 3, 3, 3), (3, 5, 6), {"padding": 1})),
     Right("more channels out than in", stencil((4, 2, 3, 2), (2, 5, 6), {"stride": 2})),
     Right("groups", stencil((4, 2, 3), (4, 12), {"groups": 2})),
     Right("transposed convolution", plain(transposed)),
     Right("second difference: taps sum to zero", plain(second_difference)),
     Right("gradient and minus divergence", lambda dtype, rng: Gradient((6, 7), dtype)),
-    Right(
-        "numpy.convolve, full",
-        lambda dtype, rng: Convolve(taps(5, dtype, rng), 24, "full", "valid"),
-    ),
-    Right(
-        "numpy.convolve, same, odd",
-        lambda dtype, rng: Convolve(taps(5, dtype, rng), 24, "same", "same"),
-    ),
-    Right(
-        "linconv.Conv",
-        lambda dtype, rng: linconv.Conv(taps((2, 3, 3, 3), dtype, rng), (3, 5, 6)),
-    ),
-    Right(
-        "adjoint of a linconv.Conv",
-        lambda dtype, rng: linconv.Conv(taps((3, 3), dtype, rng), (6, 7), stride=2).H,
-    ),
+    Right("numpy.convolve, full",
+          lambda dtype, rng: Convolve(taps(5, dtype, rng), 24, "full", "valid")),
+    Right("numpy.convolve, same, odd",
+          lambda dtype, rng: Convolve(taps(5, dtype, rng), 24, "same", "same")),
+    Right("linconv.Conv",
+          lambda dtype, rng: linconv.Conv(taps((2, 3, 3, 3), dtype, rng), (3, 5, 6))),
+    Right("adjoint of a linconv.Conv",
+          lambda dtype, rng: linconv.Conv(taps((3, 3), dtype, rng), (6, 7), stride=2).H),
     *RULES,
-]
+]  # fmt: skip
 TRANSFORMS = [
     Right("circulant by FFT", line_spectrum(Circulant, 24)),
     Right("circulant by FFT, prime size", line_spectrum(Circulant, 37)),
@@ -274,11 +261,10 @@ TRANSFORMS = [
     Right("circulant by rfft, even", line_spectrum(RealFFT, 24)),
     Right("circulant by rfft, odd", line_spectrum(RealFFT, 25)),
     Right("Fourier transform", lambda dtype, rng: Fourier(36, dtype, "backward", "forward")),
-    Right(
-        "unitary Fourier transform", lambda dtype, rng: Fourier(40, dtype, "ortho", "ortho")
-    ),
+    Right("unitary Fourier transform",
+          lambda dtype, rng: Fourier(40, dtype, "ortho", "ortho")),
     Right("cumulative sums", lambda dtype, rng: Running(40, dtype)),
-]
+]  # fmt: skip
 MATRICES = [
     Right("dense", dense(18, 25)),
     Right("dense, tall", dense(60, 12)),
@@ -302,21 +288,16 @@ MATRICES = [
 MANNERS = [
     Right("real and imaginary parts apart", lambda dtype, rng: ByParts(valid(dtype, rng))),
     Right("read-only results", lambda dtype, rng: ReadOnlyResults(valid(dtype, rng))),
-    Right(
-        "results with negative strides",
-        lambda dtype, rng: BackwardsInMemory(valid(dtype, rng)),
-    ),
+    Right("results with negative strides",
+          lambda dtype, rng: BackwardsInMemory(valid(dtype, rng))),
     Right("lambdas without hints", without_hints),
     Right("scipy LinearOperator", scipy_operator),
-    Right(
-        "scipy aslinearoperator",
-        lambda dtype, rng: scipy.sparse.linalg.aslinearoperator(valid(dtype, rng)),
-    ),
+    Right("scipy aslinearoperator",
+          lambda dtype, rng: scipy.sparse.linalg.aslinearoperator(valid(dtype, rng))),
     Right("own matmat", lambda dtype, rng: Matmat(valid(dtype, rng))),
-    Right(
-        "a scratch array for every thread", lambda dtype, rng: OwnScratch(valid(dtype, rng))
-    ),
+    Right("a scratch array for every thread",
+          lambda dtype, rng: OwnScratch(valid(dtype, rng))),
     Right("a scratch array behind a lock", lambda dtype, rng: Locked(valid(dtype, rng))),
     Right("results cached by value", lambda dtype, rng: CachedByValue(valid(dtype, rng))),
-]
+]  # fmt: skip
 RIGHT = [*CONVOLUTIONS, *TRANSFORMS, *MATRICES, *MANNERS]

@@ -11,7 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from broken.parts import Broken, Faithful, valid
+from broken.contracts import of
+from broken.parts import Faithful, family
 
 PAUSE = 2e-4
 
@@ -95,17 +96,17 @@ class Unreadable(Faithful):
         raise KeyError("kernel")
 
 
-def of(cls: Any) -> Any:
-    return lambda dtype, rng: cls(valid(dtype, rng))
-
-
 UNSAFE = "is not safe in several threads"
 SHARING = [
-    Broken("a shared scratch array", "threads", of(Scratch), rf"\bmatvec {UNSAFE}"),
-    Broken("an argument in an attribute", "threads", of(Attribute), f"rmatvec {UNSAFE}"),
-    Broken("forgets its taps", "pickling", of(ForgetsTaps), "pickling changes matvec"),
-    Broken("rounds its taps", "pickling", of(RoundsTaps), "pickling changes matvec"),
-    Broken("normalises again", "pickling", of(NormalisesAgain), "pickling changes rmatvec"),
-    Broken("refuses to be pickled", "pickling", of(Unreducible), "cannot be (un)?pickled"),
-    Broken("cannot be read again", "pickling", of(Unreadable), "cannot be (un)?pickled"),
-]
+    *family("threads",
+        ("a shared scratch array", of(Scratch), rf"\bmatvec {UNSAFE}"),
+        ("an argument in an attribute", of(Attribute), f"rmatvec {UNSAFE}"),
+    ),
+    *family("pickling",
+        ("forgets its taps", of(ForgetsTaps), "pickling changes matvec"),
+        ("rounds its taps", of(RoundsTaps), "pickling changes matvec"),
+        ("normalises again", of(NormalisesAgain), "pickling changes rmatvec"),
+        ("refuses to be pickled", of(Unreducible), "cannot be (un)?pickled"),
+        ("cannot be read again", of(Unreadable), "cannot be (un)?pickled"),
+    ),
+]  # fmt: skip

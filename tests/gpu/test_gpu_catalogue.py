@@ -20,7 +20,7 @@ from linconv.testing import check_adjoint
 DENSE = 1_000_000
 HOST = "it makes its matrix on the host, by SciPy"
 OWN = "it is an operator of SciPy, or functions that hold a matrix on the host"
-# What cannot be on a device, and why.
+# Operators that cannot be on a device -> the reason.
 LEFT_OUT = {
     "refuses read-only input": "no array of CuPy's is read-only", "forgets its taps": HOST,
     "rounds its taps": HOST, "normalises again": HOST,

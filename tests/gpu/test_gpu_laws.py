@@ -11,7 +11,7 @@ from helpers import assert_refused, random, rotated
 
 import linconv
 
-# What says how it moves; the other one is somebody else's operator.
+# Members that linconv can move to a GPU: all but the operator of another library.
 MOVABLE = [m for m in zoo.ZOO if m.name != "somebody else's operator"]
 
 

@@ -15,7 +15,7 @@ torch = pytest.importorskip("torch")
 
 
 class Streams:
-    """What torch.cuda knows of streams, and a list of those that were current."""
+    """The functions of torch.cuda for streams, and a list of the streams made current."""
 
     def __init__(self):
         self.current = []

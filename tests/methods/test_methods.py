@@ -384,7 +384,7 @@ def test_padding_is_numpys_and_its_adjoint_exact(rule, widths):
     assert np.sum(y * got) == np.sum(padding.pad_adjoint(y, axes) * x)
 
 
-# What a method cannot do
+# Limits of the methods
 
 
 def test_a_method_says_why_it_cannot(monkeypatch):

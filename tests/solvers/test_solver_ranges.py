@@ -74,7 +74,7 @@ def test_a_damping_whose_square_is_too_large_is_refused():
         lstsq(np.eye(2), [1.0, 2.0], damp=1e160)
 
 
-# What is said of solutions
+# The fields of a solution
 
 
 def test_square_equations_of_full_rank_are_not_called_inconsistent():

@@ -159,7 +159,7 @@ def test_of_all_solutions_the_one_nearest_to_the_start_is_found():
     assert "of all solutions this is the one nearest to x0" in near.message
 
 
-# What a solution says
+# The fields of a solution
 
 
 def test_a_solution_is_frozen_and_reads_without_its_numbers():

@@ -1,9 +1,9 @@
 """A right and a broken operator of every library, judged by `check_adjoint`.
 
-The broken ones are of the library's own classes, so that its adapter is what reads
-them.  What is wrong in published operators, as the harness says, comes with them; the
-findings in PyLops have a file of their own.  A library is imported by the tests that
-need it, which are skipped where it is not installed.
+The broken operators are of the library's own classes, so that its adapter reads them.
+Faults that the harness finds in published operators are tested here too, except those in
+PyLops, which have a file of their own.  Tests that need a library import it, and are
+skipped where it is not installed.
 """
 
 import inspect
@@ -16,7 +16,7 @@ import pytest
 import scipy.sparse
 import scipy.sparse.linalg
 import standin
-from helpers import quietly
+from helpers import quietly, random
 
 from linconv.testing import check_adjoint
 from linconv.testing.subjects import arrays as libraries
@@ -24,20 +24,14 @@ from linconv.testing.subjects import arrays as libraries
 IGNORED = "the weights of the inner product are ignored"
 NOT_CONJUGATED = "the adjoint is the transpose: the conjugate is missing"
 IDENTITY = {"A01", "A02", "A03"}
-# What an operator of each library has not got, or need not have: the matrix is known
-# for SciPy's own operator of a matrix only, results are whole numbers for some, and
-# there is no reference.
+# Checks that need not apply: only some operators have integer results, only SciPy's
+# operator of a matrix has a known matrix, and none has a reference.
 OPTIONAL = {"E01", "E02", "R01", "R02"}
 PAIR = {"C08", "C10"}  # no matmat, nothing to pickle
 
 
 def values(*shape, dtype="float64", seed=90210):
-    """Random numbers; complex ones where the dtype is."""
-    rng = np.random.default_rng(seed)
-    real = rng.standard_normal(shape)
-    if np.dtype(dtype).kind == "c":
-        real = real + 1j * rng.standard_normal(shape)
-    return real.astype(dtype)
+    return random(shape, dtype, seed)
 
 
 def assert_right(A, *functions, lacks=(), **options):
@@ -673,7 +667,7 @@ def test_arrays_leave_the_device_only_where_the_harness_reads_them(cupy, monkeyp
     assert standin.transfers.to_host > 100
 
 
-# What is imported
+# Imports of the harness
 
 OTHERS = {"torch", "jax", "cupy", "cupyx", "pylops", "sigpy", "scico", "odl"}
 
@@ -685,6 +679,10 @@ import numpy as np
 from linconv.testing import check_adjoint
 assert check_adjoint(np.array([[1.0, 2.0], [3.0, 4.0]])).passed
 assert not check_adjoint(np.cumsum, np.cumsum, in_shape=5).passed
+try:
+    check_adjoint(np.linalg.inv, np.ravel, in_shape=2)
+except TypeError:
+    pass
 print(sorted({OTHERS!r}.intersection(sys.modules)))
 """
     command = [sys.executable, "-W", "error", "-c", code]

@@ -21,7 +21,7 @@ BROKEN = [
     for case in rotated((*member.dtypes[turn:], *member.dtypes[:turn]), LEVELS, [member])
 ]
 RIGHTS = rotated(tuple(SEEDS), LEVELS, RIGHT)
-# What every harness must catch; the families that go beyond them are welcome.
+# The families of faults that the catalogue must have; it may have others.
 FAMILIES = {
     *("conjugation", "flip", "axes", "channels", "shift", "stride phase", "dilation"),
     *("output padding", "boundary", "scale", "rows", "precision", "affine", "non-linear"),
@@ -64,7 +64,7 @@ def test_every_diagnosis_asked_for_says_something():
     for member in CATALOGUE:
         assert member.dtypes
         assert set(member.dtypes) <= set(SEEDS), member
-        # What depends on ids that Python gives out cannot be foretold.
+        # "." stands for a fault that depends on chance: any diagnosis, but not none.
         silent = re.search(member.diagnosis, "") is not None
         assert not silent, f"{member}: an empty diagnosis would do"
 

@@ -1,17 +1,16 @@
 """The diagnosis names planted faults; the wrong matrices are made by NumPy alone."""
 
+import itertools
 import math
 
 import numpy as np
 import pytest
-from helpers import NUMPY_MODES, few, rotated
+from helpers import DTYPES, NUMPY_MODES, assert_refused, few, rotated
 
 import linconv
 from linconv.geometry import Geometry
 from linconv.testing.diagnosis import Diagnosis, diagnose
 from linconv.testing.report import Entry
-
-DTYPES = ("float32", "float64", "complex64", "complex128")
 
 
 def matrix(w, n, *, stride, dilation, low, out, rule="zeros"):
@@ -99,8 +98,20 @@ def transposed(example, B):
     return diagnose(example.C.T, B.T, *shapes, tolerance=limit, dtype=example.C.dtype).cause
 
 
+def causes(example, B):
+    """Diagnose both ways; equal causes are one."""
+    return {cause(example, B), transposed(example, B)}
+
+
 def flip(w):
     return np.flip(w, tuple(range(2, w.ndim)))
+
+
+def spoiled(example, index, factor, tensor=True):
+    """Return the matrix with some of its entries, or of its tensor's, times a factor."""
+    B = example.C.copy()
+    (example.tensor(B) if tensor else B)[index] *= factor
+    return B
 
 
 # Seeds, shapes, rules and dtypes of every kind; all of them reach outside the input.
@@ -127,6 +138,10 @@ ZOO = {
 }  # fmt: skip
 ALL = pytest.mark.parametrize("name", ZOO)
 FEW = pytest.mark.parametrize("name", ["1-d", "2-d complex128", "2-d channels float32"])
+FACTORS = pytest.mark.parametrize(
+    ("s", "word"),
+    [(0, "missing"), (2, "doubled"), (0.5, "scaled by 0.5"), (-1, "scaled by -1")],
+)
 WITH_CHANNELS = pytest.mark.parametrize("name", [name for name in ZOO if "channels" in name])
 
 
@@ -155,17 +170,11 @@ def test_the_reference_is_linconvs_matrix():
 
 @pytest.mark.parametrize("dtype", ["complex64", "complex128"])
 @ALL
-def test_a_missing_conjugate_is_named(name, dtype):
+def test_a_missing_conjugate_and_a_lost_imaginary_part_are_named(name, dtype):
     one = example(name, dtype=dtype)
     expected = "the adjoint is the transpose: the conjugate is missing"
     assert cause(one, one.C.conj()) == expected
     assert cause(one, one.C.conj(), "forward").startswith("the forward is the conjugate")
-
-
-@pytest.mark.parametrize("dtype", ["complex64", "complex128"])
-@ALL
-def test_a_lost_imaginary_part_is_named(name, dtype):
-    one = example(name, dtype=dtype)
     for what in ("adjoint", "forward"):
         assert cause(one, one.C.real, what) == f"the {what} keeps only the real part"
 
@@ -226,20 +235,17 @@ def test_exchanged_axes_of_an_array_are_named():
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize("channels", [(2, 2), (3, 3), (2, 4), (3, 2)])
-def test_exchanged_channels_are_named(channels, dtype):
-    for n, k in (((11,), (3,)), ((6, 5), (2, 3))):
+@pytest.mark.parametrize(("n", "k"), [((11,), (3,)), ((6, 5), (2, 3))])
+def test_exchanged_channels_and_a_wrong_order_of_them_are_named(n, k, dtype):
+    for channels in [(2, 2), (3, 3), (2, 4), (3, 2)]:
         one = Example(116, n, k, channels=channels, dtype=dtype)
         w = one.w.reshape(*channels[::-1], *k).swapaxes(0, 1)
-        assert cause(one, one.build(w)) == "input and output channels are exchanged"
-        assert transposed(one, one.build(w)) == "input and output channels are exchanged"
-
-
-@pytest.mark.parametrize("dtype", ["float32", "complex128"])
-@pytest.mark.parametrize("order", [(1, 0, 2), (2, 0, 1), (0, 2, 1)])
-def test_a_wrong_order_of_channels_is_named(order, dtype):
-    told = ", ".join(map(str, order))
-    for n, k in (((11,), (3,)), ((6, 5), (2, 3))):
+        assert causes(one, one.build(w)) == {"input and output channels are exchanged"}
+    for order, told in [
+        ((1, 0, 2), "1, 0, 2"),
+        ((2, 0, 1), "2, 0, 1"),
+        ((0, 2, 1), "0, 2, 1"),
+    ]:
         one = Example(117, n, k, channels=(2, 3), dtype=dtype)
         B = one.build(one.w[:, order])
         assert cause(one, B) == f"the order of the input channels is wrong: {told}"
@@ -313,8 +319,7 @@ def test_a_missing_dilation_is_named(channels, dtype):
         for shift in (0, 1):
             low = tuple(lo - shift * (a == axis) for a, lo in enumerate(one.low))
             B = one.build(dilation=dilation, low=low)
-            assert cause(one, B) == expected
-            assert transposed(one, B) == expected
+            assert causes(one, B) == {expected}
 
 
 @pytest.mark.parametrize("channels", [(), (3, 2)])
@@ -328,19 +333,15 @@ def test_a_missing_stride_is_named(channels, dtype):
         expected = (
             f"stride: the adjoint advances by 1 along axis {axis + flag}, the forward by 2"
         )
-        assert cause(one, one.build(stride=stride)) == expected
-        assert transposed(one, one.build(stride=stride)) == expected
+        assert causes(one, one.build(stride=stride)) == {expected}
         said = cause(one, one.build(stride=stride), "forward")
         assert said == expected.replace("forward", "true forward").replace(
             "adjoint", "forward"
         )
 
 
-@pytest.mark.parametrize("true", NUMPY_MODES)
-@pytest.mark.parametrize("got", NUMPY_MODES)
+@pytest.mark.parametrize(("true", "got"), list(itertools.permutations(NUMPY_MODES, 2)))
 def test_a_wrong_boundary_rule_is_named(true, got):
-    if true == got:
-        return
     for options in (
         {"n": (21,), "k": (5,), "dtype": "complex64"},
         {"n": (9, 10), "k": (5, 5), "dtype": "float32"},
@@ -348,8 +349,7 @@ def test_a_wrong_boundary_rule_is_named(true, got):
     ):
         one = Example(122, rule=true, **options)
         expected = f"the boundary is treated as {got} in the adjoint"
-        assert cause(one, one.build(rule=got)) == expected
-        assert transposed(one, one.build(rule=got)) == expected
+        assert causes(one, one.build(rule=got)) == {expected}
 
 
 def test_rules_that_agree_are_both_named():
@@ -401,31 +401,24 @@ def test_a_factor_of_a_size_is_named(name):
 
 def test_a_complex_factor_is_named():
     one = example("2-d complex128")
-    # What is under test is the adjoint of the second matrix: its factor is the conjugate.
+    # The part under test is the adjoint of the second matrix, so its factor is the conjugate.
     assert cause(one, 1j * one.C) == "adjoint = -1j x the true adjoint"
     assert cause(one, (1 - 2j) * one.C) == "adjoint = (1+2j) x the true adjoint"
     assert cause(one, (1 - 2j) * one.C, "forward") == "forward = (1-2j) x the true forward"
-    B = one.C.copy()
-    B[7] *= 3j
+    B = spoiled(one, 7, 3j, tensor=False)
     assert cause(one, B) == "wrong only in output 7: scaled by -3j"
     B = one.C * np.where(np.arange(len(one.C)) % 2, 1, 2j)[:, None]
     said = cause(one, B)
     assert said.startswith("scaled differently along axis 1 of the output: -2j, 1, -2j, 1")
 
 
-@pytest.mark.parametrize(
-    ("s", "word"),
-    [(0, "missing"), (2, "doubled"), (0.5, "scaled by 0.5"), (-1, "scaled by -1")],
-)
+@FACTORS
 @WITH_CHANNELS
 def test_one_wrong_channel_is_named(name, s, word):
     one = example(name)
-    B = one.C.copy()
-    one.tensor(B)[1] *= s
-    assert cause(one, B) == f"wrong only in output channel 1: {word}"
-    B = one.C.copy()
-    one.tensor(B).reshape(-1, *one.in_shape)[:, 1] *= s
-    assert cause(one, B) == f"wrong only in input channel 1: {word}"
+    assert cause(one, spoiled(one, 1, s)) == f"wrong only in output channel 1: {word}"
+    channel = (..., 1, *[slice(None)] * len(one.n))
+    assert cause(one, spoiled(one, channel, s)) == f"wrong only in input channel 1: {word}"
 
 
 @WITH_CHANNELS
@@ -439,47 +432,36 @@ def test_entries_that_differ_in_one_channel_are_counted(name):
     assert cause(one, B) == "wrong only in output channel 1: 20 entries differ"
 
 
-@pytest.mark.parametrize(
-    ("s", "word"), [(0, "missing"), (2, "doubled"), (0.5, "scaled by 0.5")]
-)
+@FACTORS
 @pytest.mark.parametrize("name", ["2-d", "2-d complex128", "2-d channels float32"])
 def test_one_wrong_index_along_an_axis_is_named(name, s, word):
     one = example(name)
     flag = len(one.in_shape) - 2
-    B = one.C.copy()
-    one.tensor(B)[:, :, 3] *= s
-    assert (
-        cause(one, B) == f"wrong only at index 3 along axis {1 + flag} of the output: {word}"
-    )
-    B = one.C.copy()
-    np.moveaxis(one.tensor(B), -2, 0)[3] *= s
-    assert cause(one, B) == f"wrong only at index 3 along axis {flag} of the input: {word}"
+    for index, place in [
+        (np.s_[:, :, 3], f"axis {1 + flag} of the output"),
+        (np.s_[..., 3, :], f"axis {flag} of the input"),
+    ]:
+        said = cause(one, spoiled(one, index, s))
+        assert said == f"wrong only at index 3 along {place}: {word}"
 
 
 @ALL
 def test_missing_ends_of_an_axis_are_named(name):
     one = example(name)
     axis = len(one.in_shape) - 1
-    B = one.C.copy()
-    one.tensor(B)[..., -1] = 0
-    assert f"the last sample along axis {axis} of the input is missing" in cause(one, B)
-    B = one.C.copy()
-    one.tensor(B)[..., -3:] = 0
-    assert f"the last 3 samples along axis {axis} of the input are missing" in cause(one, B)
+    for start, words, verb in (-1, "the last sample", "is"), (-3, "the last 3 samples", "are"):
+        said = cause(one, spoiled(one, np.s_[..., start:], 0))
+        assert f"{words} along axis {axis} of the input {verb} missing" in said
 
 
-@pytest.mark.parametrize(
-    ("s", "word"), [(0, "missing"), (2, "doubled"), (0.5, "scaled by 0.5")]
-)
+@FACTORS
 @ALL
 def test_one_wrong_row_or_column_is_named(name, s, word):
     one = example(name)
-    B = one.C.copy()
-    B[7] *= s
+    B = spoiled(one, 7, s, tensor=False)
     assert cause(one, B) == f"wrong only in output 7: {word}"
-    B = one.C.copy()
-    B[:, 8] *= s
-    if np.count_nonzero(B[:, 8] != one.C[:, 8]) > 1:
+    if np.count_nonzero(one.C[:, 8]) > 1:
+        B = spoiled(one, np.s_[:, 8], s, tensor=False)
         assert cause(one, B) == f"wrong only in input 8: {word}"
 
 
@@ -512,8 +494,7 @@ def test_a_single_wrong_entry_is_named_and_listed(name, s):
     one = example(name)
     places = np.argwhere(np.abs(one.C) > 0.05)
     i, j = places[len(places) // 3]
-    B = one.C.copy()
-    B[i, j] *= s
+    B = spoiled(one, (i, j), s, tensor=False)
     said = diagnosis(one, B)
     assert said.cause == "a single wrong entry"
     assert said.entries == (Entry((i, j), one.C[i, j].item(), B[i, j].item()),)
@@ -543,8 +524,7 @@ def test_a_wrong_tail_is_named(name):
     B = one.C.copy()
     B[:, -7:] *= noise(name).uniform(1.2, 2, B[:, -7:].shape).astype("float32")
     assert cause(one, B).startswith("wrong only in the last 7 samples of the input: ")
-    B = one.C.copy()
-    B[-7:] = 0
+    B = spoiled(one, np.s_[-7:], 0, tensor=False)
     assert "wrong only in the last 7 samples of the output: missing" in cause(one, B)
 
 
@@ -584,7 +564,7 @@ def test_nan_and_infinity_are_listed(name):
     assert {entry.index for entry in said.entries} == {(3, 4), (5, 6)}
 
 
-@pytest.mark.parametrize("seed", few(range(201, 231), 3))
+@pytest.mark.parametrize("seed", few(range(201, 216), 3))
 def test_unrelated_matrices_are_unknown(seed):
     rng = np.random.default_rng(seed)
     m, n = (int(v) for v in rng.integers(6, 30, 2))
@@ -594,7 +574,7 @@ def test_unrelated_matrices_are_unknown(seed):
     assert diagnose(C, B, (n,), (m,), tolerance=1e-12, dtype=float).cause == "unknown"
 
 
-@pytest.mark.parametrize(("seed", "name"), rotated(range(231, 246), ZOO))
+@pytest.mark.parametrize(("seed", "name"), rotated(range(231, 236), ZOO))
 def test_noise_is_unknown(seed, name):
     rng = np.random.default_rng(seed)
     one = example(name, seed=seed)
@@ -602,7 +582,7 @@ def test_noise_is_unknown(seed, name):
     assert cause(one, B) == "unknown"
 
 
-@pytest.mark.parametrize(("seed", "name"), rotated(range(231, 246), ZOO))
+@pytest.mark.parametrize(("seed", "name"), rotated(range(231, 236), ZOO))
 def test_another_kernel_is_named(seed, name):
     rng = np.random.default_rng(seed + 1000)
     one = example(name, seed=seed)
@@ -613,10 +593,8 @@ def test_another_kernel_is_named(seed, name):
     w = one.w.copy()
     w.flat[1] += 2
     w.flat[-1] -= 2
-    assert (
-        cause(one, one.build(w))
-        == f"the adjoint has another kernel: 2 of {w.size} taps differ"
-    )
+    said = cause(one, one.build(w))
+    assert said == f"the adjoint has another kernel: 2 of {w.size} taps differ"
 
 
 @pytest.mark.parametrize("got", [0, 7.5])
@@ -641,8 +619,7 @@ def test_a_symmetric_kernel_is_never_called_unflipped():
     assert cause(one, one.build(rule="circular")).endswith("circular in the adjoint")
     assert cause(one, np.roll(one.C, 1, 1)) == "shifted by one along axis 0 of the input"
     assert cause(one, 2 * one.C) == "adjoint = 2 x the true adjoint"
-    B = one.C.copy()
-    B[4] = 0
+    B = spoiled(one, 4, 0, tensor=False)
     assert cause(one, B) == "wrong only in output 4: missing"
 
 
@@ -715,17 +692,10 @@ def test_large_matrices_are_diagnosed(shape):
     assert diagnose(C, B, shape, shape, **options).cause == "unknown"
 
 
-def test_matrices_of_other_shapes_are_refused():
-    C = np.ones((2, 3))
-    with pytest.raises(
-        ValueError, match=r"C has shape \(2, 3\), .* need a matrix of shape \(3, 2\)"
-    ):
-        diagnose(C, C, (2,), (3,), tolerance=0, dtype=float)
-    with pytest.raises(ValueError, match=r"B has shape \(3, 2\)"):
-        diagnose(C, C.T, (3,), (2,), tolerance=0, dtype=float)
-
-
-def test_an_unknown_part_is_refused():
-    C = np.ones((2, 3))
-    with pytest.raises(ValueError, match="what must be 'adjoint' or 'forward', got 'inverse'"):
-        diagnose(C, C, (3,), (2,), tolerance=0, dtype=float, what="inverse")
+def test_other_shapes_and_unknown_parts_are_refused():
+    C, options = np.ones((2, 3)), {"tolerance": 0, "dtype": float}
+    assert_refused(
+        (ValueError, r"C has shape \(2, 3\), .* need a matrix of shape \(3, 2\)", lambda: diagnose(C, C, (2,), (3,), **options)),
+        (ValueError, r"B has shape \(3, 2\)", lambda: diagnose(C, C.T, (3,), (2,), **options)),
+        (ValueError, "what must be 'adjoint' or 'forward', got 'inverse'", lambda: diagnose(C, C, (3,), (2,), **options, what="inverse")),
+    )  # fmt: skip

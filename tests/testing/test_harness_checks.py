@@ -6,7 +6,6 @@ And false alarms: a thousand tests of right operators, none of which may fail.
 import dataclasses
 import re
 import time
-import warnings
 
 import numpy as np
 import pytest
@@ -19,16 +18,14 @@ from broken.linearity import Around, clip, zero_over_zero
 from broken.parts import Circulant, Dense, Faithful, Pair, conv, taps, valid
 from broken.right import RealFFT
 from broken.sharing import PAUSE, ForgetsTaps
-from helpers import rotated
+from helpers import DTYPES, quietly, rotated
 
 import linconv
 from linconv.testing import check_adjoint
-from linconv.testing.checks import Stop, open_session
 from linconv.testing.report import CHECKS
 from linconv.testing.subjects import NumpyArrays, as_subject
 
 F4, F8 = np.dtype("float32"), np.dtype("float64")
-DTYPES = ("float32", "float64", "complex64", "complex128")
 
 
 def rng(seed=829):
@@ -234,12 +231,12 @@ NOT_APPLICABLE = [
     ("L03", "declared linear over the reals only", lambda: REAL_PAIR, REAL_OPTIONS),
     ("A03", "a real-linear operator has no complex matrix", lambda: REAL_PAIR, REAL_OPTIONS),
     ("A03", "more than 2,500,000 entries", large, {}),
-    ("E01", "its results are no whole numbers for whole inputs", around, {}),
+    ("E01", "its results are not integers for integer inputs", around, {}),
     ("E01", "sums would exceed what is exact", lambda: whole(2.0**50), {}),
     ("E02", "inner products would exceed 64-bit", lambda: whole(2.0**40, 5000), {}),
     ("E01", "the inner product has weights", lambda: subject(weights=(1.0, 1.0)), {}),
     ("E02", "the inner product has weights", lambda: subject(weights=(1.0, 1.0)), {}),
-    ("E02", "results are no whole numbers", *ALONE["E01"]),
+    ("E02", "results are not integers", *ALONE["E01"]),
     ("R01", "the matrix is not known; give it as matrix=", around, {}),
     ("R02", "no reference= was given", around, {}),
     ("A01", "an earlier check ended the test", lambda: around(None, list), {}),
@@ -287,16 +284,11 @@ def test_weights_of_the_inner_products_are_part_of_the_adjoint():
 # Contracts, one by one
 
 
-def opened(A, level):
-    options = {"seed": 8305, "deterministic": True, "real_linear": None}
-    return open_session(A, None, level=level, **options)
-
-
 @pytest.mark.parametrize("level", ["quick", "standard", "thorough"])
 @pytest.mark.parametrize("direction", ["matvec", "rmatvec"])
 def test_what_cannot_be_read_or_is_no_array_ends_the_test(level, direction):
     cases = [
-        (lambda y: y.astype(object), "C02", "returns what cannot be read: dtype must be"),
+        (lambda y: y.astype(object), "C02", "returns an unreadable array: dtype must be"),
         (lambda y: y.tolist(), "C01", "returned a list, expected an array"),
         (lambda y: np.ma.masked_array(y), "C01", "returned a MaskedArray, expected an array"),
         (lambda y: y[1:], "C01", r"returns shape \(\d+,\), expected \(\d+,\)"),
@@ -307,11 +299,6 @@ def test_what_cannot_be_read_or_is_no_array_ends_the_test(level, direction):
         assert failed(report) == [code]
         assert re.search(rf"^{direction} {words}", report.diagnosis)
         assert len(report.causes) == 1
-        session = opened(around(None, after, direction), level)
-        side = session.forward if direction == "matvec" else session.adjoint
-        with pytest.raises(Stop, match=rf"^{direction} {words}") as caught:
-            side(np.ones(side.n))
-        assert caught.value.code == code
 
 
 def test_faults_of_both_directions_are_both_named():
@@ -378,7 +365,7 @@ def many(make, dtype, count, largest, seed):
 MAKERS = [sparse_operator, fft_operator, own_operator, dense_operator]
 
 
-@pytest.mark.parametrize(("part", "dtype", "make"), rotated(range(5), DTYPES, MAKERS))
+@pytest.mark.parametrize(("part", "dtype", "make"), rotated(range(3), DTYPES, MAKERS))
 def test_no_right_operator_fails(part, dtype, make):
     assert many(make, dtype, 12, 1e4, 8310 + part) == []
 
@@ -395,49 +382,31 @@ def test_no_large_right_operator_fails(dtype, make):
 
 @pytest.fixture(scope="module")
 def torch():
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        module = pytest.importorskip("torch", exc_type=ImportError)
+    module = quietly("torch")
     threads = module.get_num_threads()
     module.set_num_threads(1)  # many small products: threads would only wait for each other
     yield module
     module.set_num_threads(threads)
 
 
-def torch_pair(torch, dtype, random):
-    """conv2d and conv_transpose2d with the conjugate kernel, and the shape they take."""
-    side, stride = int(np.exp(random.uniform(np.log(5), np.log(60)))), 1
+def torch_operator(n, dtype, random):
+    """conv2d and conv_transpose2d with the conjugate kernel."""
+    functional, torch = quietly("torch.nn.functional"), quietly("torch")
+    side = max(5, int((n / 2) ** 0.5))
     kernel = torch.from_numpy(taps((3, 2, 3, 3), dtype, random))
-    functional = torch.nn.functional
-
-    def forward(x):
-        return functional.conv2d(x[None], kernel, stride=stride)[0]
-
-    def adjoint(y):
-        return functional.conv_transpose2d(y[None], kernel.conj(), stride=stride)[0]
-
-    return forward, adjoint, (2, side, side)
+    return as_subject(
+        lambda x: functional.conv2d(x[None], kernel)[0],
+        lambda y: functional.conv_transpose2d(y[None], kernel.conj())[0],
+        in_shape=(2, side, side),
+        dtype=kernel.dtype,
+    )
 
 
+@pytest.mark.usefixtures("torch")
 @pytest.mark.parametrize("part", range(3))
 @pytest.mark.parametrize("dtype", DTYPES)
-def test_no_right_convolution_of_torch_fails(torch, dtype, part):
-    random = rng(8320 + part)
-    said = []
-    for _ in range(8):
-        forward, adjoint, shape = torch_pair(torch, np.dtype(dtype), random)
-        level = "quick" if random.random() < 0.7 else "standard"
-        report = check_adjoint(
-            forward,
-            adjoint,
-            in_shape=shape,
-            dtype=getattr(torch, dtype),
-            level=level,
-            leave_out=["A03"] if 12 < shape[1] < 35 else [],
-            seed=int(random.integers(1 << 30)),
-        )
-        said += [] if report.passed else [str(report)]
-    assert said == []
+def test_no_right_convolution_of_torch_fails(dtype, part):
+    assert many(torch_operator, dtype, 8, 7200, 8320 + part) == []
 
 
 class Doubled(linconv.Conv):

@@ -11,7 +11,7 @@ from functools import wraps
 import hypothesis
 import numpy as np
 import pytest
-from helpers import NUMPY_MODES, examples, few
+from helpers import assert_refused, examples, few, padded
 from hypothesis import HealthCheck, find, given, settings
 from hypothesis import strategies as st
 
@@ -56,25 +56,11 @@ def assert_same(actual, expected):
     assert (gaussian(actual) == gaussian(expected)).all()
 
 
-def extended(x, axis, a):
-    """Extend axis `a` of x by both rules, each applied to x alone, or crop it."""
-    sides = []
-    for side in (0, 1):
-        width = max(0, axis.padding[side])
-        pads = [(0, 0)] * x.ndim
-        pads[a] = (0, width) if side else (width, 0)
-        wide = np.pad(x, pads, **NUMPY_MODES[axis.boundary[side]])
-        sides.append(np.take(wide, range(axis.n, axis.n + width) if side else range(width), a))
-    wide = np.concatenate([sides[0], x, sides[1]], axis=a)
-    low, high = (max(0, -p) for p in axis.padding)
-    return np.take(wide, range(low, wide.shape[a] - high), a)
-
-
 def windows(g, x):
     """Yield every tap's index and what it reads, (c_in, *out)."""
     x = x.reshape(g.c_in, *(axis.n for axis in g.axes))
-    for a, axis in enumerate(g.axes):
-        x = extended(x, axis, a + 1)
+    pairs = [(0, 0), *(axis.padding for axis in g.axes)]
+    x = padded(x, pairs, ["zeros", *(axis.boundary for axis in g.axes)])
     for t in np.ndindex(*(axis.k for axis in g.axes)):
         reads = [
             slice(
@@ -235,25 +221,19 @@ def the_low_rule_holds_on_both_sides(axis):
     return refitted(axis, boundary=(axis.boundary[0],) * 2)
 
 
-def reflect_repeats_the_edge_where_it_is_widest(axis):
+def exchanged_rules(axis, rule, other, wrong):
+    """Another rule at the sides that have `rule` and a padding that is `wrong`."""
     sides = zip(axis.boundary, axis.padding, strict=True)
-    return refitted(
-        axis,
-        boundary=tuple(
-            "symmetric" if rule == "reflect" and pad == axis.n - 1 else rule
-            for rule, pad in sides
-        ),
-    )
+    rules = tuple(other if old == rule and wrong(pad) else old for old, pad in sides)
+    return refitted(axis, boundary=rules)
+
+
+def reflect_repeats_the_edge_where_it_is_widest(axis):
+    return exchanged_rules(axis, "reflect", "symmetric", lambda pad: pad == axis.n - 1)
 
 
 def circular_goes_round_once(axis):
-    sides = zip(axis.boundary, axis.padding, strict=True)
-    return refitted(
-        axis,
-        boundary=tuple(
-            "zeros" if rule == "circular" and pad > axis.n else rule for rule, pad in sides
-        ),
-    )
+    return exchanged_rules(axis, "circular", "zeros", lambda pad: pad > axis.n)
 
 
 def one_sample_has_no_edge(axis):
@@ -349,7 +329,7 @@ BUGS = [
 
 
 def cost(g):
-    """How much of a geometry is not the least it can be."""
+    """By how much the sizes of a geometry exceed the smallest possible ones."""
     return sum(
         axis.n + axis.k + axis.stride + axis.dilation + sum(map(abs, axis.padding)) - 4
         for axis in g.axes
@@ -357,7 +337,7 @@ def cost(g):
 
 
 def defaults(g):
-    """What should be at its default where it does not matter."""
+    """Options that shrinking should leave at their defaults, unless the bug needs them."""
     rules = [axis.boundary != ("zeros", "zeros") for axis in g.axes]
     return g.channels, g.groups, g.flip, rules
 
@@ -366,22 +346,12 @@ def defaults(g):
 def test_a_bug_in_one_configuration_is_found_and_shrinks_to_it(case):
     bug, least = case
     assert is_caught(least, bug)
-    quiet = settings(
-        max_examples=300,
-        deadline=None,
-        database=None,
-        suppress_health_check=list(HealthCheck),
-    )
+    checks = list(HealthCheck)
+    quiet = settings(max_examples=300, database=None, suppress_health_check=checks)
     results = []
     for seed in (2741, 2749, 2753):  # now and then a shrink ends early; finding never may
-        results.append(
-            find(
-                geometries(),
-                lambda g: is_caught(g, bug),
-                settings=quiet,
-                random=random.Random(seed),
-            )
-        )
+        draws = {"settings": quiet, "random": random.Random(seed)}
+        results.append(find(geometries(), lambda g: is_caught(g, bug), **draws))
         if defaults(results[-1]) == defaults(least) and cost(results[-1]) <= cost(least) + 2:
             return
     if SHRINKS_WELL:
@@ -411,17 +381,10 @@ def test_geometries_keep_to_their_limits(data):
     counts = data.draw(st.sampled_from([1, 2, 3, (1, 3), (2, 1), (4,)]))
     size, taps, step = (data.draw(st.integers(1, 5)) for _ in range(3))
     transposed = data.draw(st.sampled_from([None, False, True]))
-    g = data.draw(
-        geometries(
-            dims=counts,
-            max_size=size,
-            max_taps=taps,
-            max_step=step,
-            channels=False,
-            transposed=transposed,
-            boundaries=["numpy:wrap", "reflect"],
-        )
-    )
+    limits = {"dims": counts, "max_size": size, "max_taps": taps, "max_step": step}
+    rules = ["numpy:wrap", "reflect"]
+    drawn = geometries(**limits, channels=False, transposed=transposed, boundaries=rules)
+    g = data.draw(drawn)
     assert len(g.axes) in np.atleast_1d(counts)
     assert (g.channels, g.groups) == (None, 1)
     for axis in g.axes:
@@ -452,7 +415,7 @@ CORNERS = {
 def test_the_corners_of_the_space_are_drawn():
     missing = set(CORNERS)
 
-    @settings(max_examples=1000, deadline=None, derandomize=False)
+    @settings(max_examples=1000, derandomize=False)
     @given(geometries())
     def look(g):
         missing.difference_update(
@@ -518,21 +481,17 @@ def test_bad_limits_are_refused_before_anything_is_drawn(options, match):
 
 
 def test_bad_operators_and_kernels_are_refused_before_anything_is_drawn():
-    with pytest.raises(
-        ValueError, match=r"unknown family 'conv': the families are \('Conv', "
-    ):
-        operators(families=["Conv", "conv"])
-    with pytest.raises(ValueError, match="families must name one or more of"):
-        operators(families=[])
-    with pytest.raises(TypeError, match="transposed is said by the family: 'Conv' or"):
-        operators(transposed=True)
-    with pytest.raises(TypeError, match="unexpected keyword argument 'size'"):
-        operators(size=3)
-    with pytest.raises(TypeError, match="must be a signed integer, float or complex one, got"):
-        kernels(3, "u1")
-    with pytest.raises(
-        ValueError, match=r"shape must have one or more sizes, .* got \(0, 2\)"
-    ):
-        kernels((0, 2))
-    with pytest.raises(ValueError, match="exact=False needs a float or complex dtype"):
-        operators(dtype=int, exact=False)
+    assert_refused(
+        (ValueError, r"unknown family 'conv': the families are \('Conv', ",
+         lambda: operators(families=["Conv", "conv"])),
+        (ValueError, "families must name one or more of", lambda: operators(families=[])),
+        (TypeError, "transposed is set by the family: 'Conv' or",
+         lambda: operators(transposed=True)),
+        (TypeError, "unexpected keyword argument 'size'", lambda: operators(size=3)),
+        (TypeError, "must be a signed integer, float or complex one, got",
+         lambda: kernels(3, "u1")),
+        (ValueError, r"shape must have one or more sizes, .* got \(0, 2\)",
+         lambda: kernels((0, 2))),
+        (ValueError, "exact=False needs a float or complex dtype",
+         lambda: operators(dtype=int, exact=False)),
+    )  # fmt: skip

@@ -1,7 +1,6 @@
 """Operators of every library as Subjects, and their arrays behind one interface."""
 
 import pickle
-import subprocess
 import sys
 from functools import partial
 
@@ -10,7 +9,7 @@ import pytest
 import scipy.sparse
 import scipy.sparse.linalg
 import standin
-from helpers import quietly
+from helpers import assert_refused, quietly
 from numpy.testing import assert_array_equal
 
 import linconv
@@ -74,6 +73,12 @@ def assert_is_matrix(subject: Subject, matrix: np.ndarray, dtype=None) -> None:
     assert_array_equal(dense(subject, "adjoint", dtype), matrix.conj().T)
 
 
+def refused(match, *args, error=TypeError, **options) -> None:
+    """Assert that these make no subject, and what is said."""
+    with pytest.raises(error, match=match):
+        as_subject(*args, **options)
+
+
 # Arrays
 
 
@@ -103,12 +108,8 @@ def test_layouts_have_the_strides_they_are_named_for(xp):
 
 def test_the_gaps_of_a_strided_array_hold_nan_or_the_largest_integer():
     numpy = arrays_for("numpy")
-    for dtype, gap in (
-        ("float32", np.nan),
-        ("complex128", np.nan),
-        ("int8", 127),
-        ("?", True),
-    ):
+    gaps = {"float32": np.nan, "complex128": np.nan, "int8": 127, "?": True}
+    for dtype, gap in gaps.items():
         r = numpy.make(np.zeros(3, dtype), "strided")
         buffer = np.lib.stride_tricks.as_strided(r, (6,), (r.itemsize,))
         assert_array_equal(buffer, np.array([0, gap] * 3).astype(dtype))
@@ -173,14 +174,8 @@ def test_sharing_that_is_too_hard_to_tell_counts_as_sharing(monkeypatch):
 
 
 def test_lists_scalars_matrices_and_masked_arrays_are_no_arrays(xp):
-    for value in (
-        [1.0],
-        1.0,
-        np.float64(1),
-        np.ma.array([1.0]),
-        np.ones((1, 1)).view(np.matrix),
-        None,
-    ):
+    matrix = np.ones((1, 1)).view(np.matrix)
+    for value in ([1.0], 1.0, np.float64(1), np.ma.array([1.0]), matrix, None):
         assert not xp.is_array(value)
 
 
@@ -234,9 +229,7 @@ def test_libraries_are_found_from_arrays_dtypes_modules_and_names(torch, jax):
 def test_unknown_libraries_are_refused():
     with pytest.raises(TypeError, match=r"name of one of \('numpy', .* got 'pandas'"):
         arrays_for("pandas")
-    with pytest.raises(
-        TypeError, match=r"expected an array, dtype, module or name .* got <mod"
-    ):
+    with pytest.raises(TypeError, match=r"expected an array, dtype, module or name.* got <m"):
         arrays_for(sys)
 
 
@@ -249,9 +242,8 @@ def test_a_library_that_nothing_imported_is_refused(monkeypatch):
 
 def test_layouts_that_a_library_lacks_are_refused(xp):
     x = np.zeros(3, np.float32)
-    with pytest.raises(
-        ValueError, match=rf"layout of {xp.name} arrays must be one of .* 'diagonal'"
-    ):
+    known = f"layout of {xp.name} arrays must be one of .* 'diagonal'"
+    with pytest.raises(ValueError, match=known):
         xp.make(x, "diagonal")
     if "fortran" in xp.layouts:
         with pytest.raises(ValueError, match=r"needs a 2-d array, got shape \(3,\)"):
@@ -264,39 +256,27 @@ def test_long_doubles_are_numpys_alone(xp):
     if xp.name == "numpy":
         assert_array_equal(xp.read(xp.make(x)), x, strict=True)
     else:
-        with pytest.raises(
-            TypeError, match=rf"{xp.name} has no (float|longdouble).*'float16'"
-        ):
+        lacks = f"{xp.name} has no (float|longdouble).*'float16'"
+        with pytest.raises(TypeError, match=lacks):
             xp.make(x)
 
 
 def test_jax_without_64_bits_says_how_to_get_them(jax):
     assert not jax.config.jax_enable_x64
     arrays = arrays_for("jax")
-    with pytest.raises(
-        ValueError, match=r"has 64-bit numbers off: .*_x64', True\), or dtype='fl"
-    ):
-        arrays.make(np.zeros(3))
-    with pytest.raises(ValueError, match="or dtype='complex64'"):
-        arrays.make(np.zeros(3, complex))
-    with pytest.raises(ValueError, match="or dtype='int32'"):
-        arrays.make(np.zeros(3, np.int64))
-    jax.config.update("jax_enable_x64", True)
-    try:
-        assert arrays.dtype(arrays.make(np.zeros(3))) == np.float64
-    finally:
-        jax.config.update("jax_enable_x64", False)
+    assert_refused(
+        (ValueError, r"has 64-bit numbers off: .*_x64', True\), or dtype='fl",
+         lambda: arrays.make(np.zeros(3))),
+        (ValueError, "or dtype='complex64'", lambda: arrays.make(np.zeros(3, complex))),
+        (ValueError, "or dtype='int32'", lambda: arrays.make(np.zeros(3, np.int64))),
+    )  # fmt: skip
+    jax.config.update("jax_enable_x64", True)  # until the fixture turns it off
+    assert arrays.dtype(arrays.make(np.zeros(3))) == np.float64
 
 
 def test_bfloat16_and_objects_are_refused_with_what_is_accepted(torch, jax):
-    for dtype in (
-        torch.bfloat16,
-        jax.numpy.bfloat16,
-        jax.numpy.float8_e5m2,
-        object,
-        "U3",
-        "x",
-    ):
+    tiny = torch.bfloat16, jax.numpy.bfloat16, jax.numpy.float8_e5m2
+    for dtype in (*tiny, object, "U3", "x"):
         with pytest.raises(TypeError, match=r"integer dtype or one of .'float16', 'float32'"):
             as_dtype(dtype)
     with pytest.raises(TypeError, match=r"got torch.bfloat16|got bfloat16"):
@@ -377,12 +357,6 @@ def test_scipys_operators_are_used_as_they_are():
     assert_is_matrix(as_subject(2 * A), 2 * MC)
 
 
-def test_scipys_own_operator_of_a_matrix_knows_it():
-    for form in (np.array, scipy.sparse.csr_array):
-        subject = as_subject(scipy.sparse.linalg.aslinearoperator(form(MC)))
-        assert_array_equal(subject.matrix().toarray(), MC)
-
-
 def scipy_operator(name, **more):
     kind = type(name, (scipy.sparse.linalg.LinearOperator,), more)
     return kind(np.dtype(float), (2, 2))
@@ -395,18 +369,12 @@ def itself(self, x):
 def test_a_scipy_operator_without_a_product_is_named():
     Base = scipy.sparse.linalg.LinearOperator
     half = Base((2, 2), np.array, dtype=float)
-    missing = "_CustomLinearOperator with dtype=float64> has no rmatvec"
-    with pytest.raises(TypeError, match=missing):
-        as_subject(half)
-    with pytest.raises(TypeError, match="has no matvec"):
-        as_subject(half.H)
+    refused("_CustomLinearOperator with dtype=float64> has no rmatvec", half)
+    refused("has no matvec", half.H)
     whole = Base((2, 2), np.array, np.array, dtype=float)
-    with pytest.raises(TypeError, match=r"a part of <2x2 _SumLin.*, has no rmatvec"):
-        as_subject(whole + 2 * half)
-    with pytest.raises(
-        TypeError, match=r"<2x2 Half with .* has no rmatvec.* implement _rmatvec"
-    ):
-        as_subject(scipy_operator("Half", _matvec=itself))
+    refused(r"a part of <2x2 _SumLin.*, has no rmatvec", whole + 2 * half)
+    half = scipy_operator("Half", _matvec=itself)
+    refused(r"<2x2 Half with .* has no rmatvec.* implement _rmatvec", half)
     for name in ("_rmatvec", "_rmatmat", "rmatvec", "_adjoint"):
         as_subject(scipy_operator("Whole", _matvec=itself, **{name: itself}))
     late = scipy_operator("Late", _matvec=itself)
@@ -420,27 +388,29 @@ def test_a_linconv_operator_without_its_adjoint_is_named():
             return X
 
     half = Half(float, 2, 2)
-    with pytest.raises(
-        TypeError, match=r"^Half\(float64, .2,. -> .2,.\) has no rmatvec.* _rmatmat"
-    ):
-        as_subject(half)
-    with pytest.raises(
-        TypeError, match=r"a part of Product\(.*, has no rmatvec, which matvec"
-    ):
-        as_subject(linconv.Identity(2) @ half.H)
+    refused(r"^Half\(float64, .2,. -> .2,.\) has no rmatvec.* _rmatmat", half)
+    part = r"a part of Product\(.*, has no rmatvec, which matvec"
+    refused(part, linconv.Identity(2) @ half.H)
     foreign = linconv.aslinearoperator(scipy_operator("Other", _matvec=itself))
-    with pytest.raises(TypeError, match=r"<2x2 Other .*, a part of aslinearoperator\(float64"):
-        as_subject(foreign)
+    refused(r"<2x2 Other .*, a part of aslinearoperator\(float64", foreign)
+
+
+def blur(x):
+    return M @ x
+
+
+def blur_adjoint(y):
+    return M.T @ y
 
 
 class Blur:
     shape = (2, 3)
 
     def matvec(self, x):
-        return M @ x
+        return blur(x)
 
     def rmatvec(self, y):
-        return M.T @ y
+        return blur_adjoint(y)
 
 
 def test_objects_with_the_protocol_need_no_class():
@@ -500,46 +470,32 @@ def test_incomplete_objects_are_refused():
         shape = (2, 2)
         matvec = itself
 
-    with pytest.raises(TypeError, match=r"Half of shape \(2, 2\) has matvec but no rmatvec"):
-        as_subject(Half())
+    refused(r"Half of shape \(2, 2\) has matvec but no rmatvec", Half())
     Half.rmatvec = None
-    with pytest.raises(TypeError, match=r"Half of shape \(2, 2\) has matvec but no rmatvec"):
-        as_subject(Half())
-    Half.rmatvec = itself
-    Half.shape = (2,)
-    with pytest.raises(TypeError, match=r"must have shape \(m, n\), got \(2,\)"):
-        as_subject(Half())
+    refused(r"Half of shape \(2, 2\) has matvec but no rmatvec", Half())
+    Half.rmatvec, Half.shape = itself, (2,)
+    refused(r"must have shape \(m, n\), got \(2,\)", Half())
     Half.shape = (0, 2)
-    with pytest.raises(ValueError, match=r"must have sizes >= 1, got shape \(0, 2\)"):
-        as_subject(Half())
+    refused(r"must have sizes >= 1, got shape \(0, 2\)", Half(), error=ValueError)
 
 
-@pytest.mark.parametrize("value", [3.0, None, "numpy", {"matvec": 1}])
-def test_what_is_no_operator_is_refused(value):
-    with pytest.raises(TypeError, match=r"expected an operator of linconv, .* got \w+$"):
-        as_subject(value)
-
-
-def test_a_lone_function_is_told_what_it_needs():
-    with pytest.raises(TypeError, match="a function needs its adjoint and in_shape"):
-        as_subject(np.fft.fft)
+def test_what_is_no_operator_is_refused():
+    for value in (3.0, None, "numpy", {"matvec": 1}):
+        refused(r"expected an operator of linconv, .* got \w+$", value)
+    refused("a function needs its adjoint and in_shape", np.fft.fft)
 
 
 def test_labels_must_have_the_operators_sizes():
-    with pytest.raises(
-        ValueError, match=r"in_shape \(2, 2\) has 4 entries, expected 3: Matrix"
-    ):
-        as_subject(M, in_shape=(2, 2))
-    with pytest.raises(ValueError, match=r"out_shape \(3,\) has 3 entries, expected 2"):
-        as_subject(M, out_shape=3)
+    wrong = r"in_shape \(2, 2\) has 4 entries, expected 3: Matrix"
+    refused(wrong, M, in_shape=(2, 2), error=ValueError)
+    refused(r"out_shape \(3,\) has 3 entries, expected 2", M, out_shape=3, error=ValueError)
     subject = as_subject(M, in_shape=(3, 1), out_shape=(1, 2))
     assert (subject.in_shape, subject.out_shape) == ((3, 1), (1, 2))
     assert as_subject(subject, in_shape=3).in_shape == (3,)
 
 
 def test_an_operator_of_numpy_arrays_is_given_no_others(jax):
-    with pytest.raises(ValueError, match=r"takes numpy arrays, got xp='jax'"):
-        as_subject(M, xp=jax)
+    refused(r"takes numpy arrays, got xp='jax'", M, xp=jax, error=ValueError)
 
 
 def test_a_pickled_operator_is_wrapped_again_with_its_labels():
@@ -551,14 +507,6 @@ def test_a_pickled_operator_is_wrapped_again_with_its_labels():
 
 
 # Pairs of functions
-
-
-def blur(x):
-    return M @ x
-
-
-def blur_adjoint(y):
-    return M.T @ y
 
 
 def test_a_pair_of_functions_finds_its_out_shape_with_one_call():
@@ -603,10 +551,8 @@ def test_a_torch_pair_is_found_by_its_refusal_of_numpy(torch):
     assert subject.dtype == np.float32  # it refuses float64
     assert_is_matrix(subject, M)
     assert as_subject(*functions, in_shape=3, xp=torch, out_shape=2).dtype == np.float32
-    with pytest.raises(
-        TypeError, match=r"accepts no zeros of shape \(3,\); xp= and dtype= must .*\n.*torch f"
-    ):
-        as_subject(*functions, in_shape=3, dtype=torch.float64)
+    said = r"accepts no zeros of shape \(3,\); xp= and dtype= must .*\n.*torch f"
+    refused(said, *functions, in_shape=3, dtype=torch.float64)
 
 
 def test_a_pair_that_returns_another_librarys_arrays_is_given_them(jax):
@@ -617,8 +563,8 @@ def test_a_pair_that_returns_another_librarys_arrays_is_given_them(jax):
         assert subject.arrays.name == "jax"
         assert subject.dtype == np.float32
         assert_is_matrix(subject, M)
-    with pytest.raises(ValueError, match="JAX has 64-bit numbers off"):
-        as_subject(*functions, in_shape=3, dtype="float64")
+    wide = {"in_shape": 3, "dtype": "float64"}
+    refused("JAX has 64-bit numbers off", *functions, **wide, error=ValueError)
 
 
 def test_a_pair_that_takes_numpy_arrays_and_returns_tensors_stays_with_numpy(torch):
@@ -644,15 +590,11 @@ def test_a_pair_that_accepts_nothing_shows_every_refusal(jax):
 
 
 def test_pairs_with_missing_parts_are_refused():
-    with pytest.raises(TypeError, match="a pair of functions needs in_shape"):
-        as_subject(blur, blur_adjoint)
-    with pytest.raises(TypeError, match="adjoint must be a function, got ndarray"):
-        as_subject(blur, M, in_shape=3)
-    with pytest.raises(TypeError, match="forward returned a list, expected an array of numpy"):
-        as_subject(np.ndarray.tolist, blur_adjoint, in_shape=3)
-    assert as_subject(np.ndarray.tolist, blur_adjoint, in_shape=3, out_shape=2).out_shape == (
-        2,
-    )
+    refused("a pair of functions needs in_shape", blur, blur_adjoint)
+    refused("adjoint must be a function, got ndarray", blur, M, in_shape=3)
+    lists = np.ndarray.tolist, blur_adjoint
+    refused("forward returned a list, expected an array of numpy", *lists, in_shape=3)
+    assert as_subject(*lists, in_shape=3, out_shape=2).out_shape == (2,)
 
 
 # Other libraries
@@ -681,8 +623,7 @@ def test_a_pylops_operator_without_adjoint_is_named():
         _matvec = itself
 
     half = Half(dtype=float, shape=(2, 2))
-    with pytest.raises(TypeError, match=r"<2x2 Half with .* has no rmatvec"):
-        as_subject(half)
+    refused(r"<2x2 Half with .* has no rmatvec", half)
     Half._rmatvec = itself
     assert as_subject(half).name == "Half (PyLops)"
     assert_is_matrix(as_subject(2 * half), 2 * np.eye(2))
@@ -705,8 +646,7 @@ def test_a_sigpy_operator_without_adjoint_is_named():
     class Half(sigpy.linop.Linop):
         _apply = itself
 
-    with pytest.raises(TypeError, match=r"Half \(SigPy\) has no adjoint: .H raised NotImpl"):
-        as_subject(Half((2,), (2,)))
+    refused(r"Half \(SigPy\) has no adjoint: .H raised NotImpl", Half((2,), (2,)))
 
 
 def test_a_scico_operator_has_two_dtypes_and_jax_arrays():
@@ -720,10 +660,8 @@ def test_a_scico_operator_has_two_dtypes_and_jax_arrays():
     assert_is_matrix(subject, M)
     difference = as_subject(linop.FiniteDifference((2, 2), append=0))
     assert (difference.in_shape, difference.out_shape) == ((2, 2), (2, 2, 2))
-    with pytest.raises(
-        ValueError, match="maps float32 to float32, got dtype='float64': leave"
-    ):
-        as_subject(linop.Identity((3,)), dtype=float)
+    maps = "maps float32 to float32, got dtype='float64': leave"
+    refused(maps, linop.Identity((3,)), dtype=float, error=ValueError)
 
 
 def test_a_scico_operator_from_real_to_complex_is_real_linear_only():
@@ -742,8 +680,7 @@ def test_a_scico_operator_of_blocks_is_refused():
     quietly("scico")
     linop = quietly("scico.linop")
     A = linop.Identity(((2,), (3,)))
-    with pytest.raises(TypeError, match="expected plain shapes, got block arrays; test its"):
-        as_subject(A)
+    refused("expected plain shapes, got block arrays; test its", A)
 
 
 def test_an_odl_operator_brings_its_weights():
@@ -758,8 +695,8 @@ def test_an_odl_operator_brings_its_weights():
     assert_array_equal(dense(subject, "forward"), M)
     assert as_subject(odl.IdentityOperator(odl.cn(3))).weights is None
     assert_is_matrix(as_subject(1j * odl.IdentityOperator(odl.cn(3))), 1j * np.eye(3))
-    with pytest.raises(ValueError, match="maps float64 to float64, got dtype='float32'"):
-        as_subject(odl.IdentityOperator(odl.rn(3)), dtype="float32")
+    maps, identity = "maps float64 to float64, got dtype='float32'", odl.IdentityOperator
+    refused(maps, identity(odl.rn(3)), dtype="float32", error=ValueError)
 
 
 def test_the_weights_of_an_odl_operator_are_those_of_its_inner_products():
@@ -783,14 +720,6 @@ def test_the_weights_of_an_odl_operator_are_those_of_its_inner_products():
         expected = space.element(u).inner(space.element(v))
         assert np.sum(weight * u * v) == pytest.approx(expected, rel=1e-14)
         assert_array_equal(weight, other)
-
-
-def test_an_odl_gradient_maps_to_a_power_space():
-    odl = quietly("odl")
-    subject = as_subject(odl.Gradient(odl.uniform_discr([0, 0], [1, 1], (2, 3))))
-    assert (subject.in_shape, subject.out_shape) == ((2, 3), (2, 2, 3))
-    C, w = dense(subject, "forward"), subject.weights
-    np.testing.assert_allclose(dense(subject, "adjoint") * w[0], C.T * w[1], rtol=1e-14)
 
 
 def test_an_odl_functional_maps_to_one_number():
@@ -818,23 +747,14 @@ def test_odl_operators_that_cannot_be_tested_are_refused():
 
         _call = itself
 
-    with pytest.raises(TypeError, match=r"Half \(ODL\) has no adjoint: .adjoint raised OpNot"):
-        as_subject(Half())
+    refused(r"Half \(ODL\) has no adjoint: .adjoint raised OpNot", Half())
     narrow = odl.MatrixOperator(M, domain=odl.rn(3, dtype="float32"), range=odl.rn(2))
-    with pytest.raises(
-        TypeError, match=r".adjoint raised ValueError\(.*cannot be safely cast"
-    ):
-        as_subject(narrow)
-    product = odl.ProductSpace(odl.rn(2), odl.rn(3))
-    with pytest.raises(
-        TypeError, match="a product of different spaces: expected powers of one"
-    ):
-        as_subject(odl.IdentityOperator(product))
+    refused(r".adjoint raised ValueError\(.*cannot be safely cast", narrow)
+    product = odl.IdentityOperator(odl.ProductSpace(odl.rn(2), odl.rn(3)))
+    refused("a product of different spaces: expected powers of one", product)
     for space in (odl.rn(3, inner=lambda u, v: 1.0), odl.rn(3, exponent=1)):
-        with pytest.raises(
-            TypeError, match="expected constant or array weights and exponent 2"
-        ):
-            as_subject(odl.IdentityOperator(space))
+        A = odl.IdentityOperator(space)
+        refused("expected constant or array weights and exponent 2", A)
 
 
 def test_cupy_matrices_and_operators_run_on_the_device(cupy):
@@ -855,13 +775,12 @@ def test_cupy_matrices_and_operators_run_on_the_device(cupy):
 
 def test_cupy_operators_without_adjoint_and_flat_arrays_are_refused(cupy):
     linalg = sys.modules["cupyx.scipy.sparse.linalg"]
-    with pytest.raises(TypeError, match=r"<2x2 _CustomLin.* has no rmatvec"):
-        as_subject(linalg.LinearOperator((2, 2), lambda x: x, dtype=float))
-    with pytest.raises(ValueError, match=r"a matrix must be 2-d, got shape \(3,\)"):
-        as_subject(cupy.zeros(3))
+    half = linalg.LinearOperator((2, 2), lambda x: x, dtype=float)
+    refused(r"<2x2 _CustomLin.* has no rmatvec", half)
+    refused(r"a matrix must be 2-d, got shape \(3,\)", cupy.zeros(3), error=ValueError)
 
 
-# The stand-in, and what gets imported
+# The stand-in
 
 
 def test_the_stand_in_is_as_strict_as_cupy(cupy):
@@ -887,22 +806,3 @@ def test_the_stand_in_goes_away_again():
         with standin.installed():
             assert "cupyx.scipy.sparse.linalg" in sys.modules
         assert not [name for name in sys.modules if name.startswith("cupy")]
-
-
-def test_importing_and_using_subjects_loads_no_array_or_operator_library():
-    code = """
-import sys
-import numpy as np
-from linconv.testing import subjects
-subjects.as_subject([[1.0, 2.0]])
-subjects.as_subject(np.ravel, np.ravel, in_shape=2)
-try:
-    subjects.as_subject(np.linalg.inv, np.ravel, in_shape=2)
-except TypeError:
-    pass
-others = {"torch", "jax", "cupy", "cupyx", "pylops", "sigpy", "scico", "odl"}
-print(sorted(others.intersection(sys.modules)))
-"""
-    command = [sys.executable, "-W", "error", "-c", code]
-    done = subprocess.run(command, capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == "[]"

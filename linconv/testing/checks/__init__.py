@@ -1,6 +1,6 @@
 """Checks of one operator: `run` calls them in order, a `Session` keeps their findings.
 
-The entry point of this room; `identity` and `probes` serve the diagnosis too.
+The entry point of this package; the diagnosis also uses `identity` and `probes`.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ __all__ = [
 
 _BLOCK = {"quick": 3, "standard": 6, "thorough": 16}
 
-# In this order: the checks that write into results come last, see `run`.
+# In the order of execution; after these, `run` calls the checks that write into results.
 _CHECKS: dict[str, Callable[[Session], CheckResult]] = {
     "L00": linearity.zero,
     "L01": linearity.homogeneity,
@@ -57,7 +57,7 @@ _CHECKS: dict[str, Callable[[Session], CheckResult]] = {
 def run(
     session: Session, codes: set[str], *, matrix: Any, factory: Any, kernel_shape: Any
 ) -> dict[str, CheckResult]:
-    """Run the checks of these codes; one that finds no way to go on ends the test."""
+    """Run the checks of these codes; a check that raises `Stop` ends the test."""
     if matrix is None and session.subject.matrix is not None:
         matrix = session.subject.matrix()
     session.matrix = known.known_matrix(session, matrix)

@@ -1,6 +1,6 @@
 """Contracts of matvec and rmatvec beyond mathematics: memory, layouts, threads, pickling.
 
-Every function here takes a session and returns one `CheckResult`.
+Every public function takes a session and returns one `CheckResult`.
 """
 
 from __future__ import annotations
@@ -15,16 +15,16 @@ from linconv.testing.checks.interleave import interleaved
 from linconv.testing.checks.session import MOST_NOISE, Session, Side, Stop, describe, same
 from linconv.testing.report import CheckResult, Tally, judge, not_applicable
 
-# Layouts are tried on one probe; a copy inside may only change the order of a sum.
+# In u; an operator that copies a strided input may add in another order, no more.
 _LAYOUT_UNITS = 64
-# Lines after which each of two threads hands over: at every line both come through the
-# same lines together, at longer strides one has left them when the other is halfway.
+# Lines after which each of two threads hands over.  With (1, 1) both run the same lines
+# together; with more lines one thread is ahead of the other.
 _ROUNDS = ((1, 1), (3, 3), (2, 2))
 _STEPS = {"quick": 40, "standard": 100, "thorough": 400}
 
 
 def watched(session: Session, code: str) -> CheckResult:
-    """Judge the watch over every product: C01, C02, C03, C05, C06."""
+    """Return the result of C01, C02, C03, C05 or C06, which watch every product."""
     faults = [side.watched[code] for side in session.sides if code in side.watched]
     if code == "C02" and all(side.expected is None for side in session.sides):
         return not_applicable(code, "the operator promises no dtype")
@@ -32,7 +32,7 @@ def watched(session: Session, code: str) -> CheckResult:
 
 
 def repeated(session: Session) -> CheckResult:
-    """C04: the same input twice gives the same result, whatever came between."""
+    """C04: the same input gives the same result again, also after other products."""
     for side in session.sides:
         _reuse_arrays(session, side)
     faults = [side.watched["C04"] for side in session.sides if "C04" in side.watched]
@@ -48,7 +48,7 @@ def aliasing(session: Session) -> CheckResult:
 
 
 def _reuse_arrays(session: Session, side: Side) -> None:
-    """Call again: the same array, then with new contents, then with results written into."""
+    """Call again with an array, with new contents in it, and after writing into results."""
     if side.reused:
         return
     side.reused = True
@@ -70,8 +70,8 @@ def _reuse_arrays(session: Session, side: Side) -> None:
     if not session.repeats(side, side.image(side.read(second)), other_image):
         side.note(
             "C04",
-            f"{side.name} gives different results for the same input: new contents in an "
-            "array that it saw before are not noticed",
+            f"{side.name} gives different results for the same input: it does not "
+            "notice new contents in an array that it has seen before",
         )
     for result in (first, second):
         arrays.overwrite(result, np.full_like(arrays.host(result), 7))
@@ -83,7 +83,7 @@ def _reuse_arrays(session: Session, side: Side) -> None:
 
 
 def layouts(session: Session) -> CheckResult:
-    """C07: strided, reversed and read-only inputs give what contiguous ones give."""
+    """C07: strided, reversed and read-only inputs give the results of contiguous ones."""
     arrays = session.subject.arrays
     every = [layout for layout in arrays.layouts if layout != "fortran"]
     if not every:
@@ -98,7 +98,7 @@ def layouts(session: Session) -> CheckResult:
             except Stop as stop:
                 error, fault = np.inf, f"{stop.message} for a {layout} input"
             if not tally.compare(error, side.allowed(_LAYOUT_UNITS), fault):
-                # Only C03 says more than this check does.
+                # This fault explains all that was noted for the layout, except C03.
                 kept = {k: v for k, v in side.watched.items() if k in before or k == "C03"}
                 side.watched = kept
                 break
@@ -106,7 +106,7 @@ def layouts(session: Session) -> CheckResult:
 
 
 def columns(session: Session) -> CheckResult:
-    """C08: matmat and rmatmat give, column by column, what matvec and rmatvec give."""
+    """C08: the columns of matmat and rmatmat are the results of matvec and rmatvec."""
     sides = [side for side in session.sides if side.columns is not None]
     if not sides:
         return not_applicable("C08", "the operator has neither matmat nor rmatmat")
@@ -114,7 +114,7 @@ def columns(session: Session) -> CheckResult:
     for side in sides:
         several = 2 if session.quick else 3
         X, CX = np.stack(side.probes[:several], 1), np.stack(side.images[:several], 1)
-        # Other columns the second time: in a buffer, they would replace the first ones.
+        # The second block has other columns, to show a result that shares a buffer.
         fortran = "fortran" in session.subject.arrays.layouts
         cases = [
             ("contiguous", X, CX),
@@ -131,7 +131,7 @@ def columns(session: Session) -> CheckResult:
 def _columns(
     side: Side, layout: str, block: np.ndarray, expected: np.ndarray
 ) -> tuple[str, float]:
-    """Return the fault of one block of columns if its error is too large, and the error."""
+    """Return (fault, error) of some columns; the fault holds if the error is too large."""
     arrays, name = side.subject.arrays, side.columns_name
     suffix = " for Fortran-ordered input" if layout == "fortran" else ""
     given = arrays.make(block, layout)
@@ -155,8 +155,8 @@ def _columns(
 
 
 def threads(session: Session) -> CheckResult:
-    """C09: two threads that take turns at every line get what one thread gets."""
-    trusted = ("linconv",) if session.quick else ()  # its own lines are many, and tested
+    """C09: two threads that take turns at lines get the results of one thread."""
+    trusted = ("linconv",) if session.quick else ()  # linconv's own tests cover its lines
     tally = Tally("C09")
     for paces in _ROUNDS[:1] if session.quick else _ROUNDS:
         for side in session.sides:
@@ -176,7 +176,7 @@ def threads(session: Session) -> CheckResult:
 
 
 def _call(side: Side, i: int) -> Callable[[], np.ndarray]:
-    """Return a function that computes image i; the array is made beforehand."""
+    """Return a function that computes image i from an array made beforehand."""
     given = side.native(side.probes[i])
 
     def run() -> np.ndarray:
@@ -186,12 +186,12 @@ def _call(side: Side, i: int) -> Callable[[], np.ndarray]:
 
 
 def pickling(session: Session) -> CheckResult:
-    """C10: a pickle round trip leaves both directions as they were."""
+    """C10: after a pickle round trip both products are the same as before."""
     subject = session.subject
     if subject.portable is None or subject.rewrap is None:
         return not_applicable("C10", "a pair of functions is not pickled")
     try:
-        parts: list[pickle.PickleBuffer] = []  # large arrays: copied below, once
+        parts: list[pickle.PickleBuffer] = []  # large arrays, to be copied only once
         pickled = pickle.dumps(subject.portable, 5, buffer_callback=parts.append)
     except Exception as error:
         message = f"cannot be pickled: {describe(error)}"
@@ -221,7 +221,7 @@ def pickling(session: Session) -> CheckResult:
 
 
 def _not_meant_for_it(error: Exception) -> bool:
-    """Whether pickle itself refused: a lambda, a class that has no place, a lock held."""
+    """Whether pickle itself refuses the object: for a lambda, a local class or a lock."""
     if isinstance(error, pickle.PicklingError):
         return True
     words = {TypeError: "cannot pickle", AttributeError: "local object"}

@@ -1,9 +1,10 @@
-"""Exact mode: integers, for which floating point makes no error at all.
+"""Exact mode: on integers floating point makes no rounding errors.
 
-While every partial sum stays below 2^t all results are exact in any order of summation,
-so equality is bitwise, on any device.  For k probes x and k probes y drawn from a set S
-of values, a fault of any size is missed with probability of at most 2 |S|^-k: A - C^H
-sends all x to zero with at most |S|^-k, and all y its remainder likewise.
+While every partial sum stays below 2^t, t the bits of the mantissa, results are exact in
+any order of summation, so they are compared bit for bit, on any device.  The mode draws k
+probes x and k probes y from a set S of values.  If D = C - A^H is not zero, D x = 0 for
+all x has probability |S|^-k at most, and otherwise y^H D x = 0 for all y as well: the mode
+misses a fault, of any size, with probability 2 |S|^-k at most.
 """
 
 from __future__ import annotations
@@ -20,18 +21,18 @@ from linconv.testing.checks.session import Session, Side, sides
 from linconv.testing.report import CheckResult, judge, not_applicable
 from linconv.testing.subjects import Subject, as_subject
 
-# Largest integer of probes, and of kernels that are made for the test.
+# The largest integer of a probe, and of a kernel made for the test.
 MOST = 64
 MOST_TAP = 3
-# Room for partial sums that are larger than the results: they are not seen.
+# Factor by which partial sums, which the test cannot see, may exceed the results.
 _ROOM = 16
-# Beyond this distance from an integer the nearest one need not be the right one.
+# Farther than this from an integer, rounding may not find the right one.
 _NEAR = 0.25
 _TOO_LARGE = "sums would exceed what is exact in this precision"
 
 
-class _Unfit(Exception):  # noqa: N818 - no error: exact mode does not apply
-    """Exact mode cannot judge this operator; the message says why."""
+class _Unfit(Exception):  # noqa: N818 - not an error
+    """Exact mode does not apply to this operator; the message says why."""
 
 
 def exact_mode(session: Session, factory: Any, kernel_shape: Any) -> list[CheckResult]:
@@ -43,10 +44,10 @@ def exact_mode(session: Session, factory: Any, kernel_shape: Any) -> list[CheckR
 
 
 def _judged(session: Session, factory: Any, kernel_shape: Any) -> list[CheckResult]:
-    """Try integers on both sides and compare all inner products in integers.
+    """Apply both sides to integers and compare all inner products as integers.
 
-    Without a kernel known to be of integers, an operator whose results are integers
-    for integer inputs is taken for one.
+    Without a kernel of integers made for the test, the mode applies only if the results
+    are integers.
     """
     if session.weighted:
         raise _Unfit("the inner product has weights")
@@ -64,13 +65,11 @@ def _judged(session: Session, factory: Any, kernel_shape: Any) -> list[CheckResu
             own.copied += made is not None
             distance = max(distance, gap)
             if gap and made is None:
-                raise _Unfit("its results are no whole numbers for whole inputs")
+                raise _Unfit("its results are not integers for integer inputs")
             if gap >= _NEAR:
-                words = (
-                    f"{side.name} returns no whole numbers for whole inputs: {gap:.2g} away"
-                )
+                words = f"{side.name} returns non-integers for integer inputs: {gap:.2g} away"
                 first = judge("E01", [words], gap, _NEAR, trials=count)
-                return [first, not_applicable("E02", "results are no whole numbers")]
+                return [first, not_applicable("E02", "results are not integers")]
             if _ROOM * _peak(image) >= 2.0 ** (np.finfo(side.result_dtype).nmant + 1):
                 raise _Unfit(_TOO_LARGE)
             images[-1].append(image)
@@ -84,7 +83,7 @@ def _judged(session: Session, factory: Any, kernel_shape: Any) -> list[CheckResu
 
 
 def _largest(session: Session, pair: tuple[Side, Side], integer_kernel: bool) -> int:
-    """Return the largest integer that leaves sums exact, judged by the random probes."""
+    """Return the largest integer for probes, so that sums stay exact."""
     if integer_kernel:
         peak = max(1.0, MOST_TAP * math.sqrt(max(1, session.taps)) * 5)
     else:
@@ -108,7 +107,7 @@ def _rounded(image: np.ndarray) -> tuple[np.ndarray, float]:
 def _compare(
     session: Session, inputs: list[list[np.ndarray]], images: list[list[np.ndarray]], q: int
 ) -> list[str]:
-    """Compare <C x, y> with <x, A y> as integers; real parts if real-linear."""
+    """Compare <C x, y> with <x, A y> as integers; their real parts if real-linear."""
     (X, Y), (CX, AY) = inputs, images
     most = max(
         len(x) * q * _peak(image)
@@ -117,7 +116,7 @@ def _compare(
     )
     if 4 * most >= 2.0**63:
         raise _Unfit("inner products would exceed 64-bit integers")
-    # Doubles, where they hold all sums exactly, are added by BLAS.
+    # BLAS adds doubles faster than integers; below 2^53 they are as exact.
     kind = np.dtype(np.float64 if 4 * most < 2.0**53 else np.int64)
     faults = []
     for y, a in zip(Y, AY, strict=True):
@@ -145,7 +144,7 @@ def _text(value: tuple[int, int]) -> str:
 
 
 def _rebuilt(session: Session, factory: Any, kernel_shape: Any) -> tuple[Side, Side] | None:
-    """Return both sides of the operator with a kernel of integers, if it can be made."""
+    """Return both sides of the operator with a kernel of integers, or None without factory."""
     subject = session.subject
     if factory is None and kernel_shape is None:
         factory, kernel_shape = _own_factory(subject)
@@ -164,9 +163,9 @@ def _rebuilt(session: Session, factory: Any, kernel_shape: Any) -> tuple[Side, S
 
 
 def _own_factory(subject: Subject) -> tuple[Callable[[Any], Any] | None, Any]:
-    """Return a function that makes a linconv convolution again, with another kernel.
+    """Return a function that makes a linconv convolution with another kernel.
 
-    Not a subclass of somebody else's: it would lose all that it keeps besides the kernel.
+    A subclass from another package has none: `with_kernel` may lose its other attributes.
     """
     A, made = subject.portable, subject.geometry
     own = type(getattr(A, "base", A)).__module__.startswith("linconv.")

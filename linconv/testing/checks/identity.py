@@ -1,8 +1,8 @@
 """The adjoint identity, <C x, y> = <x, A y>, and the matrix entry by entry.
 
-Never divided by the inner product, which may vanish by chance, but by the rounding
-noise that it should have.  A block of k probes on either side costs k + k products and
-gives k^2 numbers: D = Y^H (C X) - (A Y)^H X, with E |D_ab|^2 = |A - C^H|_F^2.
+Mismatches are divided by the rounding noise to be expected, never by the inner product,
+which may vanish by chance.  A block of k probes on either side costs k + k products and
+gives k^2 mismatches D = Y^H (C X) - (A Y)^H X, with E |D_ab|^2 = |A - C^H|_F^2.
 """
 
 from __future__ import annotations
@@ -17,21 +17,21 @@ from linconv.testing.checks.inner import Vectors, products
 from linconv.testing.checks.session import FAR, Session, Side
 from linconv.testing.report import CheckResult, Tally, judge, not_applicable
 
-# In standard deviations; right operators stayed below 4.4 and between 0.5 and 1.1.
+# Largest mismatch and rms, in sigma; right operators had at most 4.4, and 0.5 to 1.1.
 MOST_SIGMA = 8
 MOST_RMS = 3
-# Below so many entries every one is compared.
+# The largest matrix of which every entry is compared.
 MOST_ENTRIES = 2_500_000
-# Structured probes that are judged together.
+# The number of structured probes whose inner products are computed together.
 _BATCH = 6
 
 
 @dataclass
 class Probed:
-    """Probes, their images, and the power that rounding spreads over all samples of each.
+    """Probes, their images, and the mean power of each image, to which its noise is relative.
 
-    The mean power that unit variance probes give stands in where the operator cancels a
-    probe, as a gradient cancels a constant.
+    Where the operator cancels a probe, as a gradient cancels a constant, `spread` is the
+    mean power of the images of random probes.
     """
 
     probes: Vectors
@@ -43,7 +43,7 @@ class Probed:
 class Mismatch:
     """D and the standard deviation of its rounding noise, for probes X and Y.
 
-    Both are divided by a power of two where their squares would leave the range.
+    Both are divided by a power of two if their squares would overflow or underflow.
     """
 
     gap: np.ndarray  # (len(Y), len(X))
@@ -69,8 +69,8 @@ class Mismatch:
 def mismatch(session: Session, X: Probed, Y: Probed) -> Mismatch:
     """Return Y^H (C X) - (A Y)^H X with its noise, sample by sample.
 
-    The noise of an image is relative to the power of the sample itself and to the mean
-    over all samples, over which an FFT spreads it.
+    The noise of a sample is relative to the power of the sample and to the mean power
+    of all samples, since an FFT spreads rounding errors over all of them.
     """
     left, first = products(Y.probes, X.images)
     right, second = products(Y.images, X.probes)
@@ -91,11 +91,11 @@ def probed(
 
 
 def random_mismatch(session: Session) -> Mismatch:
-    """Return the mismatch of the random probes of both sides; computed once."""
+    """Return the mismatch of the random probes of both sides, computed at the first call."""
     if session.mismatch is None:
         images = [image for side in session.sides for image in side.images]
         peak = max(map(probes.norm, images))
-        if not 1e-9 < peak < 1e9:  # squares would leave the range
+        if not 1e-9 < peak < 1e9:  # squares would overflow or underflow
             session.scale = probes.binade(peak)
         for side in session.sides:
             energy = Vectors(side.images, session.scale).energy
@@ -126,7 +126,7 @@ def norm_scaled_error(session: Session) -> float:
 
 
 def resolution(session: Session) -> float:
-    """Return the smallest |A - C^H|_F / |C|_F that the random block sees for certain."""
+    """Return the smallest |A - C^H|_F / |C|_F that the random block detects for certain."""
     sigma = np.sqrt(np.mean(random_mismatch(session).sigma ** 2))
     norm = np.sqrt(np.mean(session.probed[0].images.energy))
     return float((MOST_SIGMA + 2) * sigma / norm) if norm > 0 else 0.0
@@ -138,7 +138,7 @@ def structured_probes(session: Session) -> CheckResult:
     random_mismatch(session)
     for side in session.sides:
         space = "input" if side is session.forward else "output"
-        values = side.probes[1].reshape(side.in_shape)  # the other side's are independent
+        values = side.probes[1].reshape(side.in_shape)  # not those of the other side
         found = list(probes.structured(session.rng, values, session.quick))
         for start in range(0, len(found), _BATCH):
             names, given = zip(*found[start : start + _BATCH], strict=True)
@@ -171,7 +171,7 @@ def dense(session: Session) -> tuple[np.ndarray, np.ndarray]:
 
 
 def dense_tolerance(session: Session, C: np.ndarray, B: np.ndarray) -> np.ndarray:
-    """Return what rounding may do to each entry of A^H against C."""
+    """Return the largest difference of A^H and C that rounding explains, entry by entry."""
     u = max(side.u for side in session.sides)
     scale = probes.binade(float(np.max(np.abs(C), initial=0)))
     power = probes.power(C / scale)
@@ -184,20 +184,20 @@ def dense_tolerance(session: Session, C: np.ndarray, B: np.ndarray) -> np.ndarra
 def _reach(power: np.ndarray, axis: int) -> np.ndarray:
     """Return how far rounding may move an entry of a column or row, in units of the noise.
 
-    An FFT spreads it over all samples; for a unit vector it is not random but gathers
-    in a few, where up to 1.4 norms were seen.
+    An FFT spreads rounding errors over all samples.  For a unit vector they are not random
+    but gather in a few samples: an error of 1.4 norms was measured there.
     """
     total = np.sum(power, axis=axis, keepdims=True)
     return FAR * np.sqrt(total / power.shape[axis]) + 3 * np.sqrt(total)
 
 
 def small(session: Session, most: int = MOST_ENTRIES) -> bool:
-    """Whether every entry can be compared."""
+    """Whether the matrix is small enough to compare every entry."""
     return session.forward.n * session.forward.m <= most and not session.real_linear
 
 
 def every_entry(session: Session) -> CheckResult:
-    """A03: every entry of A^H against C."""
+    """A03: every entry of A^H is that of C."""
     if session.real_linear:
         return not_applicable("A03", "a real-linear operator has no complex matrix")
     if session.quick:

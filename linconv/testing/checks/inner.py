@@ -1,10 +1,10 @@
-"""Inner products of vectors, several thousand times finer than double precision rounds.
+"""Inner products of vectors, several thousand times more precise than double precision.
 
-Each vector is split into a high part, of so few bits that BLAS adds its products without
-any rounding, and a rest that is too small for its own rounding to matter: Ozaki, Ogita,
+Each vector is split into a high part, with so few bits that BLAS adds its products without
+rounding, and a low part, so small that its rounding errors do not matter: Ozaki, Ogita,
 Oishi and Rump, "Error-free transformations of matrix multiplication by using fast
-routines of matrix multiplication", Numerical Algorithms 59 (2012).  No long doubles are
-needed, which some machines lack and which are slow on the others.
+routines of matrix multiplication", Numerical Algorithms 59 (2012).  Sums of long doubles
+would be slow, and some machines have none.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from functools import cached_property
 
 import numpy as np
 
-# Samples of a tile: some vectors of so many samples stay in the cache.
+# Samples of a tile: 32 KiB of doubles, so that the tiles of a few vectors stay in L2.
 _TILE = 1 << 12
 # A sum of squares below this may have lost digits to underflow.
 _SMALLEST = 1e-200
@@ -37,7 +37,7 @@ class Vectors:
         dtype = np.result_type(*vectors)
         self.parts = 2 if dtype.kind == "c" else 1
         self.dtype = np.result_type(np.finfo(dtype).dtype, np.float64)
-        # Doubles add up products of single precision precisely enough.
+        # Products of single precision need no split: doubles add them precisely enough.
         self.fine = bool(np.finfo(dtype).nmant > np.finfo(np.float32).nmant)
         self.energy = np.array([self._energy(x) for x in vectors])
 
@@ -49,7 +49,7 @@ class Vectors:
         return float(np.vdot(x, x).real)
 
     def tile(self, start: int) -> np.ndarray:
-        """Return some samples: (k, samples), or (2 k, samples) for complex vectors."""
+        """Return a tile of each vector: (k, samples), or (2 k, samples) of complex vectors."""
         rows = [x[start : start + _TILE] for x in self.vectors]
         if self.parts > 1:
             rows = [np.real(x) for x in rows] + [np.imag(x) for x in rows]
@@ -59,23 +59,23 @@ class Vectors:
         return found
 
     def split(self, tile: np.ndarray) -> np.ndarray:
-        """Return the high parts of a tile's rows, and below them the low ones."""
+        """Return the high parts of a tile's rows, and the low parts as further rows."""
         high = tile + self._shift
         high -= self._shift
         return np.concatenate([high, tile - high])
 
     @cached_property
     def _shift(self) -> np.ndarray:
-        """Numbers that round the rows of a tile to their high parts: add, then subtract."""
+        """One number per row; adding and subtracting it rounds the row to its high part."""
         bits = (_BITS - self.n.bit_length()) // 2
-        # A norm is no smaller than any sample, and known: a few bits less in the high part.
+        # The norm is known and bounds all samples, at the cost of a few bits of the high part.
         peaks = np.where(self.energy > _SMALLEST, np.sqrt(self.energy), 1.0)
         exponent = np.frexp(peaks)[1] + (_BITS - 1 - bits)
         return np.tile(np.ldexp(1.5, exponent), self.parts)[:, None]
 
 
 def gram(Y: Vectors, X: Vectors) -> np.ndarray:
-    """Return conj(Y) X^T, (k, l); in long double where doubles would be too coarse."""
+    """Return conj(Y) X^T, (k, l); in long double where double precision is too coarse."""
     return products(Y, X)[0]
 
 
@@ -92,7 +92,7 @@ def products(Y: Vectors, X: Vectors) -> tuple[np.ndarray, np.ndarray]:
         if split:
             y, x = Y.split(y), X.split(x)
         total += y @ x.T
-    if split:  # the products of high parts are exact, all others too small to matter
+    if split:  # products of high parts are exact; errors of the others are too small to matter
         high, rest = total[:k, :m], total[:k, m:] + total[k:, :m] + total[k:, m:]
         total = high.astype(np.longdouble) + rest
     total = total.reshape(Y.parts, len(Y.vectors), X.parts, len(X.vectors))

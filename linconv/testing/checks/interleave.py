@@ -1,8 +1,8 @@
 """Run functions in several threads that take turns, so that a race shows at once.
 
-Left alone, two short calls hardly ever overlap: the interpreter switches threads every
-few milliseconds.  Here each thread hands the turn to the next at every line of Python
-it runs, so that two calls go through shared state together.
+Two short calls in plain threads hardly ever overlap: the interpreter switches threads
+every 5 ms.  Here each thread passes the turn to the next one after a given number of
+lines of Python, so that the calls go through shared state together.
 """
 
 from __future__ import annotations
@@ -15,10 +15,10 @@ from collections.abc import Callable, Sequence
 from types import FrameType
 from typing import Any
 
-# Seconds; a thread that does not get the turn in this time goes on without it.
+# Seconds that a thread waits for its turn before it goes on without.
 _PATIENCE = 0.25
 _MOST_WAITS = 20
-# Lines of these packages share no state of the operator.
+# Packages whose lines do not touch the state of an operator.
 _KNOWN = {*sys.stdlib_module_names, "numpy", "scipy"}
 
 
@@ -31,8 +31,8 @@ def interleaved(
 ) -> list[Any]:
     """Run each job in a thread of its own; return their results or exceptions.
 
-    Thread i hands over at every `paces[i]`-th line it comes to, at most `steps` times.
-    Lines of the packages `trusted` do not count.
+    Thread i hands over at every `paces[i]`-th line that it runs, at most `steps` times.
+    Lines of the packages in `trusted` do not count.
     """
     turns = _Turns(jobs, paces, steps, _KNOWN.union(trusted))
     threads = [
@@ -47,7 +47,7 @@ def interleaved(
 
 
 class _Turns:
-    """Some jobs, and the gates at which their threads wait for the turn."""
+    """The jobs, and for each a gate (a lock) where its thread waits for the turn."""
 
     def __init__(
         self,
@@ -57,17 +57,17 @@ class _Turns:
         known: set[str],
     ) -> None:
         self.jobs, self.paces, self.steps, self.known = jobs, paces, steps, known
-        # Plain locks, held while a thread must wait: a semaphore takes five times as long.
+        # A gate is closed while its lock is held; semaphores take five times as long as locks.
         self.gates = [threading.Lock() for _ in jobs]
         for gate in self.gates:
             gate.acquire()
         self.running = [True for _ in jobs]
         self.outcomes: list[Any] = [None for _ in jobs]
-        self.blocked = False  # the operator serialises its calls itself: let it run
+        self.blocked = False  # True if a lock of the operator itself serialises its calls
 
     def run(self, me: int) -> None:
         """Run job `me` in this thread, handing over on the way."""
-        # A long job in compiled code never hands over: then this one overlaps with it.
+        # If another job runs long compiled code, it does not hand over: start beside it.
         self.gates[me].acquire(timeout=_PATIENCE)
         sys.settrace(_tracer(self, me))
         try:
@@ -89,28 +89,28 @@ class _Turns:
             self.blocked = not self._regained(me)
 
     def _regained(self, me: int) -> bool:
-        """Wait for the turn; False if it does not come back although nobody works."""
+        """Wait for the turn; return False if it does not come while all threads are idle."""
         for _ in range(_MOST_WAITS):
             before = time.process_time()
             if self.gates[me].acquire(timeout=_PATIENCE):
                 return True
-            # The other thread may be collecting garbage; one that waits for a lock is idle.
+            # A thread that computes uses processor time; one that waits for a lock does not.
             if time.process_time() - before < _PATIENCE / 20:
                 return False
         return False
 
     def open(self, i: int) -> None:
-        """Give thread i the turn; it has it already if it ran out of patience before."""
+        """Open the gate of thread i, unless it is open already."""
         if i < len(self.gates):
             with contextlib.suppress(RuntimeError):
                 self.gates[i].release()
 
 
 def _tracer(turns: _Turns, me: int) -> Callable[..., Any]:
-    """Return a trace function that hands over at lines."""
+    """Return a trace function for thread `me` that hands over at lines."""
     pace, known = turns.paces[me], turns.known
     left = turns.steps * pace
-    skipped: dict[str, bool] = {}  # by module: most calls are of few
+    skipped: dict[str, bool] = {}  # by module, as most frames are of the same modules
 
     def trace(frame: FrameType, event: str, arg: Any) -> Any:
         nonlocal left

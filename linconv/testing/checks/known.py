@@ -1,6 +1,6 @@
 """Comparisons with the explicit matrix and with an independent forward.
 
-No adjoint test can see a forward that is wrong together with its adjoint; these checks can.
+These checks detect an error that forward and adjoint share; no adjoint test can.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ from linconv.testing.report import CheckResult, Entry, Tally, not_applicable
 def against_matrix(session: Session) -> CheckResult:
     """R01: |C x - M x| <= gamma_(K+2) |M| |x| entry by entry, for K nonzeros in a row.
 
-    Higham, Accuracy and Stability of Numerical Algorithms, section 3.5.  The measured
-    noise is added for products that are no sums along rows, such as those of an FFT.
+    Higham, Accuracy and Stability of Numerical Algorithms, section 3.5.  The bound also
+    has the measured noise, for products that do not add up rows, such as by an FFT.
     """
     if session.matrix is None:
         return not_applicable("R01", "the matrix is not known; give it as matrix=")
@@ -34,10 +34,10 @@ def against_matrix(session: Session) -> CheckResult:
 
 
 def _excess(side: Side, matrix: Any, most: int) -> np.ndarray:
-    """Return, for every row, the largest |error| of the probes over the bound.
+    """Return, for every row, the largest |error| / bound over the probes.
 
-    The measured noise alone is bound enough for nearly all rows; the others' own
-    bounds are added to it.
+    To save time, the bound is the measured noise alone, and the rows that exceed it are
+    compared again with their full bound.
     """
     found = []
     for x, image in list(zip(side.probes, side.images, strict=True))[:most]:
@@ -57,7 +57,7 @@ def _excess(side: Side, matrix: Any, most: int) -> np.ndarray:
 
 
 def _describe(session: Session, side: Side, matrix: Any, rows: np.ndarray) -> str:
-    """Say which rows of a side's matrix are wrong, and which entry if it is a single one."""
+    """Say which rows of a side's matrix are wrong, or which entry if only one is."""
     if len(rows) > 1:
         first = ", ".join(map(str, rows[:3])) + (", ..." if len(rows) > 3 else "")
         return f"{side.name} differs from the known matrix in {len(rows)} results: {first}"
@@ -75,9 +75,9 @@ def _describe(session: Session, side: Side, matrix: Any, rows: np.ndarray) -> st
 
 
 def _single_entry(side: Side, matrix: Any, row: int) -> tuple[int, complex, complex] | None:
-    """Find the column whose samples explain a row's errors in all probes by one number.
+    """Find the column of the one wrong entry that explains a row's errors in all probes.
 
-    Stored entries first: among a million columns a few probes may fit by chance.
+    Stored entries are tried first: among a million columns one may fit by chance.
     """
     X = np.stack(side.probes).astype(complex)  # (k, n)
     stored = matrix[[row]].tocsr()
@@ -98,7 +98,7 @@ def _single_entry(side: Side, matrix: Any, row: int) -> tuple[int, complex, comp
 
 
 def against_reference(session: Session) -> CheckResult:
-    """R02: the forward against an independent one, on the random probes and on ones."""
+    """R02: the forward equals an independent one on the random probes and on all ones."""
     if session.reference is None:
         return not_applicable("R02", "no reference= was given")
     side, tally = session.forward, Tally("R02")
@@ -152,6 +152,6 @@ def known_matrix(session: Session, matrix: Any) -> Any:
         )
     csr = csr.astype(np.result_type(csr.dtype, np.float64), copy=False)
     if not csr.has_canonical_format:
-        csr = csr.copy()  # the caller's arrays stay as they are
+        csr = csr.copy()  # sum_duplicates works in place, on the caller's arrays
         csr.sum_duplicates()
     return csr

@@ -1,7 +1,7 @@
 """Whether both directions are linear, and how large their rounding noise is.
 
-No adjoint test can see this: a clipped, biased or rectified operator may pass every
-dot test.  Multiplying by powers of two is exact, so it has no tolerance.
+A dot test may miss nonlinearity: a clipped, biased or rectified operator can pass it.
+Multiplying by powers of two is exact, so homogeneity has no tolerance.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from linconv.testing.checks import probes
 from linconv.testing.checks.session import MOST_NOISE, Session, Side, same
 from linconv.testing.report import CheckResult, Tally, judge, not_applicable
 
-# Powers of two for homogeneity: beyond any clipping or flushing that is meant to go unseen.
+# Exponents of the factors 2^e: past usual thresholds of clipping and flushing to zero.
 _EXPONENT = 40
 _HALF_EXPONENT = 2
 
@@ -32,17 +32,17 @@ def measure_noise(session: Session) -> None:
         side.residual = max(residuals)
         side.trials = len(residuals)
         samples = len(residuals) * _dimensions(side.images) * (2 if session.complex else 1)
-        # A handful of samples may all be rounded well by luck: long sums are not that exact.
+        # A few samples may have small rounding errors by chance; long sums have larger ones.
         least = max(1.0, np.sqrt(side.n) / samples)
         side.noise = min(max(side.residual, least * side.u), MOST_NOISE * side.u)
 
 
 def _dimensions(images: list[np.ndarray]) -> float:
-    """Return in how many dimensions the images lie, about: at least 1, at most their size.
+    """Estimate the dimension of the images, at least 1 and at most their size.
 
-    The mean squared cosine of two random vectors is one over that number.  Where a few
-    samples carry the power, or all rise and fall together, as the sums do that mirrored
-    edges give, the rounding errors of one image are no more than a few samples.
+    It is one over the mean squared cosine of two images.  It is small if a few samples
+    have most of the power, or if all rise and fall together, as sums over mirrored edges
+    do.  Then the rounding errors of an image are only a few independent numbers.
     """
     size = float(images[0].size)
     lengths = [probes.norm(image) for image in images]
@@ -59,7 +59,7 @@ def _dimensions(images: list[np.ndarray]) -> float:
 
 
 def _additivity(side: Side, split: tuple[np.ndarray, np.ndarray]) -> float:
-    """Return |C x - C a - C b| for x = a + b relative to what rounding scales with."""
+    """Return |C x - C a - C b| for x = a + b, relative to the norms of the three images."""
     parts = [side.images[0], *(side(part) for part in split)]
     gap = parts[0].astype(np.result_type(*parts, np.float64))
     gap -= parts[1]
@@ -83,7 +83,7 @@ def zero(session: Session) -> CheckResult:
 
 
 def homogeneity(session: Session) -> CheckResult:
-    """L01: C(s x) = s C(x) bit for bit, for s = -1 and large and small powers of 2."""
+    """L01: C(s x) = s C(x) bit for bit, for s = -1, a large and a small power of 2."""
     tally = Tally("L01")
     for side in session.sides:
         up, down = _exponents(side)
@@ -101,11 +101,11 @@ def homogeneity(session: Session) -> CheckResult:
 
 
 def _exponents(side: Side) -> tuple[int, int]:
-    """Return the powers of two that leave room for the operator's own range."""
+    """Return exponents of powers of two with which the images do not leave their range."""
     info = np.finfo(side.result_dtype)
     most = _HALF_EXPONENT if info.dtype.itemsize == 2 else _EXPONENT
     x, image = side.probes[0], side.images[0]
-    # Norms are above all samples: no less safe, and known at once.
+    # A norm bounds all samples and is faster; half precision has no room for it.
     largest = probes.norm if most == _EXPONENT else lambda a: float(np.max(np.abs(a)))
     peak = max(1.0, largest(x), largest(image))
     if not np.isfinite(peak):
@@ -117,7 +117,7 @@ def _exponents(side: Side) -> tuple[int, int]:
 
 
 def additivity(session: Session) -> CheckResult:
-    """L02: C(a + b) = C(a) + C(b) up to 256 u, measured when the noise was."""
+    """L02: C(a + b) = C(a) + C(b) up to 256 u, as `measure_noise` has measured."""
     faults = []
     for side in session.sides:
         if not side.residual <= MOST_NOISE * side.u:
@@ -128,9 +128,9 @@ def additivity(session: Session) -> CheckResult:
 
 
 def _inexact(side: Side) -> str:
-    """Say why a side is not additive: fewer bits inside where there is evidence of it."""
+    """Say why a side is not additive: lower precision inside, if there is evidence of it."""
     for bits, words in probes.PRECISIONS:
-        # An error that is too large for so many bits has another cause.
+        # An error too large for this precision has another cause.
         if 2.0**-bits >= 2 * side.u and side.residual <= 2.0 ** (6 - bits):
             if _fixed_point(side.images, bits):
                 continue
@@ -141,21 +141,21 @@ def _inexact(side: Side) -> str:
 
 
 def _fixed_point(images: list[np.ndarray], bits: int) -> bool:
-    """Whether even small results are multiples of the unit that `bits` bits give the largest.
+    """Whether small results too are multiples of the last bit of the largest result.
 
-    So they are rounded to so many decimals, or to integers, not to so many bits.
+    Then the operator rounds to fixed decimals or integers, not to `bits` significant bits.
     """
     numbers = np.concatenate([np.ravel([np.real(image), np.imag(image)]) for image in images])
     sizes = np.abs(numbers[numbers != 0]).astype(np.float64)
     if not sizes.size or not np.isfinite(sizes).all():
         return False
     unit = np.ldexp(1.0, int(np.frexp(sizes.max())[1]) - bits)
-    small = sizes[sizes < sizes.max() / 8]  # of fewer bits would be finer than that
+    small = sizes[sizes < sizes.max() / 8]  # floats so small have a finer last bit
     return bool(small.size and (small / unit == np.rint(small / unit)).all())
 
 
 def _rounds_inputs(side: Side, bits: int) -> bool:
-    """Whether inputs cut or rounded to so many bits give the same bits: no more are read."""
+    """Whether results stay the same for inputs truncated or rounded to `bits` bits."""
     x, image = side.probes[0], side.images[0]
     cut = probes.round_bits(x, bits)
     nearest = probes.round_bits(x + (x - cut), bits)
@@ -163,7 +163,7 @@ def _rounds_inputs(side: Side, bits: int) -> bool:
 
 
 def complex_vectors(session: Session) -> CheckResult:
-    """L03: C(i x) = i C(x); of a real operator C(x + i z) = C(x) + i C(z), if it can."""
+    """L03: C(i x) = i C(x); for a real operator C(x + i z) = C(x) + i C(z)."""
     if session.real_linear:
         return not_applicable("L03", "declared linear over the reals only")
     if not session.complex and session.quick:
@@ -193,7 +193,7 @@ def _semilinear(side: Side, got: np.ndarray, image: np.ndarray) -> str:
 
 
 def _complex_in_real(session: Session) -> CheckResult:
-    """Try complex vectors on a real operator; one that refuses or ignores them is no fault."""
+    """Try complex vectors on a real operator; it may refuse them or ignore imaginary parts."""
     tally, unable = Tally("L03"), []
     for side in session.sides:
         (x, z), (image, other) = side.probes[:2], side.images[:2]

@@ -1,7 +1,7 @@
-"""Vectors to try an operator on, and the rounding noise that a right one shows.
+"""Probes, the vectors that an operator is tested with, and norms for rounding errors.
 
-All probes are flat NumPy arrays; whose arrays the operator takes is no concern
-here.  Relative noise is counted in u, half the machine epsilon of the results.
+All probes are flat NumPy arrays; `Side` converts them for the operator.  Relative noise
+is counted in u, half the machine epsilon of the results.
 """
 
 from __future__ import annotations
@@ -13,11 +13,11 @@ from typing import Any
 
 import numpy as np
 
-# One sample in so many of a random probe is an exact zero: some operators divide by it.
+# One sample in 16 of a random probe is an exact zero, by which an operator may divide.
 _ZEROS = 16
-# Bits of a mantissa, and the name of the precision that has so many.
+# Bits of a mantissa, and the name of the precision; 8 bits are those of bfloat16.
 PRECISIONS = ((24, "float32"), (11, "half precision"), (8, "half precision"))
-# Sums of squares above this have lost nothing that counts to underflow.
+# A sum of squares below this may have lost digits to underflow.
 _SMALLEST = 1e-200
 
 
@@ -39,8 +39,8 @@ def gaussian(rng: np.random.Generator, n: int, dtype: np.dtype) -> np.ndarray:
 
 
 def whole(rng: np.random.Generator, n: int, dtype: np.dtype, q: int) -> np.ndarray:
-    """Return a probe of whole numbers from +-1 to +-q, complex ones in both parts."""
-    short = np.int16 if q < 1 << 14 else np.int64  # as many random bits as are needed
+    """Return a probe of integers from +-1 to +-q; complex numbers have two of them."""
+    short = np.int16 if q < 1 << 14 else np.int64  # fewer random bits are faster
 
     def part() -> np.ndarray:
         signed = rng.integers(-q, q, n, dtype=short)
@@ -55,7 +55,7 @@ def whole(rng: np.random.Generator, n: int, dtype: np.dtype, q: int) -> np.ndarr
 
 
 def round_bits(x: np.ndarray, bits: int) -> np.ndarray:
-    """Return x with its mantissa cut to `bits` bits, so that x minus it is exact."""
+    """Return x with its mantissa truncated to `bits` bits; x minus the result is exact."""
     if x.dtype.kind == "c":
         real = x.view(np.real(x).dtype)
         return round_bits(real, bits).view(x.dtype)
@@ -80,7 +80,7 @@ def masked(rng: np.random.Generator, x: np.ndarray) -> tuple[np.ndarray, np.ndar
 
 
 def both_splits(rng: np.random.Generator, x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Split x at once by mask and by mantissa: fewer products, the same two questions."""
+    """Split x by mask and by mantissa at once, to test both with the same products."""
     first = _where(_mask(rng, len(x)), halves(x)[0])
     return first, x - first
 
@@ -90,17 +90,17 @@ def _mask(rng: np.random.Generator, n: int) -> np.ndarray:
 
 
 def _where(mask: np.ndarray, x: np.ndarray) -> np.ndarray:
-    """Return x where the mask is 1, zero where it is 0; without branches, which cost more."""
+    """Return x where the mask is 1, else 0; a product is faster than `np.where`."""
     return x * mask.astype(np.real(x).dtype)
 
 
 def structured(
     rng: np.random.Generator, values: np.ndarray, few: bool
 ) -> Iterator[tuple[str, np.ndarray]]:
-    """Yield (name, probe) where operators go wrong: corners, faces, channels, the tail.
+    """Yield (name, probe) for places of typical faults: corners, faces, channels, the tail.
 
-    With `few`, all corners are one probe and all faces another; the random `values`
-    on them, of the input's shape, keep the faults at different places apart.
+    With `few`, one probe has all corners and another all faces.  The probes take their
+    samples from the random `values`, so that faults at two places do not cancel.
     """
     n, shape, dtype = values.size, values.shape, values.dtype
     values = np.where(values == 0, dtype.type(1), values)
@@ -135,7 +135,7 @@ def structured(
 
 
 def _some(items: Sequence, most: int) -> list:
-    """Return at most so many of the items, the first and the last among them."""
+    """Return at most `most` items, evenly spaced, with the first and the last one."""
     if len(items) <= most:
         return list(items)
     return [items[i * (len(items) - 1) // (most - 1)] for i in range(most)]
@@ -157,17 +157,17 @@ def ratio(gap: np.ndarray, bound: Any) -> np.ndarray:
 
 
 def binade(peak: float) -> float:
-    """Return the power of two below a positive number, 1 for 0: to divide by it is exact."""
+    """Return the power of two below a positive number, 1 for 0; division by it is exact."""
     return 2.0 ** int(np.floor(np.log2(peak))) if 0 < peak < np.inf else 1.0
 
 
 def rms(x: np.ndarray) -> float:
-    """Return the root mean square, also of numbers whose squares leave the range."""
+    """Return the root mean square, also of numbers whose squares overflow or underflow."""
     return norm(x) / np.sqrt(x.size) if x.size else 0.0
 
 
 def norm(x: np.ndarray) -> float:
-    """Return the Euclidean norm, also of numbers whose squares leave the range."""
+    """Return the Euclidean norm, also of numbers whose squares overflow or underflow."""
     if x.dtype.char in "dD":
         squared = float(np.vdot(x, x).real)
         if _SMALLEST < squared < np.inf or not x.any():

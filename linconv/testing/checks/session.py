@@ -1,9 +1,9 @@
 """One test of one operator: its two directions, watched at every product.
 
-A `Side` is one direction, matvec or rmatvec.  Each product goes to the operator as a
-fresh array; its result is copied at once, so that no fault of one check spoils another.
-Shape, dtype, finiteness, inputs that stay as they are and earlier results that stay as
-they were: every product is watched for these, and the end of the test judges them.
+A `Side` is one direction, matvec or rmatvec.  It gives the operator a fresh array for
+each product and copies the result at once, so that the fault of one check does not spoil
+another.  It notes wrong shapes, dtypes and values of results, and inputs or earlier
+results that a product changes; `contracts.watched` judges these notes after all checks.
 """
 
 from __future__ import annotations
@@ -18,14 +18,14 @@ import numpy as np
 from linconv.testing.checks import probes
 from linconv.testing.subjects import Subject, as_subject
 
-# Noise above this many u is a fault to report, never a tolerance to use.
+# In u; more noise than this is reported as a fault and never used as a tolerance.
 MOST_NOISE = 256
-# How far a single number may lie from what it should be, in measured standard deviations.
+# The largest allowed error of a single number, in measured standard deviations.
 FAR = 14
 
 
 class Stop(Exception):  # noqa: N818 - it ends a test, which goes on to report
-    """A product failed so that nothing else can be tried; `code` is the check to blame."""
+    """A product failed, which ends the test; `code` is the check that fails."""
 
     def __init__(self, code: str, message: str) -> None:
         super().__init__(message)
@@ -36,8 +36,8 @@ class Stop(Exception):  # noqa: N818 - it ends a test, which goes on to report
 class Side:
     """One direction of a subject.
 
-    `apply` is the subject's own function; `pre` and `post` are the weights of its
-    inner products, which make its adjoint the plain conjugate transpose.
+    `apply` is the subject's own function.  `pre` and `post` are the weights of its
+    inner products; with them its adjoint becomes the plain conjugate transpose.
     """
 
     subject: Subject
@@ -50,21 +50,21 @@ class Side:
     call_in: tuple[int, ...]
     call_out: tuple[int, ...]
     dtype: np.dtype  # of the probes
-    expected: np.dtype | None  # of the results; None where the subject promises none
+    expected: np.dtype | None  # of the results; None if the subject declares none
     pre: Any = None
     post: Any = None
     probes: list[np.ndarray] = field(default_factory=list)
     images: list[np.ndarray] = field(default_factory=list)
-    residual: float = 0.0  # relative, of additivity, as measured
-    trials: int = 0  # splits behind it
-    rms: float = 0.0  # of a sample of the images, divided by the session's scale
-    noise: float = 0.0  # relative, to be expected: at least u, at most 256 u
+    residual: float = 0.0  # relative residual of additivity, as measured
+    trials: int = 0  # the number of splits for `residual`
+    rms: float = 0.0  # of the samples of all images, divided by the session's scale
+    noise: float = 0.0  # relative rounding noise: at least u, at most 256 u
     products: int = 0
-    copied: int = 0  # products of a copy with another kernel
-    watched: dict[str, str] = field(default_factory=dict)  # code -> the first fault seen
-    reused: bool = False  # whether arrays were reused and results written into
-    last: tuple[Any, np.ndarray] | None = None  # the last result of `apply`, as it was
-    last_columns: tuple[Any, np.ndarray] | None = None  # likewise of `columns`
+    copied: int = 0  # products of the operator made for exact mode
+    watched: dict[str, str] = field(default_factory=dict)  # code -> the first fault
+    reused: bool = False  # True once arrays were reused and results overwritten
+    last: tuple[Any, np.ndarray] | None = None  # the last result of `apply`, and a copy
+    last_columns: tuple[Any, np.ndarray] | None = None  # the same for `columns`
 
     @property
     def n(self) -> int:
@@ -78,7 +78,7 @@ class Side:
 
     @property
     def result_dtype(self) -> np.dtype:
-        """The dtype that counts for rounding: the coarser of promised and returned."""
+        """The dtype that decides on rounding: the coarser of the declared and the returned."""
         known = [self.expected or self.dtype, *(image.dtype for image in self.images[:1])]
         return max(known, key=probes.unit)
 
@@ -92,13 +92,13 @@ class Side:
         return self.subject.arrays.make(self.unweighted(x), layout)
 
     def unweighted(self, x: np.ndarray) -> np.ndarray:
-        """Return a flat probe as the subject's own inner product takes it, in its shape."""
+        """Return a flat probe in the subject's shape, divided by the weights `pre`."""
         if self.pre is not None:
             x = (x / self.pre).astype(x.dtype)
         return x.reshape(self.call_in)
 
     def __call__(self, x: np.ndarray, layout: str = "contiguous") -> np.ndarray:
-        """Return the image of the flat probe x, flat, and note what happened on the way."""
+        """Return the flat image of the flat probe x, and note every fault of the product."""
         before = self.unweighted(x)
         given = self.subject.arrays.make(before, layout)
         result = self.call(given)
@@ -109,7 +109,7 @@ class Side:
     def watch(
         self, name: str, given: Any, before: Any, result: Any, raw: Any, last: Any
     ) -> tuple[Any, np.ndarray]:
-        """Note a product that changes its input or an earlier result; return its own."""
+        """Note a product that changes its input or an earlier result; return its result."""
         arrays = self.subject.arrays
         if not same(before, arrays.host(given)):
             self.note("C03", f"{name} changes its input")
@@ -141,10 +141,10 @@ class Side:
         try:
             return self.subject.arrays.read(result)
         except TypeError as error:
-            raise Stop("C02", f"{self.name} returns what cannot be read: {error}") from error
+            raise Stop("C02", f"{self.name} returns an unreadable array: {error}") from error
 
     def image(self, raw: np.ndarray) -> np.ndarray:
-        """Return a result that was read as a flat image; note shape, dtype and values."""
+        """Return a result on the host as a flat image; note a wrong shape, dtype or value."""
         if raw.shape != self.call_out:
             message = f"{self.name} returns shape {raw.shape}, expected {self.call_out}"
             self.note("C01", message)
@@ -162,24 +162,24 @@ class Side:
         return self.weighted(image)
 
     def weighted(self, image: np.ndarray) -> np.ndarray:
-        """Return a flat image as the plain conjugate transpose would give it."""
+        """Return a flat image multiplied by the weights `post`."""
         return image if self.post is None else (image * self.post).astype(image.dtype)
 
     def quietly(self, x: np.ndarray) -> np.ndarray | None:
-        """Return the image of an input that the operator may refuse; None if it does."""
+        """Return the image of an input, or None if the operator refuses it; note nothing."""
         before = dict(self.watched)
         expected, self.expected = self.expected, None
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")
                 return self(x)
-        except Exception:  # whatever it raises, it refuses
+        except Exception:  # any exception counts as a refusal
             return None
         finally:
             self.watched, self.expected = before, expected
 
     def note(self, code: str, message: str) -> None:
-        """Remember the first fault of each kind."""
+        """Keep a fault, unless its check already has one."""
         self.watched.setdefault(code, message)
 
     def start(self, rng: np.random.Generator, block: int) -> None:
@@ -189,7 +189,7 @@ class Side:
             self.images.append(self(self.probes[-1]))
 
     def distance(self, got: np.ndarray, expected: np.ndarray) -> float:
-        """Return the largest difference of two images, relative to a sample and the mean."""
+        """Return the largest difference of two images, relative to the sample and the rms."""
         if got.shape != expected.shape:
             return np.inf
         if np.array_equal(got, expected):
@@ -203,7 +203,7 @@ class Side:
         return float(np.max(gap / peak / np.sqrt(scale + (np.mean(scale) or 1.0))))
 
     def allowed(self, units: float) -> float:
-        """Return a tolerance for `distance`: some u, or as much as the noise."""
+        """Return a tolerance for `distance`: `units` times u, or more for a noisy side."""
         return max(units * self.u, FAR * self.noise)
 
 
@@ -218,16 +218,16 @@ class Session:
     level: str
     deterministic: bool
     real_linear: bool
-    mismatch: Any = None  # of the random probes in the adjoint identity, once computed
-    probed: Any = None  # the random probes of both sides with their images, likewise
-    scale: float = 1.0  # power of two by which images are divided
-    matrices: tuple[np.ndarray, np.ndarray] | None = None  # C and A^H, once they were
+    mismatch: Any = None  # in the adjoint identity of the random probes, once computed
+    probed: Any = None  # the random probes of both sides with their images, once computed
+    scale: float = 1.0  # the power of two that images are divided by
+    matrices: tuple[np.ndarray, np.ndarray] | None = None  # C and A^H, once computed
     matrix: Any = None  # the known matrix
     reference: Any = None  # the independent forward
-    entries: list[Any] = field(default_factory=list)  # wrong ones that were found
-    taps: int = 0  # of a kernel made for exact mode
-    miss: float | None = None  # probability, of exact mode
-    stopped: bool = False  # a product failed
+    entries: list[Any] = field(default_factory=list)  # wrong entries found by checks
+    taps: int = 0  # number of taps of the kernel for exact mode
+    miss: float | None = None  # probability that exact mode misses a fault
+    stopped: bool = False  # whether a product raised `Stop`
 
     @property
     def sides(self) -> tuple[Side, Side]:
@@ -236,7 +236,7 @@ class Session:
 
     @property
     def quick(self) -> bool:
-        """Whether products are to be saved."""
+        """Whether the level is "quick", which saves products."""
         return self.level == "quick"
 
     @property
@@ -246,11 +246,11 @@ class Session:
 
     @property
     def complex(self) -> bool:
-        """Whether the operator is a complex one."""
+        """Whether probes of the input are complex."""
         return self.forward.dtype.kind == "c"
 
     def repeats(self, side: Side, got: np.ndarray, expected: np.ndarray) -> bool:
-        """Whether a result is an earlier one again: bit for bit, if it is deterministic."""
+        """Whether a result equals an earlier one, bit for bit if `deterministic`."""
         if self.deterministic:
             return same(got, expected)
         return side.distance(got, expected) <= side.allowed(MOST_NOISE)
@@ -264,7 +264,7 @@ def same(a: np.ndarray, b: np.ndarray) -> bool:
 
 
 def finite(x: np.ndarray) -> bool:
-    """Whether there is neither NaN nor infinity in an array."""
+    """Whether an array has neither NaN nor infinity."""
     return bool(np.isfinite(x).all())
 
 
@@ -284,7 +284,7 @@ def open_session(
     real_linear: bool | None,
     **options: Any,
 ) -> Session:
-    """Return a session with both sides, before any probe was tried.
+    """Return a session with both sides, before the first probe.
 
     The `options` are those of `as_subject`.
     """
@@ -334,7 +334,7 @@ def _flat(weights: Any) -> Any:
 
 
 def _probe_dtypes(subject: Subject, real_linear: bool) -> tuple[np.dtype, np.dtype]:
-    """Return the dtypes of x and y: those declared, else what the operator takes and gives."""
+    """Return the dtypes of x and y: as declared, else as the operator takes and returns."""
     if subject.in_dtype is not None and subject.out_dtype is not None:
         return subject.in_dtype, subject.out_dtype
     double = np.dtype(np.float64)
@@ -350,11 +350,11 @@ def _probe_dtypes(subject: Subject, real_linear: bool) -> tuple[np.dtype, np.dty
 
 
 def _result_dtype(subject: Subject, dtype: np.dtype) -> np.dtype | None:
-    """Return the dtype of one result, None if the operator refuses such an input."""
+    """Return the dtype of one result, or None if the operator refuses the input."""
     x = np.ones(subject.call_in_shape, dtype)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             return subject.arrays.read(subject.forward(subject.arrays.make(x))).dtype
-    except Exception:  # whatever it raises, it refuses
+    except Exception:  # any exception counts as a refusal
         return None

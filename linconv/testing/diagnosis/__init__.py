@@ -1,6 +1,6 @@
-"""Why an operator failed: `causes_of` a test, `diagnose` for two matrices.
+"""Why an operator failed: `causes_of` for a test, `diagnose` for two matrices.
 
-The entry point of this room.
+The entry point of this package.
 """
 
 from linconv.testing.diagnosis.failures import causes_of

@@ -1,4 +1,4 @@
-"""Two matrices to compare, and how a hypothesis is judged by them."""
+"""A case: the true matrix and the one under test, by which hypotheses are judged."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from linconv.testing.diagnosis.causes import say
 from linconv.testing.diagnosis.moves import Spaces
 from linconv.testing.report import number
 
-# A region is blamed if so few of random wrong entries would all lie in it by chance.
+# A region is a cause if random wrong entries all lie in it with less probability.
 CHANCE = 0.02
 
 
@@ -22,8 +22,8 @@ CHANCE = 0.02
 class Case:
     """C is true, B is under test: a hypothesis holds if it predicts B from C.
 
-    ``tolerance`` has the matrices' shape; ``spaces`` describes rows and columns, which
-    are exchanged in the transposed case.
+    ``tolerance`` has the shape of the matrices; ``spaces`` describes rows and columns,
+    which the transposed case exchanges.
     """
 
     C: np.ndarray
@@ -39,7 +39,7 @@ class Case:
 
     @cached_property
     def involved(self) -> np.ndarray:
-        """Where C is not zero, or B differs from it."""
+        """Where C is not zero, or B differs from C."""
         return (np.abs(self.C) > self.tolerance) | self.bad
 
     @cached_property
@@ -54,13 +54,13 @@ class Case:
 
     @cached_property
     def rows(self) -> np.ndarray:
-        """At most 32 rows with wrong entries, evenly chosen: most guesses fail there."""
+        """At most 32 rows with wrong entries, to refute most hypotheses quickly."""
         wrong = np.flatnonzero(self.bad.any(axis=1))
         return wrong[:: -(-len(wrong) // 32)] if len(wrong) else wrong
 
     @cached_property
     def slack(self) -> float:
-        """The tolerance for an entry that a stencil predicts from a few of C's entries."""
+        """The tolerance for predictions of a stencil, which has the rounding errors of C."""
         return 4 * float(self.tolerance.max())
 
     @property
@@ -95,11 +95,11 @@ class Case:
         return say(name, self.spaces.what, **words)
 
     def factor(self, s: Any) -> str:
-        """Write a factor of B as one of the adjoint, which has the conjugate, or forward."""
+        """Write a factor of B as one of the part under test: its conjugate for an adjoint."""
         return number(np.conj(s) if self.spaces.what == "adjoint" else s)
 
     def agrees(self, P: np.ndarray, tolerance: Any = None) -> bool:
-        """Whether B equals `P`, which is not C."""
+        """Whether B equals the prediction `P`, and `P` differs from C."""
         limit = np.broadcast_to(self.tolerance if tolerance is None else tolerance, P.shape)
         some = self.rows
         if (np.abs(self.B[some] - P[some]) > limit[some]).any():
@@ -124,7 +124,7 @@ def make_case(
     what: str,
     geometry: Geometry | None,
 ) -> Case:
-    """Return the case of two matrices whose rows and columns stand for arrays of `shapes`."""
+    """Return the case of two matrices; `shapes` are those of the output and the input."""
     needed = (int(np.prod(shapes[0])), int(np.prod(shapes[1])))
     for name, M in (("C", C), ("B", B)):
         if M.shape != needed:
@@ -151,8 +151,9 @@ def channel_axes(
 ) -> tuple[bool, bool]:
     """Say whether axis 0 of the output, and of the input, is a channel axis.
 
-    `coupled`, of shape (*out, *into), says which outputs depend on which inputs: images
-    of two axes may be signals with channels, which all couple, if need be in groups.
+    `coupled`, of shape (*out, *into), says which outputs depend on which inputs.  It
+    decides for arrays of two axes: axis 0 is one of channels if its indices all couple, or
+    all couple within groups.
     """
     if geometry is not None and {geometry.in_shape, geometry.out_shape} == {out, into}:
         both = geometry.channels is not None

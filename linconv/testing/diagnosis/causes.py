@@ -1,7 +1,7 @@
-"""The causes that a diagnosis can name: each sentence once, and the order of hypotheses.
+"""The causes that a diagnosis can name: their sentences, and the order of hypotheses.
 
-Two diagnosers read these tables: `matrices` has the whole matrices, `products` only
-what products with the operator tell.
+Two modules use these tables: `matrices` compares whole matrices, `products` judges by
+products with the operator.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-# Name -> the sentence, or a pair: of an adjoint and of a forward that is wrong.
+# Name -> the sentence, or two sentences: for a wrong adjoint and for a wrong forward.
 SENTENCES: dict[str, str | tuple[str, str]] = {
     "not finite": "the {what} has NaN or infinite entries",
     "precision": "{precision} inside a {dtype} operator{side}",
@@ -49,7 +49,7 @@ SENTENCES: dict[str, str | tuple[str, str]] = {
     "unknown": "unknown",
 }
 
-# Name -> the words for a part of the matrix, which complete "wrong only".
+# Name -> the words for a part of the matrix; they complete "wrong only".
 PLACES = {
     "sample": "in {space} {at}",
     "channel": "in {space} channel {at}",
@@ -57,9 +57,9 @@ PLACES = {
     "tail": "in the last {count} samples of the {space}",
 }
 
-# Hypotheses without a parameter first, then with few and with many; each must predict
-# every entry.  Those after "rough precision" only say where the wrong entries are, except
-# for kernels, whose taps are too many parameters to be tried before.
+# Hypotheses without a parameter come first, then those with few and with many, such as the
+# taps of a kernel.  Each must predict every entry of B, except "region", "near boundary" and
+# "few entries", which only say where the wrong entries are.
 ORDER = (
     "precision",
     "conjugate",
@@ -95,7 +95,7 @@ _NUMBERS = (
 
 
 def say(name: str, what: str = "adjoint", **words: Any) -> str:
-    """Return the sentence of a cause; `what` is wrong, the adjoint or the forward."""
+    """Return the sentence of a cause; `what` is the wrong part, "adjoint" or "forward"."""
     sentence = SENTENCES[name]
     if not isinstance(sentence, str):
         sentence = sentence[what == "forward"]
@@ -113,7 +113,7 @@ def slice_place(space: str, axis: int, at: int, channel: bool) -> str:
 
 
 def first_cause(hypotheses: Mapping[str, Callable[[], str | None]]) -> str:
-    """Return the sentence of the first hypothesis that holds, in the order of the table."""
+    """Return the sentence of the first hypothesis that holds, in the order of `ORDER`."""
     found = (hypotheses[name]() for name in ORDER if name in hypotheses)
     return next(filter(None, found), say("unknown"))
 
@@ -124,5 +124,5 @@ def spelled(value: int) -> str:
 
 
 def shifted_by(by: int, axis: int, space: str) -> str:
-    """Say how far, and along which axis of a space."""
+    """Say how far something is shifted, and along which axis of a space."""
     return f"by {spelled(abs(by))} along axis {axis} of the {space}"

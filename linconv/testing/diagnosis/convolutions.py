@@ -1,6 +1,6 @@
-"""Why a matrix is wrong, if the true one is a convolution: its stencil is read and varied.
+"""Why a matrix is wrong, if the true matrix is a convolution: hypotheses vary its stencil.
 
-The stencil comes from the rows of one output position and counts only if it predicts
+The stencil is read from the rows of one output position.  It is used only if it predicts
 every row that reads no sample outside the input.
 """
 
@@ -24,13 +24,13 @@ from linconv.testing.diagnosis.causes import shifted_by
 from linconv.testing.diagnosis.moves import kernel_axes, unflipped
 from linconv.testing.report import number
 
-# Where rules agree for a padding, the first of them is named first.
+# If several rules give the same matrix, the cause names the first of them first.
 _RULES = tuple(Boundary)
-# Combinations of rules of several axes that are tried.
+# The number of combinations of rules on several axes that are tried.
 _COMBINATIONS = 12
-# Entries up to which all variants of a stencil are built and compared.
+# Entries of the largest matrix for which all variants of a stencil are built.
 _SMALL = 40_000
-# Taps of a stencil that larger matrices may have: to build them takes a while.
+# Most taps of a stencil in larger matrices, which take long to build.
 _TAPS = 512
 
 
@@ -65,17 +65,17 @@ class Fit:
 
     @property
     def tight(self) -> bool:
-        """Whether no two positions along some axis are inside: the whole must agree."""
+        """Whether some axis has too few interior positions to verify a stencil."""
         lengths = [(len(axis.interior), axis.out) for axis in self.axes]
         return any(length < min(2, out) for length, out in lengths)
 
     @property
     def reaches_out(self) -> bool:
-        """Whether a tap reads outside the input."""
+        """Whether a tap reads a sample outside the input."""
         return any(len(axis.interior) < axis.out for axis in self.axes)
 
     def inside(self, skip: int = -1) -> np.ndarray:
-        """Return which rows read no sample outside, but for axis `skip`."""
+        """Return which rows read no sample outside the input; axis `skip` does not count."""
         ranges = [
             range(axis.out) if a == skip else axis.interior for a, axis in enumerate(self.axes)
         ]
@@ -89,7 +89,7 @@ class Fit:
         return _marked(self.geometry.c_in, [axis.n for axis in self.axes], ranges)
 
     def rules(self, M: np.ndarray, slack: float) -> list[list[Boundary]]:
-        """Return the rules that each axis alone may have in `M`."""
+        """Return the possible rules of each axis, by the rows that pad this axis only."""
         found = []
         for a in range(len(self.axes)):
             rows = np.flatnonzero(self.inside(skip=a))
@@ -99,7 +99,7 @@ class Fit:
         return found
 
     def full(self, M: np.ndarray, slack: float) -> tuple[Boundary, ...] | None:
-        """Return rules with which the fit is all of `M`, if there are any."""
+        """Return rules with which the fit equals all of `M`, or None."""
         for rules in _combinations(self.rules(M, slack)):
             if not (np.abs(M - self.dense(*rules)) > slack).any():
                 return rules
@@ -118,20 +118,20 @@ def _equal(P: np.ndarray, M: np.ndarray, rows: np.ndarray, slack: float) -> bool
 
 
 def _combinations(options: list[list[Boundary]]) -> list[tuple[Boundary, ...]]:
-    """Return one rule per axis, the same for all axes first."""
+    """Return choices of one rule per axis; those with one rule for all axes come first."""
     every = itertools.product(*options)
     return sorted(every, key=lambda rules: len(set(rules)))[:_COMBINATIONS]
 
 
 class Convolutions:
-    """The hypotheses of a case whose true matrix is a convolution, or a transposed one."""
+    """The hypotheses of a case whose true matrix, or its transpose, is a convolution."""
 
     def __init__(self, case: Case) -> None:
         self.case = case
 
     @cached_property
     def fits(self) -> list[tuple[Case, Fit]]:
-        """The convolution that C is, and that its transpose is; the exact one first."""
+        """The fits of C and of its transpose; a fit of the whole matrix comes first."""
         pairs = ((one, fit(one, one.C)) for one in (self.case, self.case.T))
         found = [(one, true) for one, true in pairs if true is not None]
         if len(found) == 2 and found[0][1].full(self.case.C, self.case.slack) is None:
@@ -140,7 +140,7 @@ class Convolutions:
 
     @property
     def strides(self) -> tuple[dict[int, int], dict[int, int]]:
-        """The stencil's steps along the axes of the output and of the input."""
+        """Strides along the axes of the output (axis -> stride) and of the input."""
         steps: tuple[dict[int, int], dict[int, int]] = ({}, {})
         for one, true in self.fits:
             flag = one.T.channel
@@ -149,7 +149,7 @@ class Convolutions:
         return steps
 
     def hypotheses(self) -> dict[str, Callable[[], str | None]]:
-        """Return the hypotheses by their names in the table of causes."""
+        """Return the hypotheses by their names in `causes.ORDER`."""
         tests: dict[str, tuple[Callable[[Case, Fit], str | None], ...]] = {
             "boundary": (
                 partial(_boundary, known=True),
@@ -185,18 +185,18 @@ def fit(case: Case, M: np.ndarray) -> Fit | None:
                 if not guess.tight:
                     return guess
                 found.append(guess)
-    # Where taps wrap around, a row may be read as a longer kernel with a gap.
+    # A row whose taps wrap around also fits a longer kernel with a gap: take the shortest.
     return min(found, key=lambda guess: guess.kernel.size, default=None)
 
 
 def _tensor(case: Case, M: np.ndarray) -> np.ndarray:
-    """View a matrix as (c_out, *out, c_in, *into), with one channel where there are none."""
+    """View a matrix as (c_out, *out, c_in, *into); without channels, c_out = c_in = 1."""
     out, into = case.spaces.spatial
     return M.reshape(-1, *out, M.shape[1] // math.prod(into), *into)
 
 
 def _centres(seen: np.ndarray, d: int) -> list[tuple[int, ...]]:
-    """Return output positions likely to be inside: central, or many reads in a small box."""
+    """Return likely interior output positions: central, or many reads in a small region."""
     out = seen.shape[1 : 1 + d]
     reads = seen.sum(axis=(0, 1 + d)).reshape(math.prod(out), *seen.shape[2 + d :])
     total = reads.sum(axis=tuple(range(1, 1 + d)))
@@ -242,14 +242,14 @@ def _axis(n: int, k: int, s: int, pitch: int, low: int, at: int, out: int) -> Ax
 
 
 def _reads(seen: np.ndarray, at: tuple[int, ...]) -> list[np.ndarray]:
-    """Return the indices along every axis of the samples that an output position reads."""
+    """Return, for every axis, the indices of the samples that an output position reads."""
     reads = seen[(slice(None), *at)].any(axis=(0, 1))
     others: Any = [tuple(b for b in range(len(at)) if b != a) for a in range(len(at))]
     return [np.flatnonzero(reads.any(axis=axes)) for axes in others]
 
 
 def _steps(seen: np.ndarray, centre: tuple[int, ...], a: int) -> list[int]:
-    """Return the likely strides: by how much the neighbours read further on."""
+    """Return the likely strides, the distance of the reads of neighbouring positions."""
     if seen.shape[1 + a] == 1:
         return [1]
     mine, moves = _reads(seen, centre)[a], Counter[int]()
@@ -259,11 +259,11 @@ def _steps(seen: np.ndarray, centre: tuple[int, ...], a: int) -> list[int]:
         if len(other):
             moves.update(by * int(other[end] - mine[end]) for end in (0, -1))
     likely = [s for s, _ in moves.most_common() if s > 0]
-    return list(dict.fromkeys([*likely, 1, 2]))[:3]  # where taps wrap, ends say nothing
+    return list(dict.fromkeys([*likely, 1, 2]))[:3]  # taps that wrap around hide the stride
 
 
 def _holds(guess: Fit, M: np.ndarray, slack: float) -> bool:
-    """Whether the interior, or for want of one the whole matrix, is as predicted."""
+    """Whether the fit predicts the interior, or the whole matrix if the interior is small."""
     if not all(axis.interior for axis in guess.axes):
         return False
     inside = guess.inside()
@@ -277,7 +277,7 @@ def _holds(guess: Fit, M: np.ndarray, slack: float) -> bool:
 
 
 def _boundary(case: Case, true: Fit, known: bool) -> str | None:
-    """Try the same convolution with each rule, where C is, or is not, known to have one."""
+    """Try other rules, with `known` only if C's own rules are known, else only if not."""
     if not true.reaches_out:
         return None
     mine = true.rules(case.C, case.slack)
@@ -305,7 +305,7 @@ def _boundary(case: Case, true: Fit, known: bool) -> str | None:
 
 
 def _padded_again(case: Case, true: Fit) -> str | None:
-    """Try an adjoint that pads with a rule as a forward does, instead of folding back."""
+    """Try an adjoint that pads its input like a forward, instead of folding the edges back."""
     if not true.reaches_out or any(axis.stride > 1 for axis in true.axes):
         return None
     axes = tuple(
@@ -326,7 +326,7 @@ def _padded_again(case: Case, true: Fit) -> str | None:
 
 
 def _stencil(case: Case, true: Fit) -> str | None:
-    """Try to read another stencil off B: kernel, stride, dilation or place differ."""
+    """Read the stencil of B and compare kernel, stride, dilation and position."""
     got = fit(case, case.B)
     if got is None:
         return None
@@ -338,7 +338,7 @@ def _stencil(case: Case, true: Fit) -> str | None:
 
 
 def _difference(case: Case, true: Fit, got: Fit) -> str | None:
-    """Say how two convolutions differ, if it is one change."""
+    """Say how two convolutions differ, if one change explains it."""
     pairs = list(zip(true.axes, got.axes, strict=True))
     steps = [(mine.stride, yours.stride) for mine, yours in pairs]
     pitches = [(mine.dilation, yours.dilation) for mine, yours in pairs]
@@ -362,7 +362,7 @@ def _same(case: Case, first: np.ndarray, second: np.ndarray) -> bool:
 
 
 def _steps_differ(case: Case, name: str, steps: list[tuple[int, int]]) -> str:
-    """Say along which axes the strides or dilations differ; empty if nowhere."""
+    """Say along which axes the strides or dilations differ; "" if they are equal."""
     true = "forward" if case.spaces.what == "adjoint" else "true forward"
     return "; ".join(
         case.say(name, true=true, got=yours, axis=a + case.T.channel, expected=mine)
@@ -372,7 +372,7 @@ def _steps_differ(case: Case, name: str, steps: list[tuple[int, int]]) -> str:
 
 
 def _place(case: Case, pairs: list[tuple[Axis, Axis]]) -> str | None:
-    """Say how far the stencil is from its place."""
+    """Say how far the stencil is shifted."""
     phase, words = "", []
     for a, (mine, yours) in enumerate(pairs):
         by, s = abs(mine.padding[0] - yours.padding[0]), mine.stride
@@ -388,7 +388,7 @@ def _place(case: Case, pairs: list[tuple[Axis, Axis]]) -> str | None:
 def _kernels(
     case: Case, mine: np.ndarray, yours: np.ndarray, pitches: list[tuple[int, int]]
 ) -> str | None:
-    """Say how one kernel's entries are arranged in the other."""
+    """Say how the second kernel is a rearrangement of the first."""
     d = mine.ndim - 2
     alike = all(a == b for a, b in pitches)
     for a, b in itertools.combinations(range(d), 2):
@@ -407,7 +407,7 @@ def _kernels(
 
 
 def _one_tap(case: Case, true: Fit) -> str | None:
-    """Try a convolution of which one tap differs."""
+    """Try a convolution with one other tap."""
     kernel = _other_kernel(case, true)
     differ = [] if kernel is None else np.argwhere(np.abs(kernel - true.kernel) > case.slack)
     if kernel is None or len(differ) != 1:
@@ -417,7 +417,7 @@ def _one_tap(case: Case, true: Fit) -> str | None:
 
 
 def _other_taps(case: Case, true: Fit) -> str | None:
-    """Try a convolution of which only the taps differ."""
+    """Try a convolution with other taps and the same geometry."""
     kernel = _other_kernel(case, true)
     if kernel is None:
         return None
@@ -426,7 +426,7 @@ def _other_taps(case: Case, true: Fit) -> str | None:
 
 
 def _other_kernel(case: Case, true: Fit) -> np.ndarray | None:
-    """Read the taps of B off its rows of one position inside, if they explain all of B."""
+    """Return the kernel in B's rows of one interior position, if it explains all of B."""
     if true.kernel.size < 2 or true.tight:
         return None
     at = [axis.interior[len(axis.interior) // 2] for axis in true.axes]
@@ -446,13 +446,13 @@ def _other_kernel(case: Case, true: Fit) -> np.ndarray | None:
 
 
 def _other_steps(case: Case, true: Fit) -> str | None:
-    """Build convolutions of another stride or dilation: small ones have little interior."""
+    """Try another stride or dilation on small matrices, whose interior shows no stencil."""
     rules = true.full(case.C, case.slack) if case.C.size <= _SMALL else None
     for a, axis in enumerate(true.axes if rules else ()):
         s, pitch, lo = axis.stride, axis.dilation, axis.padding[0]
         options = [(other, pitch, lo) for other in (1, 2, 3) if other != s and axis.out > 1]
         for other in (1, 2, 3) if axis.k > 1 else ():
-            # A kernel spread differently from its first tap, or about its centre.
+            # A kernel with another dilation keeps its first tap in place, or its centre.
             starts = (lo, lo + (other - pitch) * (axis.k - 1) // 2)
             options += [(s, other, start) for start in starts if other != pitch]
         for step, spread, low in options:
@@ -466,7 +466,7 @@ def _other_steps(case: Case, true: Fit) -> str | None:
 
 
 def _near_boundary(case: Case, true: Fit) -> str | None:
-    """Try the rows and columns within the kernel's reach of a face."""
+    """Try whether all wrong entries lie within the kernel's reach of a face."""
     central = true.inside()[:, None] & true.central()[None, :]
     if (case.bad & central).any() or (case.involved & central).sum() < 8:
         return None

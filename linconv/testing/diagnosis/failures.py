@@ -1,8 +1,8 @@
 """From failed checks to causes, in words.
 
-A broken contract explains itself.  An operator that is not linear has no adjoint to
-speak of.  Only where forward and adjoint are linear and differ are hypotheses tried: on the
-whole matrix where it is small, else on products alone.
+A broken contract is its own cause, and so is a broken law of linearity.  Hypotheses are
+tried only if forward and adjoint are linear and differ: on the whole matrix if it is small,
+else on products.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from linconv.testing.report import CheckResult, Entry, judge, number
 
 _LINEAR = ("L00", "L02", "L01", "L03")
 _ADJOINT = ("A01", "A02", "A03", "E02", "R01")
-_UNAIDED = ("A01", "A02", "A03")  # need no matrix
+_UNAIDED = ("A01", "A02", "A03")  # need no known matrix
 _CONTRACTS = ("C03", "C05", "C07", "C08", "C09", "C10", "C02", "E01", "R02")
 _REPEATED = {"C07", "C08", "C09", "C10", "R02"}  # compare with an earlier product
 
@@ -27,12 +27,12 @@ _REPEATED = {"C07", "C08", "C09", "C10", "R02"}  # compare with an earlier produ
 def causes_of(
     session: Session, results: dict[str, CheckResult]
 ) -> tuple[list[str], list[Entry]]:
-    """Return the causes, the gravest first, and wrong entries of the matrix."""
+    """Return the causes, the most severe first, and wrong entries of the matrix."""
     failed = {code for code, result in results.items() if not result.passed}
     if not failed:
         return [], []
     found = [results[code].message for code in ("C01", "C06") if code in failed]
-    if session.stopped or "C06" in failed:  # NaN equals nothing: what else fails follows
+    if session.stopped or "C06" in failed:  # NaN makes other checks fail too
         return found or ["; ".join(results[code].message for code in sorted(failed))], []
     if not found and failed & {*_LINEAR, *_ADJOINT} and "C04" not in failed:
         _look_for_state(session, results, failed)
@@ -65,7 +65,7 @@ def _linear(session: Session, results: dict[str, CheckResult], failed: set[str])
 
 
 def _weak_precision(session: Session) -> str:
-    """Say single precision where only the size of the error, and homogeneity, speak for it."""
+    """Name single precision if the operator is homogeneous with errors of that size."""
     for side in session.sides:
         if side.u < 2.0**-40 and MOST_NOISE * side.u < side.residual < 2.0**-19:
             return single_precision(side)
@@ -75,9 +75,9 @@ def _weak_precision(session: Session) -> str:
 def _look_for_state(
     session: Session, results: dict[str, CheckResult], failed: set[str]
 ) -> None:
-    """Repeat the random products: hidden state looks like any fault until then.
+    """Repeat the random products to find hidden state, which looks like any other fault.
 
-    Two more of them find a call in two or three that differs, wherever it was before.
+    Two further products find an operator whose every second or third call differs.
     """
     for side in session.sides:
         order = [*reversed(range(len(side.probes))), 1, 0]
@@ -92,7 +92,7 @@ def _look_for_state(
 
 
 def _mismatch(session: Session, results: dict[str, CheckResult]) -> tuple[str, list[Entry]]:
-    """Say why forward and adjoint differ."""
+    """Return why forward and adjoint differ, and the wrong entries."""
     if session.real_linear:
         return say("unknown"), []
     try:
@@ -108,7 +108,7 @@ def _mismatch(session: Session, results: dict[str, CheckResult]) -> tuple[str, l
 
 
 def _of_matrices(session: Session) -> tuple[str, list[Entry]]:
-    """Diagnose the whole matrices, against the known one if there is one."""
+    """Compare the whole matrices, both with the known matrix if there is one."""
     C, B = identity.dense(session)
     if session.weighted:
         ignored = _weights_ignored(session, C, B)
@@ -137,9 +137,9 @@ def _of_matrices(session: Session) -> tuple[str, list[Entry]]:
 
 
 def _weights_ignored(session: Session, C: np.ndarray, B: np.ndarray) -> str:
-    """Say so if the adjoint is that of the unweighted inner product.
+    """Return the cause if the adjoint is that of the unweighted inner product, else "".
 
-    Its matrix is C^H; here the weights of the domain (post) and range (pre) change it.
+    B has the weights of the domain (post) and range (pre), so it is then C times weights.
     """
     rows, columns = np.asarray(session.adjoint.pre), np.asarray(session.adjoint.post)
     factors = np.atleast_1d(columns) / np.atleast_1d(rows)[:, None]

@@ -1,7 +1,7 @@
-"""Why a matrix is not the true one: hypotheses that predict every entry from the true ones.
+"""Why a matrix is not the true one: hypotheses that predict each entry from the true matrix.
 
-The most specific cause that holds comes first, in the order of `causes.ORDER`; the last
-hypotheses only say where the wrong entries are.
+`diagnose` names the first hypothesis of `causes.ORDER` that holds.  The last ones only say
+where the wrong entries are.
 """
 
 from __future__ import annotations
@@ -24,12 +24,12 @@ from linconv.testing.diagnosis.moves import MOVES, Move, exchanged_channels, shi
 from linconv.testing.report import Entry
 
 _LISTED = 5
-_SHOWN = 12  # of a list of factors or channels
+_SHOWN = 12  # of the factors or channels in a list
 
 
 @dataclass(frozen=True)
 class Diagnosis:
-    """Why a matrix is wrong: "" if it is right, and at most five entries, worst first."""
+    """The cause, "" for a right matrix, and at most five wrong entries, worst first."""
 
     cause: str
     entries: tuple[Entry, ...]
@@ -48,13 +48,13 @@ def diagnose(
 ) -> Diagnosis:
     """Say why B is not C, by hypotheses that predict B from C.
 
-    C, of shape (m, n), is the true matrix; m and n are the sizes of `out_shape` and
-    `in_shape`, of the arrays that rows and columns stand for.  B belongs to the part
-    under test, `what` ("adjoint" or "forward"): of an adjoint it is the conjugate
-    transpose, which is right if and only if it is C.  `tolerance` is the largest
-    ``|B - C|`` that is right.  The `geometry` of the operator, or of its transpose, says
-    which axes are channels; otherwise axis 0 is one of arrays with three or more axes,
-    and of those with two if every pair of indices along it couples.
+    C, of shape (m, n), is the true matrix.  Its rows stand for arrays of `out_shape`, its
+    columns for arrays of `in_shape`.  B is the matrix of the part under test, `what`: of
+    the "forward" itself, or the conjugate transpose of that of the "adjoint", so that a
+    right B equals C.  `tolerance` is the largest ``|B - C|`` of a right B.  The `geometry`
+    of the operator, or of its transpose, says whether axis 0 is a channel axis.  Without
+    one, it is a channel axis of arrays with three or more axes, and of arrays with two
+    axes if every pair of indices along it couples.
 
     Examples
     --------
@@ -79,7 +79,7 @@ def diagnose(
 
 
 def _entries(C: np.ndarray, B: np.ndarray, weights: np.ndarray) -> tuple[Entry, ...]:
-    """Return the entries of the largest weights, none of zero."""
+    """Return the entries with the largest nonzero weights."""
     flat = -weights.ravel().astype(float)
     most = min(_LISTED, np.count_nonzero(flat))
     worst = np.argpartition(flat, most - 1)[:most]
@@ -88,11 +88,11 @@ def _entries(C: np.ndarray, B: np.ndarray, weights: np.ndarray) -> tuple[Entry, 
     return tuple(Entry((i, j), C[i, j].item(), B[i, j].item()) for i, j in places)
 
 
-# All entries alike
+# Causes that all entries share
 
 
 def precision(case: Case) -> str | None:
-    """Try a rounding to fewer bits: B has them and C has not, or the other way round."""
+    """Try a lower precision: either B or C has entries of few bits, the other one has not."""
     digits = np.finfo(case.dtype).nmant + 1
     if case.wrong < 0.2 * case.total:
         return None
@@ -107,7 +107,7 @@ def precision(case: Case) -> str | None:
 
 
 def roughly_precision(case: Case) -> str | None:
-    """Try errors as small as those of float32 in most entries, however they came about."""
+    """Try errors of the size of float32 in most entries, without a look at their bits."""
     wide = np.finfo(case.dtype).nmant > 24
     if wide and case.wrong >= max(8, 0.5 * case.total) and _close(case, 24):
         return case.say("precision", precision="float32", dtype=case.dtype.name, side="")
@@ -131,7 +131,7 @@ def _fits(values: np.ndarray, bits: int) -> np.ndarray:
 
 
 def conjugate(case: Case) -> str | None:
-    """Try the conjugate, the real part, and the adjoint."""
+    """Try the conjugate, the real part and the adjoint of C."""
     if np.iscomplexobj(case.C):
         if case.agrees(case.C.conj()):
             return case.say("conjugate")
@@ -146,14 +146,14 @@ def conjugate(case: Case) -> str | None:
 
 
 def transpose(case: Case) -> str | None:
-    """Try the transpose of a complex matrix."""
+    """Try the transpose, if C is complex."""
     if not np.iscomplexobj(case.C) or case.C.shape[0] != case.C.shape[1]:
         return None
     return case.say("transpose") if case.moved(lambda M: M.T) else None
 
 
 def scale(case: Case) -> str | None:
-    """Try one factor for all entries, and recognise one that is a size, such as 1/N."""
+    """Try one factor for all entries; name it if it is 1/N or so, N the size of an array."""
     s = _factor(case.C, case.B)
     if s is None or abs(s - 1) <= 4 * float(np.finfo(case.dtype).eps):
         return None
@@ -191,13 +191,13 @@ def scaled_along(case: Case) -> str | None:
 
 
 def _factors(case: Case, axis: int | None) -> np.ndarray | None:
-    """Return the factors along an axis of the rows, or of every row, if they explain B."""
+    """Return factors along an axis of the rows (None: one per row), if they explain B."""
     shape = case.involved.shape[:1] if axis is None else case.shape
     others = tuple(a for a in range(len(shape)) if a != (axis or 0))
     sums = (case.C.conj() * case.B, np.abs(case.C) ** 2, case.involved)
     product, square, entries = (M.sum(axis=1).reshape(shape).sum(axis=others) for M in sums)
     used = square > 0
-    spare = int((entries[used] - 1).sum())  # entries that no factor is chosen for
+    spare = int((entries[used] - 1).sum())  # entries that test a factor
     if used.sum() < 2 or spare < max(4, 0.25 * used.sum()):
         return None
     s = np.where(used, product / np.where(used, square, 1), 1)
@@ -213,11 +213,11 @@ def _list(words: list[str]) -> str:
     return ", ".join(words[:_SHOWN] + ["..."] * (len(words) > _SHOWN))
 
 
-# Entries that are moved
+# Moved entries
 
 
 def moved(case: Case) -> str | None:
-    """Try channels exchanged or permuted, then the table of moves."""
+    """Try exchanged channels, permuted channels, then the moves in `MOVES`."""
     found = _exchanged_channels(case) or _named(case, _channel_orders(case))
     for name in MOVES:
         found = found or _named(case, MOVES[name](case.spaces))
@@ -225,7 +225,7 @@ def moved(case: Case) -> str | None:
 
 
 def _named(case: Case, moves: Iterator[Move]) -> str | None:
-    """Return the cause of the first of these moves that makes B of C."""
+    """Return the cause of the first of these moves that turns C into B."""
     return next((move.cause for move in moves if case.moved(move)), None)
 
 
@@ -263,9 +263,8 @@ def _traces(case: Case) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 def shifted(case: Case, strides: tuple[dict[int, int], dict[int, int]]) -> str | None:
     """Try shifts along one axis: circular, filled with zeros, or with anything.
 
-    One random combination of all columns or rows shows candidates, and the matrix verifies
-    them.  `strides` gives, for the output and the input, the stencil's step along
-    some axes.
+    One random combination of all columns or rows shows candidates, which are then verified
+    by the matrix.  `strides` gives the known strides, axis -> stride, of output and input.
     """
     found: list[tuple[int, int, bool, int, bool]] = []
     for side, one in ((1, case.T), (0, case)):
@@ -314,7 +313,7 @@ def _is_shift(case: Case, axis: int, by: int, fill: int) -> bool:
     limit = np.maximum(case.tolerance[inside], move(case.tolerance)[inside])
     if (np.abs(B - P) > limit).any():
         return False
-    # The rest may be anything, so the part that agrees must be most of both, and differ.
+    # B agrees with the shifted C inside; to be convincing, that must be most of B and of C.
     covered = (np.abs(B) > limit).sum()
     most = 2 * covered > max((np.abs(M) > case.tolerance).sum() for M in (case.C, case.B))
     return bool(most and (np.abs(C - P) > limit).sum() >= 4)
@@ -330,17 +329,17 @@ class Region:
     case: Case
     where: str
     places: np.ndarray
-    remark: str = ""  # said if it is missing
-    plain: bool = True  # whether it may be blamed for entries that just differ
+    remark: str = ""  # added to the cause if the region is missing in B
+    plain: bool = True  # whether it may be a cause where entries just differ
 
     @property
     def size(self) -> int:
-        """How many entries it has."""
+        """The number of entries involved."""
         return int(self.case.involved[self.places].sum())
 
 
 def regions(case: Case) -> list[Region]:
-    """Return the regions that hold all wrong entries, those with fewest entries first."""
+    """Return the regions that contain all wrong entries, the smallest first."""
     found = [*_regions(case), *_regions(case.T)]
     return sorted(found, key=lambda one: (one.size, not one.plain))
 
@@ -358,7 +357,7 @@ def _regions(case: Case) -> Iterator[Region]:
         if low == high and length > 1 and (part.size > 1 or channel):
             yield Region(case, slice_place(space, axis, low, channel), part, _missing(edge, 1))
         elif low < high and 2 * (high - low + 1) <= length and edge and (axis or not low):
-            # Of the last samples along axis 0, which are a tail, the tail below says more.
+            # The last samples along axis 0 are a tail, see below.
             remark = _missing(edge, high - low + 1)
             yield Region(case, f"in {edge}", part, remark, plain=False)
     if len(wrong) == 1 and size > 1:
@@ -377,7 +376,7 @@ def _regions(case: Case) -> Iterator[Region]:
 
 
 def _edge(space: str, axis: int, low: int, high: int, length: int) -> str:
-    """Name the samples low..high along an axis, if these are the first or the last ones."""
+    """Name the samples low..high along an axis, or return "" if they touch neither end."""
     if length < 2 or (low > 0 and high < length - 1):
         return ""
     many = "sample" if low == high else f"{high - low + 1} samples"
@@ -389,7 +388,7 @@ def _missing(edge: str, count: int) -> str:
 
 
 def uniform_region(case: Case) -> str | None:
-    """Try one region that is missing, doubled or scaled, all else right."""
+    """Try one region that is missing, doubled or scaled."""
     for one in regions(case):
         C, B, tolerance = (M[one.places] for M in (one.case.C, one.case.B, one.case.tolerance))
         if one.size < 2 or not (np.abs(C) > tolerance).any():
@@ -407,7 +406,7 @@ def uniform_region(case: Case) -> str | None:
 
 
 def region(case: Case) -> str | None:
-    """Try one region that holds all wrong entries, where chance would not put them."""
+    """Try one region that contains all wrong entries, too many to be so by chance."""
     for one in regions(case):
         chance = (one.size / case.total) ** (case.wrong - 1)
         if one.plain and case.wrong > 1 and chance < CHANCE:
@@ -416,7 +415,7 @@ def region(case: Case) -> str | None:
 
 
 def single_entry(case: Case) -> str | None:
-    """Try one entry of several."""
+    """Try one wrong entry among several right ones."""
     if not case.wrong == 1 < case.total:
         return None
     missing = bool(np.all(np.abs(case.B[case.bad]) <= case.tolerance[case.bad]))
@@ -425,7 +424,7 @@ def single_entry(case: Case) -> str | None:
 
 
 def few_entries(case: Case) -> str | None:
-    """Try a few entries, a small part of all."""
+    """Try up to eight entries, at most a quarter of all."""
     few = case.wrong <= min(8, case.total // 4)
     return case.say("few entries", count=case.wrong) if few else None
 

@@ -1,7 +1,7 @@
-"""Moves: wrong orders of the rows and columns of a matrix, and the causes they stand for.
+"""Moves: permutations of the rows and columns of a matrix, and the causes they stand for.
 
-A hypothesis "samples are moved" is one `Move`.  Where the matrix is written out, the
-move is applied to it; where it is not, to the vectors of one product.
+A `Move` is the hypothesis that samples are in a wrong order.  It is applied to the matrix,
+or, for matrices too large to write out, to the vectors of a product.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ Shape = tuple[int, ...]
 class Move:
     """Entry (i, j) of the moved matrix is entry (rows[i], columns[j]) of the true one.
 
-    None stands for rows or columns that stay.
+    None stands for rows or columns that are not moved.
     """
 
     cause: str
@@ -38,7 +38,7 @@ class Move:
     def product(
         self, forward: Callable[[np.ndarray], np.ndarray], x: np.ndarray
     ) -> np.ndarray:
-        """Return the product of the moved matrix with x by one of the true matrix."""
+        """Return the product of the moved matrix with x, by one product of the true matrix."""
         if self.columns is not None:
             moved = np.empty_like(x)
             moved[self.columns] = x
@@ -64,7 +64,7 @@ class Spaces:
 
 
 def _order(shape: Shape, change: Callable[..., np.ndarray], *options: Any) -> np.ndarray:
-    """Return the order of the samples of an array that a function of NumPy has changed."""
+    """Return the order of the samples of an array after a NumPy function such as flip."""
     return change(np.arange(math.prod(shape)).reshape(shape), *options).ravel()
 
 
@@ -74,7 +74,7 @@ def _one(cause: str, side: int, moved: np.ndarray) -> Move:
 
 
 def _kernel_axes(spaces: Spaces) -> Iterator[Move]:
-    """Two spatial axes of both arrays exchanged, that is two axes of the kernel."""
+    """Exchange two spatial axes of both arrays, that is two axes of the kernel."""
     (out, into), (f, g) = spaces.shapes, map(int, spaces.channels)
     d = len(out) - f
     for a, b in itertools.combinations(range(d if len(into) - g == d else 0), 2):
@@ -85,7 +85,7 @@ def _kernel_axes(spaces: Spaces) -> Iterator[Move]:
 
 
 def _axes(spaces: Spaces) -> Iterator[Move]:
-    """Two spatial axes of one array exchanged, or its samples read in that order."""
+    """Exchange two spatial axes of one array, also as if it had the exchanged shape."""
     for side in (1, 0):
         shape = spaces.shapes[side]
         for a, b in itertools.combinations(range(spaces.channels[side], len(shape)), 2):
@@ -98,7 +98,7 @@ def _axes(spaces: Spaces) -> Iterator[Move]:
 
 
 def _reversed(spaces: Spaces) -> Iterator[Move]:
-    """All spatial axes of both arrays reversed, then one of them."""
+    """Reverse all spatial axes of both arrays, then each one alone."""
     (out, into), (f, g) = spaces.shapes, map(int, spaces.channels)
     d = len(out) - f
     for axes in dict.fromkeys([tuple(range(d)), *((a,) for a in range(d))]):
@@ -108,8 +108,8 @@ def _reversed(spaces: Spaces) -> Iterator[Move]:
             yield Move(unflipped(spaces, axes), rows, columns)
 
 
-# Name of a cause -> its moves, in the order in which they are tried; `shift` has a table of
-# its own, since a matrix written out shows which shifts are worth a trial.
+# Name of a cause -> its moves, in the order in which they are tried.  Shifts are not here:
+# a matrix written out shows which of them are worth a trial.
 MOVES = {"kernel axes": _kernel_axes, "axes": _axes, "reversed": _reversed}
 
 
@@ -120,22 +120,22 @@ def shift(spaces: Spaces, side: int, axis: int, by: int, phase: str = "") -> Mov
 
 
 def kernel_axes(spaces: Spaces, a: int, b: int) -> str:
-    """Say that spatial axes of the kernel are exchanged."""
+    """Return the cause "two spatial axes of the kernel are exchanged"."""
     spatial = "spatial " if any(spaces.channels) else ""
     return say("kernel axes", spatial=spatial, a=a, b=b)
 
 
 def unflipped(spaces: Spaces, axes: tuple[int, ...]) -> str:
-    """Say that the kernel is reversed along these spatial axes."""
+    """Return the cause "the kernel is reversed along these spatial axes"."""
     some = len(axes) < len(spaces.spatial[1])
     along = f" along axis {axes[0] + spaces.channels[1]}" if some else ""
     return say("reversed", spaces.what, along=along)
 
 
 def exchanged_channels(c_out: int, c_in: int) -> Callable[[np.ndarray], np.ndarray]:
-    """Return a function that takes a kernel (c_out, c_in, *k) for (c_in, c_out, *k).
+    """Return a function that reads a kernel (c_out, c_in, *k) as (c_in, c_out, *k).
 
-    Such a matrix has other entries in its rows and columns, so this is no `Move`.
+    The result has other entries in its rows and columns than M, so this is no `Move`.
     """
 
     def change(M: Any) -> np.ndarray:

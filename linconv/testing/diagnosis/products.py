@@ -1,8 +1,8 @@
-"""Why forward and adjoint differ, where the matrix is too large to be written out.
+"""Why forward and adjoint differ, if the matrix is too large to be written out.
 
-Hypotheses about the whole operator are tested on the random block, with no product or
-a few; then bisection follows the mismatch to one entry, or to the range of samples
-that it is confined to: half of x, half of the rest, and so on, then y.
+Hypotheses about the whole operator are tested on the random block, with few further
+products.  Bisection of x, then of y, leads to one entry or to the range of samples that
+the mismatch is confined to.
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ from linconv.testing.diagnosis.causes import first_cause, place, say, slice_plac
 from linconv.testing.diagnosis.moves import MOVES, Move, Spaces, shift
 from linconv.testing.report import Entry, number
 
-# Shifts that are tried along every axis of the input.
+# The shifts that are tried along every axis of the input.
 _SHIFTS = (1, -1, 2, -2)
 
 
 def diagnose_products(session: Session) -> tuple[str, list[Entry]]:
-    """Return the cause in words, "unknown" if no hypothesis holds, and wrong entries."""
+    """Return the cause, "unknown" if no hypothesis holds, and the wrong entry if found."""
     case = Products(session)
     cause = first_cause(
         {
@@ -43,10 +43,10 @@ def diagnose_products(session: Session) -> tuple[str, list[Entry]]:
 
 
 class Products:
-    """An operator whose adjoint is not the true one, known by products alone."""
+    """The hypotheses about a wrong adjoint that need only products with the operator."""
 
     def __init__(self, session: Session) -> None:
-        identity.random_mismatch(session)  # computes the next line's, if no check did
+        identity.random_mismatch(session)  # computes session.probed, unless a check has
         self.session = session
         self.X, self.Y = session.probed
         self.entries: list[Entry] = []
@@ -71,7 +71,7 @@ class Products:
         return identity.Mismatch(gap, sigma).vanishes
 
     def precision(self) -> str | None:
-        """All that rmatvec or matvec returns has no more bits than single precision."""
+        """Try single precision: results of rmatvec or of matvec have no more bits."""
         small = np.abs(self.got - self.right).max() <= 2.0**-18 * np.abs(self.right).max()
         for side in self.session.sides:
             if side.u < 2.0**-40 and small and np.any(side.images[0]):
@@ -81,7 +81,7 @@ class Products:
         return None
 
     def conjugate(self) -> str | None:
-        """Y^T (C X) = (A Y)^T X: the adjoint is the plain transpose."""
+        """Try Y^T (C X) = (A Y)^T X: the adjoint is the plain transpose."""
         if not self.session.complex:
             return None
         P, Q = (
@@ -92,7 +92,7 @@ class Products:
         return say("conjugate") if self.vanishes(gap) else None
 
     def scale(self) -> str | None:
-        """(A Y)^H X = s Y^H (C X) for one s."""
+        """Try (A Y)^H X = s Y^H (C X) for one s."""
         power = np.sum(np.abs(self.right) ** 2) or 1
         s = complex(np.sum(self.right.conj() * self.got) / power)
         u = max(side.u for side in self.session.sides)
@@ -110,7 +110,7 @@ class Products:
                 yield shift(self.spaces, 1, axis, by)
 
     def moved(self, moves: Iterator[Move]) -> str | None:
-        """<A y, x> = <y, B x> for the moved matrix B, on vectors that are zero at faces."""
+        """Try <A y, x> = <y, B x> for moved matrices B, on vectors zero at all faces."""
         forward = self.session.forward
         x, y, images = self._inner_products
         got = gram(images, Vectors([x]))[:, 0]
@@ -126,13 +126,13 @@ class Products:
 
     @cached_property
     def _inner_products(self) -> tuple[np.ndarray, Vectors, Vectors]:
-        """One random x, two y, and their images by the adjoint: edges play no part."""
+        """One random x, two random y, zero at faces, and the images of y by the adjoint."""
         forward, adjoint = self.session.sides
         x, *Y = (_inner(side, self.session.rng) for side in (forward, adjoint, adjoint))
         return x, Vectors(Y), Vectors([adjoint(y) for y in Y])
 
     def single_entry(self) -> str | None:
-        """Follow the largest mismatch to one entry that explains the whole block."""
+        """Bisect the largest mismatch; try whether its entry explains the whole block."""
         entry = _worst_entry(self.session)
         if entry is None:
             return None
@@ -145,7 +145,7 @@ class Products:
         return say("single entry", remark="") if self.vanishes(gap) else None
 
     def region(self) -> str | None:
-        """Say to which index along one axis, or to which tail, the mismatch is confined."""
+        """Name the sample, the index along an axis or the tail that has the whole mismatch."""
         found = []
         for i, side in enumerate(self.session.sides[::-1]):
             space, shape = self.spaces.names[i], self.spaces.shapes[i]
@@ -167,13 +167,13 @@ class Products:
 
 
 def single_precision(side: Side) -> str:
-    """Say that a side computes in single precision."""
+    """Return the cause "single precision inside" for a side."""
     dtype, where = side.result_dtype.name, f": {side.name}"
     return say("precision", precision="float32", dtype=dtype, side=where)
 
 
 def _inner(side: Side, rng: np.random.Generator) -> np.ndarray:
-    """Return a random probe that is zero near all faces, so that edges play no part."""
+    """Return a random probe that is zero near all faces, to exclude effects of the edges."""
     x = probes.gaussian(rng, side.n, side.dtype).reshape(side.in_shape)
     for axis, length in enumerate(side.in_shape):
         if length >= 32:
@@ -183,7 +183,7 @@ def _inner(side: Side, rng: np.random.Generator) -> np.ndarray:
 
 
 def _worst_entry(session: Session) -> Entry | None:
-    """Follow the largest mismatch to one entry, in about log2 n + log2 m + 2 products."""
+    """Bisect the largest mismatch to one entry, in about log2 n + log2 m + 2 products."""
     found = session.mismatch
     b, a = np.unravel_index(int(np.argmax(found.ratio)), found.ratio.shape)
     forward, adjoint = session.sides
@@ -217,7 +217,7 @@ def _unit(side: Side, place: int) -> np.ndarray:
 
 
 def _bisect(x: np.ndarray, mismatch: Callable[[np.ndarray], complex], total: complex) -> int:
-    """Return a sample of x to which mismatch belongs: always the half that has more of it."""
+    """Return the sample of x that has the mismatch: halve x and keep the larger half."""
     support = np.flatnonzero(x)
     while len(support) > 1:
         half = support[: len(support) // 2]
@@ -232,10 +232,10 @@ def _bisect(x: np.ndarray, mismatch: Callable[[np.ndarray], complex], total: com
 
 
 def _extent(session: Session, side: Side, index: np.ndarray, length: int) -> tuple[int, int]:
-    """Return the first and last index at which samples of a side take part in a mismatch."""
+    """Return the first and last index of the samples of a side that cause the mismatch."""
     other = session.adjoint if side is session.forward else session.forward
     one = side.dtype.type(1)
-    probe = np.where(side.probes[0] == 0, one, side.probes[0])  # some samples of it are zero
+    probe = np.where(side.probes[0] == 0, one, side.probes[0])  # probes have some zeros
 
     def wrong(keep: np.ndarray) -> bool:
         x = np.where(keep, probe, side.dtype.type(0))
@@ -249,7 +249,7 @@ def _extent(session: Session, side: Side, index: np.ndarray, length: int) -> tup
             np.max(np.abs(gaps)) > identity.MOST_SIGMA * np.max(session.mismatch.sigma)
         )
 
-    low, high = 0, length - 1  # the first p for which indices 0..p are wrong
+    low, high = 0, length - 1  # search the first p for which indices 0..p are wrong
     while low < high:
         middle = (low + high) // 2
         low, high = (low, middle) if wrong(index <= middle) else (middle + 1, high)

@@ -1,6 +1,6 @@
-"""Anybody's operator, matrix or pair of functions as a `Subject`.
+"""Operators of any library, matrices and pairs of functions, each as a `Subject`.
 
-The entry point of this room.
+The entry point of this package.
 """
 
 from linconv.testing.subjects.adapters import as_subject

@@ -1,8 +1,8 @@
-"""Anybody's operator as a `Subject`: one shape for all the checks to work on.
+"""Operators of any library as a `Subject`, the one interface that all checks use.
 
-Libraries are recognised by the packages that an object's classes come from, and
-never imported.  A Subject's forward and adjoint take and return arrays of its
-library, unchecked and unchanged, for their results are under test.
+A library is recognised by the packages of an object's classes, without importing it.
+A Subject's forward and adjoint take and return arrays of that library.  Nothing is
+checked or converted on the way, since their results are under test.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ def as_subject(
     dtype: Any = None,
     xp: Any = None,
 ) -> Subject:
-    """Return anybody's operator, a matrix or a pair of functions as a Subject.
+    """Return an operator of any library, a matrix or a pair of functions as a Subject.
 
     Parameters
     ----------
@@ -52,18 +52,18 @@ def as_subject(
     adjoint : callable, optional
         The second of two functions.
     in_shape, out_shape : int or tuple of int, optional
-        Shapes that the two functions map between; `out_shape` is found by one call if
-        it is left out.  For an operator, names for its axes: the sizes must agree.
+        Shapes that the two functions map between; without `out_shape`, one call of
+        forward shows it.  For an operator on flat vectors: the shapes that they stand for.
     dtype : dtype, optional
-        Of the probes; by default what the operator declares.
+        Dtype of the probes; by default the one that the operator declares.
     xp : module or str, optional
-        The library whose arrays it takes ("torch:cuda" names a device); found out if
-        it is left out.
+        The library whose arrays `A` takes ("torch:cuda" names a device too); by
+        default it is detected.
 
     Raises
     ------
     TypeError
-        If `A` is nothing of this, or lacks its adjoint.
+        If `A` is none of these, or lacks its adjoint.
     ValueError
         If shapes, dtype or library contradict the operator's own.
     """
@@ -106,7 +106,7 @@ def _builder(A: Any) -> Callable[[Any, Arrays | None], Subject]:
 
 
 def _relabelled(subject: Subject, in_shape: Any, out_shape: Any, dtype: Any) -> Subject:
-    """Return `subject` with the caller's names for its axes, and the caller's dtype."""
+    """Return `subject` with the caller's shapes and dtype; sizes must agree with its own."""
     changes: dict[str, Any] = {}
     for field, wanted in (("in_shape", in_shape), ("out_shape", out_shape)):
         if wanted is None:
@@ -162,7 +162,7 @@ def _linconv(A: Any, xp: Arrays | None) -> Subject:
     while isinstance(base, View):
         base = base.base
     geometry = getattr(base, "geometry", None)
-    # A FilterConv has one, too, but maps the kernel to the output: it has no kernel.
+    # A FilterConv has a geometry too, but no kernel: its input is the kernel.
     if not isinstance(geometry, Geometry) or not hasattr(base, "kernel"):
         geometry = None
     return _products(
@@ -177,7 +177,7 @@ def _linconv(A: Any, xp: Arrays | None) -> Subject:
 
 
 def _linconv_matrix(A: LinearOperator) -> Any:
-    """Return the matrix on the host; on a GPU products of matrices have none."""
+    """Return the matrix on the host; on a GPU, products have no `tosparse`."""
     try:
         matrix = A.tosparse()
     except NotImplementedError:
@@ -186,7 +186,7 @@ def _linconv_matrix(A: LinearOperator) -> Any:
 
 
 def _knows_matrix(A: LinearOperator) -> bool:
-    """Return whether `tosparse` takes no product with `A` or a part of it."""
+    """Return whether `tosparse` needs no product with `A` or a part of it."""
     parts = _parts(A)
     if parts:
         return all(_knows_matrix(part) for part in parts)
@@ -211,7 +211,7 @@ def _duck(A: Any, xp: Arrays | None) -> Subject:
     if getattr(A, "rmatvec", None) is None:
         raise TypeError(f"{title(A)} has matvec but no rmatvec, the product under test")
     shapes: dict[str, Shape] = {}
-    # As linconv or PyLops name them, where they fit.
+    # The attributes of linconv or of PyLops, unless their size contradicts A.shape.
     for field, other, side in (("in_shape", "dims", 1), ("out_shape", "dimsd", 0)):
         with contextlib.suppress(TypeError, ValueError):
             shape = sizes(getattr(A, field, getattr(A, other, None)), field)
@@ -241,7 +241,7 @@ def _cupy(A: Any, xp: Arrays | None) -> Subject:
 
 
 def _parts(A: Any) -> list[Any]:
-    """Return the operators that a composite of linconv, SciPy, PyLops or CuPy is made of."""
+    """Return the operands of a composite operator of linconv, SciPy, PyLops or CuPy."""
     if owners(A)[0] not in ("linconv", "scipy", "pylops", "cupyx"):
         return []
     if isinstance(A, LinearOperator):
@@ -253,7 +253,7 @@ def _parts(A: Any) -> list[Any]:
 
 
 def _require_both_products(A: Any) -> None:
-    """Raise TypeError if `A`, or an operand of it, inherits a product that only raises."""
+    """Raise TypeError if `A`, or an operand of it, does not implement a product."""
     for transposed, needed in ((False, "matvec"), (True, "rmatvec")):
         found = _lacking(A, transposed)
         if found is not None:
@@ -262,8 +262,8 @@ def _require_both_products(A: Any) -> None:
             use = "" if missing == needed else f", which {needed} needs"
             hook = missing.replace("vec", "mat") if isinstance(A, LinearOperator) else missing
             raise TypeError(
-                f"{title(part)}{where} has no {missing}{use}: implement _{hook}, or give "
-                f"{missing}= where functions are given"
+                f"{title(part)}{where} has no {missing}{use}: implement _{hook}, or pass "
+                f"{missing}= if the operator is made of functions"
             )
 
 
@@ -276,7 +276,7 @@ def _lacking(A: Any, transposed: bool) -> tuple[Any, str] | None:
         found = (_lacking(part, transposed ^ turned) for part in parts)
         return next((lack for lack in found if lack is not None), None)
     product = "rmatvec" if transposed else "matvec"
-    given = f"_CustomLinearOperator__{product}_impl"  # SciPy's and CuPy's name for it
+    given = f"_CustomLinearOperator__{product}_impl"  # the function given to SciPy or CuPy
     if hasattr(A, given):
         return (A, product) if getattr(A, given) is None else None
     base = next((kind for kind in type(A).__mro__ if kind.__name__ == "LinearOperator"), None)

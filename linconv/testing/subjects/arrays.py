@@ -1,8 +1,8 @@
 """NumPy, PyTorch, JAX and CuPy arrays behind one small interface.
 
-Imports NumPy and the standard library only: another library is used only where
-`sys.modules` has it already, because the operator under test brought it.  Every
-array that `make` returns has memory of its own, and so has what `read` returns.
+Imports NumPy and the standard library only.  Other libraries are taken from
+`sys.modules`, where the import of the operator under test has put them.  `make` and
+`read` always return arrays with memory of their own.
 """
 
 from __future__ import annotations
@@ -16,16 +16,16 @@ import numpy as np
 
 # Bytes; the order of sums in vectorised loops depends on where data start.
 _ALIGNMENT = 64
-# Dtypes that every library can hold; NumPy also has long doubles.
+# Dtypes of every library; NumPy also has long doubles.
 _HELD = ("float16", "float32", "float64", "complex64", "complex128")
-# Overlap of strided arrays is a Diophantine problem: past this much work, assume it.
+# Candidates that NumPy tries for an overlap of strided arrays; beyond, assume an overlap.
 _OVERLAP_WORK = 100_000
 
 
 class Arrays:
     """One array library: how to make, read, overwrite and compare its arrays.
 
-    `layouts` are those that `make` offers beyond "contiguous".
+    `layouts` are the layouts that `make` offers besides "contiguous".
     """
 
     name: str = ""
@@ -80,7 +80,7 @@ class Arrays:
         return np.array(self.host(r), dtype=self.dtype(r), order="C", copy=True)
 
     def host(self, r: Any) -> np.ndarray:
-        """Return the values on the host, to be looked at only: they may be `r` itself."""
+        """Return the values on the host, perhaps `r` itself: the caller must not write."""
         return np.asarray(r)
 
     def dtype(self, r: Any) -> np.dtype:
@@ -88,7 +88,7 @@ class Arrays:
         return as_dtype(r.dtype)
 
     def overwrite(self, r: Any, value: np.ndarray) -> bool:
-        """Write `value` into `r` in place; False, and nothing done, where that cannot be."""
+        """Write `value` into `r` in place; return False if `r` cannot be written to."""
         if not self._writable(r) or _repeats(self._memory(r)):
             return False
         dtype = self.dtype(r)
@@ -113,7 +113,7 @@ class Arrays:
             return True
 
     def _memory(self, r: Any) -> np.ndarray:
-        """Return an array that lies where `r` lies; it is never read."""
+        """Return an array with the address and strides of `r`, whose values are never read."""
         return np.asarray(r)
 
     def __repr__(self) -> str:
@@ -121,7 +121,7 @@ class Arrays:
 
 
 class NumpyArrays(Arrays):
-    """NumPy's arrays; results that are JAX arrays count too."""
+    """NumPy arrays; JAX arrays are accepted as results too."""
 
     name = "numpy"
     layouts = ("strided", "reversed", "read-only", "fortran")
@@ -139,7 +139,7 @@ class NumpyArrays(Arrays):
 
 
 class TorchArrays(Arrays):
-    """Dense PyTorch tensors on one device, where `make` puts them."""
+    """Dense PyTorch tensors on one device."""
 
     name = "torch"
     layouts = ("strided", "fortran")  # torch has no negative strides, no read-only tensors
@@ -169,7 +169,7 @@ class TorchArrays(Arrays):
 
 
 class JaxArrays(Arrays):
-    """JAX arrays; results that are NumPy arrays count too."""
+    """JAX arrays; NumPy arrays are accepted as results too."""
 
     name = "jax"
 
@@ -194,12 +194,12 @@ class JaxArrays(Arrays):
         return False
 
     def shares_memory(self, a: Any, b: Any) -> bool:  # noqa: D102
-        # x -> x gives the same array back: harmless, for nobody can write into it
+        # JAX arrays cannot be written to, so sharing memory is harmless.
         return not (_is_jax(a) or _is_jax(b)) and super().shares_memory(a, b)
 
 
 class CupyArrays(Arrays):
-    """CuPy's arrays on the current device."""
+    """CuPy arrays on the current device."""
 
     name = "cupy"
     layouts = ("strided", "reversed", "fortran")  # CuPy has no read-only arrays
@@ -227,9 +227,9 @@ _LIBRARIES["jaxlib"] = JaxArrays
 def arrays_for(what: Any) -> Arrays:
     """Return the library of an array, a dtype, a module or a name.
 
-    A module may be `jax.numpy` too; the name of PyTorch may have a device
-    ("torch:cuda").  NumPy's dtypes, their names and classes are NumPy's;
-    `jax.numpy.float32` is JAX's.
+    The module may also be `jax.numpy`, and the name "torch:cuda" gives a device of
+    PyTorch.  A dtype such as "float32" or `numpy.float32` stands for NumPy,
+    `jax.numpy.float32` for JAX.
 
     Examples
     --------
@@ -269,17 +269,17 @@ def owners(value: Any) -> list[str]:
 def as_dtype(value: Any) -> np.dtype:
     """Return NumPy's dtype, of native byte order, for a dtype of any library.
 
-    TypeError if NumPy has no such numbers, as for bfloat16.
+    Raises TypeError if NumPy has no such dtype, as for bfloat16.
     """
     if isinstance(value, np.dtype) and value.isbuiltin == 1 and value.kind in "biufc":
-        return value  # builtin in native byte order: nearly always
+        return value  # the usual case: a builtin dtype in native byte order
     if "torch" in owners(value):
         value = str(value).removeprefix("torch.")
     try:
         dtype = np.dtype(value)
     except TypeError:
         dtype = np.dtype(object)
-    # 2: registered by somebody else, as bfloat16 and float8 are by ml_dtypes
+    # isbuiltin is 2 for dtypes that other packages register: ml_dtypes' bfloat16, float8.
     if dtype.kind not in "biufc" or dtype.isbuiltin == 2:
         raise TypeError(f"dtype must be an integer dtype or one of {_HELD}, got {value}")
     return dtype.newbyteorder("=")
@@ -308,12 +308,12 @@ def _aligned_copy(x: np.ndarray) -> np.ndarray:
 
 
 def _repeats(r: np.ndarray) -> bool:
-    """Return whether one place in memory is several entries, as after a broadcast."""
+    """Return whether several entries share one address, as after a broadcast."""
     return any(step == 0 and size > 1 for size, step in zip(r.shape, r.strides, strict=True))
 
 
 def _placeholder(address: int, shape: Any, strides: Any, itemsize: int) -> np.ndarray:
-    """Return an array at an address, perhaps of a device: for `numpy.shares_memory` only."""
+    """Return an array for `numpy.shares_memory` only; the address may be one on a GPU."""
     if not address or 0 in shape:
         return np.empty(0, np.uint8)
 

@@ -1,4 +1,4 @@
-"""A pair of functions as a `Subject`, and the library whose arrays they take."""
+"""A pair of functions as a `Subject`; a trial call finds the library of their arrays."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from linconv.testing.subjects.subject import Shape, Subject, function_name, shap
 def functions(
     forward: Any, adjoint: Any, in_shape: Any, out_shape: Any, dtype: Any, xp: Any
 ) -> Subject:
-    """Return the Subject of two functions, whose library is found by calling the first."""
+    """Return the Subject of two functions; call forward for what the options leave open."""
     for what, function in (("forward", forward), ("adjoint", adjoint)):
         if not callable(function):
             raise TypeError(f"{what} must be a function, got {type(function).__name__}")
@@ -41,7 +41,7 @@ def functions(
 
 
 def _named_library(dtype: Any, xp: Any) -> Arrays | None:
-    """Return the library that `xp` names, or that alone has such a `dtype`."""
+    """Return the library that `xp` names, or that a dtype not of NumPy belongs to."""
     if xp is not None:
         return arrays_for(xp)
     arrays = None if dtype is None else arrays_for(dtype)
@@ -51,7 +51,7 @@ def _named_library(dtype: Any, xp: Any) -> Arrays | None:
 def _first_accepted(
     forward: Any, shape: Shape, dtype: np.dtype | None, named: Arrays | None
 ) -> tuple[Arrays, np.dtype, Any]:
-    """Return library, dtype and result of the first zeros that `forward` accepts."""
+    """Return the first library and dtype that `forward` accepts, and its result for zeros."""
     libraries = _loaded_libraries() if named is None else [named]
     dtypes = [np.dtype(np.float64), np.dtype(np.float32)] if dtype is None else [dtype]
     refusals = []
@@ -67,7 +67,7 @@ def _first_accepted(
                 continue
             home = _home(result)
             if named is None and home is not None and home.name != arrays.name:
-                with contextlib.suppress(TypeError):  # it may take one kind, return another
+                with contextlib.suppress(TypeError):  # forward may refuse its own library
                     return _first_accepted(forward, shape, dtype, home)
             return arrays, number, result
     raise TypeError(
@@ -77,13 +77,13 @@ def _first_accepted(
 
 
 def _loaded_libraries() -> list[Arrays]:
-    """Return NumPy and the other libraries that somebody has imported."""
+    """Return NumPy and the other array libraries that are already imported."""
     loaded = [name for name in ("torch", "jax", "cupy") if sys.modules.get(name) is not None]
     return [arrays_for(name) for name in ("numpy", *loaded)]
 
 
 def _home(result: Any) -> Arrays | None:
-    """Return the library of an array, None for a result that is no array."""
+    """Return the library of an array, or None if `result` is no array."""
     with contextlib.suppress(TypeError):
         arrays = arrays_for(result)
         return arrays if arrays.is_array(result) else None

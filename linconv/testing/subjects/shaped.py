@@ -1,6 +1,6 @@
 """Operators of other libraries that take and return shaped arrays: SigPy, SCICO, ODL.
 
-Recognised and read by their attributes; nothing here imports those libraries.
+The functions here read attributes of the operators and import none of these libraries.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ def scico(A: Any, xp: Arrays | None) -> Subject:
 
 
 def _dtypes(in_dtype: np.dtype, out_dtype: np.dtype) -> dict[str, Any]:
-    """Return the fields that two dtypes give; between R and C only real scalars go."""
+    """Return the fields for two dtypes; a map between R^n and C^m is real-linear only."""
     return {
         "dtype": np.result_type(in_dtype, out_dtype),
         "in_dtype": in_dtype,
@@ -49,7 +49,7 @@ def _dtypes(in_dtype: np.dtype, out_dtype: np.dtype) -> dict[str, Any]:
 def _own_adjoint(A: Any, attribute: str, name: str) -> Any:
     try:
         found = getattr(A, attribute)
-    except Exception as error:  # ODL's are several
+    except Exception as error:  # ODL raises several kinds
         raise TypeError(f"{name} has no adjoint: .{attribute} raised {error!r}") from None
     if found is None:
         raise TypeError(f"{name} has no adjoint: .{attribute} is None")
@@ -58,7 +58,7 @@ def _own_adjoint(A: Any, attribute: str, name: str) -> Any:
 
 @dataclass(frozen=True)
 class _Space:
-    """A space of ODL: its arrays, and how they become its elements and back."""
+    """A space of ODL, with functions that turn arrays into elements (enter) and back."""
 
     shape: Shape
     dtype: np.dtype
@@ -91,7 +91,7 @@ def odl(A: Any, xp: Arrays | None) -> Subject:
 
 
 def _leaf(space: Any, name: str) -> Any:
-    """Return the space that `space` is a power of, of a power of, ..."""
+    """Return the base of a power space, of a power of a power space, and so on."""
     while hasattr(space, "spaces"):
         if not space.is_power_space:
             raise TypeError(
@@ -103,8 +103,8 @@ def _leaf(space: Any, name: str) -> Any:
 
 
 def _odl_space(space: Any, arrays: Arrays, name: str) -> _Space:
-    """Return what is known of a tensor space, a power of one, or the numbers."""
-    if not hasattr(space, "shape"):  # RealNumbers, ComplexNumbers: of functionals
+    """Return the _Space of a tensor space, of its power, or of the real or complex numbers."""
+    if not hasattr(space, "shape"):  # RealNumbers or ComplexNumbers, ranges of functionals
         dtype = np.dtype(complex if "Complex" in type(space).__name__ else float)
         return _Space(
             (1,),
@@ -118,16 +118,16 @@ def _odl_space(space: Any, arrays: Arrays, name: str) -> _Space:
 
 
 def _odl_weight(space: Any, arrays: Arrays, name: str) -> np.ndarray | float:
-    """Return w of the inner product ``sum w conj(u) v`` of a space."""
+    """Return the weights w of a space's inner product ``sum w conj(u) v``."""
     weighting = space.weighting
     weight = getattr(weighting, "weight", None)
     if weight is None or weighting.exponent != 2:
         raise TypeError(
             f"{name} has a space weighted by {weighting!r}: expected constant or array "
-            "weights and exponent 2; others give no inner product, or an unknown one"
+            "weights and exponent 2; other weightings have no inner product known here"
         )
     outer = np.asarray(arrays.read(weight) if arrays.is_array(weight) else weight)
-    if hasattr(space, "spaces"):  # one weight for each part, or for all
+    if hasattr(space, "spaces"):  # outer: one weight for each part, or one for all
         outer = outer.reshape(outer.shape + (1,) * (outer.ndim * len(space[0].shape)))
         outer = outer * _odl_weight(space[0], arrays, name)
     return np.broadcast_to(outer, space.shape).copy() if outer.ndim else float(outer)

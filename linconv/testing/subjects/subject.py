@@ -1,4 +1,4 @@
-"""Anybody's operator in one shape, and its name in reports."""
+"""The class `Subject`, an operator under test, and the names of operators in reports."""
 
 from __future__ import annotations
 
@@ -21,32 +21,32 @@ _NAME_LENGTH = 100
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Subject:
-    """An operator under test, with two products and its own names for things."""
+    """An operator under test: its two products, their names, shapes, dtypes and arrays."""
 
     name: str  # in reports
-    # Axes of the input and output, for placing probes and wording diagnoses.
+    # Shapes of input and output, to place probes on and to word diagnoses.
     in_shape: Shape
     out_shape: Shape
-    # Shapes of the arrays that `forward` takes and returns; `adjoint` the reverse.
+    # Shapes of the arrays that `forward` takes and returns; for `adjoint` exchanged.
     call_in_shape: Shape
     call_out_shape: Shape
     arrays: Arrays  # the library of its arrays
     forward: Callable[[Any], Any]
     adjoint: Callable[[Any], Any]
-    # Names of the two products in the library that they are of.
+    # Names of the two products in their library.
     forward_name: str = "matvec"
     adjoint_name: str = "rmatvec"
-    dtype: np.dtype | None = None  # as declared, if it is
-    # Of input and output where they may differ (SCICO, ODL).
+    dtype: np.dtype | None = None  # None if the operator declares none
+    # Dtypes of input and output, for libraries where they may differ (SCICO, ODL).
     in_dtype: np.dtype | None = None
     out_dtype: np.dtype | None = None
-    real_linear: bool = False  # whether it claims A(s x) = s A(x) for real s only
-    # Products with columns, (n, k) -> (m, k) and back.
+    real_linear: bool = False  # True if A(s x) = s A(x) for real s only
+    # Products with several columns: (n, k) -> (m, k) and (m, k) -> (n, k).
     matmat: Callable[[Any], Any] | None = None
     rmatmat: Callable[[Any], Any] | None = None
     # Returns the matrix as a sparse array where it is known without products.
     matrix: Callable[[], Any] | None = None
-    # Of the inner products of input and output, <u, v> = sum w conj(u) v.
+    # The weights w of the inner products <u, v> = sum w conj(u) v of input and output.
     weights: tuple[np.ndarray | float, np.ndarray | float] | None = None
     geometry: Geometry | None = None  # of a convolution, or of its transpose
     portable: Any = None  # the object to pickle; None for a pair of functions
@@ -69,7 +69,7 @@ def title(A: Any) -> str:
 
 
 def peer_name(A: Any, package: str, library: str) -> str:
-    """Return an operator's class and the library it is of, or built on."""
+    """Return "Class of Library", or "Class (Library)" for a user's class built on it."""
     own = owners(A)[0] in (package, library.lower())
     return f"{type(A).__name__} " + (f"of {library}" if own else f"({library})")
 
