@@ -13,7 +13,8 @@ import numpy as np
 from linconv._options import integer, known, positive, sizes, spread
 from linconv.convolution import Conv
 from linconv.geometry import boundaries
-from linconv.operators import LinearOperator, data_decides, vstack
+from linconv.imaging.dtypes import data_decides
+from linconv.operators import LinearOperator, vstack
 
 # Taps, their dilation, and the padding with which the output is as long as the input.
 _DIFFERENCES: dict[str, tuple[list[Any], int, tuple[int, int]]] = {

@@ -10,7 +10,8 @@ import numpy as np
 from linconv import _arrays
 from linconv._options import integer, paddings, sizes, spread
 from linconv.convolution import Conv
-from linconv.operators import LinearOperator, Restriction, data_decides
+from linconv.imaging.dtypes import data_decides
+from linconv.operators import LinearOperator, Restriction
 
 
 @data_decides

@@ -18,7 +18,8 @@ from linconv._options import (
 )
 from linconv.convolution import Conv, conv_matrix
 from linconv.geometry import Boundary, boundaries
-from linconv.operators import Diagonal, LinearOperator, data_decides
+from linconv.imaging.dtypes import data_decides
+from linconv.operators import Diagonal, LinearOperator
 
 
 @data_decides

@@ -19,7 +19,8 @@ from linconv import _arrays
 from linconv._options import finite, known, per_axis, positive, sizes, spread
 from linconv.convolution import Conv, conv_matrix
 from linconv.geometry import boundaries
-from linconv.operators import Identity, LinearOperator, Matrix, data_decides, kron
+from linconv.imaging.dtypes import data_decides
+from linconv.operators import Identity, LinearOperator, Matrix, kron
 
 _MODES = ("nearest", "linear", "cubic")
 _COORDINATES = (

@@ -24,7 +24,6 @@ from linconv.operators.blocks import kron as kron
 from linconv.operators.blocks import vstack as vstack
 from linconv.operators.foreign import aslinearoperator as aslinearoperator
 from linconv.operators.linear import LinearOperator as LinearOperator
-from linconv.operators.linear import data_decides as data_decides
 from linconv.operators.stored import Matrix as Matrix
 from linconv.operators.stored import Restriction as Restriction
 from linconv.operators.stored import Stored as Stored

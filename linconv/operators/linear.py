@@ -12,12 +12,11 @@ arrays ``(*batch, *in_shape)``; for operators of one axis it is ``A @ x``.
 from __future__ import annotations
 
 import copy
-import functools
 import math
 import sys
 import weakref
-from collections.abc import Callable, Sequence
-from typing import Any, Self, TypeVar
+from collections.abc import Sequence
+from typing import Any, Self
 
 import numpy as np
 import scipy.sparse
@@ -31,7 +30,6 @@ from linconv._options import at_least, integer, sizes
 # the package imports algebra first and only methods, which run later, use its names.
 from linconv.operators import algebra, hooks, notebook
 
-Make = TypeVar("Make", bound=Callable[..., Any])
 _Base: Any = scipy.sparse.linalg.LinearOperator  # Any: SciPy has no annotations
 # Columns of the identity that are multiplied at once to find an unknown matrix.
 _COLUMNS = 64
@@ -589,14 +587,3 @@ class LinearOperator(_Base):
     def _repr_html_(self) -> str:
         """Return the operator as a notebook shows it: shapes, nonzeros, bytes, parts."""
         return notebook.tree(self)
-
-
-def data_decides(make: Make) -> Make:
-    """Decorate a function of a `dtype`: for None, data decide the dtype of products."""
-
-    @functools.wraps(make)
-    def wrapper(*args: Any, dtype: Any = None, **options: Any) -> LinearOperator:
-        A = make(*args, dtype=float if dtype is None else dtype, **options)
-        return A._yield(dtype)
-
-    return wrapper  # type: ignore[return-value]
