@@ -452,7 +452,7 @@ def test_kernels_have_no_zero_and_are_whole_where_asked(shape, dtype, exact):
 
 
 def test_small_kernels_shrink_to_ones():
-    quiet = settings(deadline=None, database=None)
+    quiet = settings(max_examples=300, deadline=None, database=None)
     w = find(kernels((2, 3), "c8"), lambda w: w[1, 1].real < 0, settings=quiet)
     expected = np.full((2, 3), 1 + 1j)
     expected[1, 1] = -1 + 1j
