@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import gc
 import itertools
 import math
 import pickle
@@ -236,6 +237,30 @@ def test_a_lost_update_is_met_every_time():
         interleaved([add, add], (1, 1), steps=100)
         met += state["sum"] == 1
     assert met >= 4, "one may be lost to a busy machine"
+
+
+def test_a_lost_update_is_met_while_other_libraries_watch_the_garbage_collector():
+    state = {"sum": 0, "lines": 0}
+
+    def watch(phase, info):
+        state["lines"] += 1
+        state["lines"] += 2
+        state["lines"] += 3
+
+    def add():
+        seen = [state["sum"]]
+        state["sum"] = [[*seen], [], seen[0] + 1].pop()
+
+    before = gc.get_threshold()
+    gc.callbacks.append(watch)
+    gc.set_threshold(1)
+    try:
+        interleaved([add, add], (1, 1), steps=40)
+    finally:
+        gc.set_threshold(*before)
+        gc.callbacks.remove(watch)
+    assert state["sum"] == 1
+    assert gc.isenabled()
 
 
 def test_exceptions_come_back_and_the_other_thread_goes_on():
