@@ -221,11 +221,6 @@ def sparse_array(
     return matrix
 
 
-def of_dtype(matrix: CsrArray, dtype: Any) -> CsrArray:
-    """Return a matrix in a dtype, the same object if it has this dtype."""
-    return matrix if matrix.dtype == dtype else matrix.astype(dtype)
-
-
 def available_memory() -> int | None:
     """Return the bytes that can be allocated without swapping, None if unknown."""
     try:

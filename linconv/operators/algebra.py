@@ -161,7 +161,7 @@ class Composite(LinearOperator):
     def _matrices(self) -> Iterator[CsrArray]:
         """Yield the operands' matrices, all on the composite's device."""
         for part in self.operands:
-            matrix = _arrays.of_dtype(part._tosparse(), self.dtype)
+            matrix = of_dtype(part._tosparse(), self.dtype)
             yield gpu.moved(matrix, self.device or "cpu")
 
     def _nnz(self) -> int | None:
@@ -371,6 +371,11 @@ def with_data(matrix: CsrArray, data: Any) -> CsrArray:
     """Return a matrix with the same pattern and other values."""
     wrap = gpu.home(matrix).sparse_array
     return wrap(data, matrix.indices, matrix.indptr, matrix.shape)
+
+
+def of_dtype(matrix: CsrArray, dtype: np.dtype) -> CsrArray:
+    """Return a matrix in a dtype, the same object if it has this dtype."""
+    return matrix if matrix.dtype == dtype else with_data(matrix, matrix.data.astype(dtype))
 
 
 def diagonal_matrix(values: Any) -> CsrArray:

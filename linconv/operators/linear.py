@@ -509,7 +509,7 @@ class LinearOperator(_Base):
         if format not in _FORMATS:
             kind = ValueError if isinstance(format, str) else TypeError
             raise kind(f"format must be one of {', '.join(_FORMATS)}, got {format!r}")
-        return _arrays.of_dtype(self._tosparse(), self.dtype).asformat(format)
+        return algebra.of_dtype(self._tosparse(), self.dtype).asformat(format)
 
     def toarray(self) -> np.ndarray:
         """Return the matrix of ``A`` as a dense array; for small operators."""

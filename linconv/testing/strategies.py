@@ -460,7 +460,7 @@ _PRODUCTS: dict[str, Callable[[st.DrawFn, _Space, LinearOperator], LinearOperato
     "A @ B": lambda draw, space, A: A @ _rows(draw, space, A.T).H,
     "A.H @ A": lambda draw, space, A: A.H @ A,
     "A @ A.T": lambda draw, space, A: A @ A.T,
-    "power": lambda draw, space, A: A**2 if A.shape[0] == A.shape[1] else A @ A.H,
+    "power": lambda draw, space, A: A**2 if A.in_shape == A.out_shape else A @ A.H,
 }
 _STEPS: dict[str, Callable[[st.DrawFn, _Space, LinearOperator], LinearOperator]] = {
     "transpose": lambda draw, space, A: A.T,
