@@ -6,7 +6,6 @@ Importing this file does not import Numba; `compiled` and `inlined` do.
 from __future__ import annotations
 
 import contextlib
-import functools
 import importlib
 import importlib.util
 import logging
@@ -32,22 +31,10 @@ def compiled(function: Any) -> Any:
     """
     numba = importlib.import_module("numba")
     options = {"nogil": True, "fastmath": {"contract"}, "error_model": "numpy"}
-    plain = numba.njit(**options)(function)
     try:
-        cached = numba.njit(cache=True, **options)(function)
+        return numba.njit(cache=True, **options)(function)
     except RuntimeError:  # Numba finds no writable directory
-        return plain
-
-    @functools.wraps(function)
-    def call(*arguments: Any) -> Any:
-        nonlocal cached
-        try:
-            return cached(*arguments)
-        except Exception:  # a full disk, or a damaged file in the cache
-            cached = plain
-            return plain(*arguments)
-
-    return call
+        return numba.njit(**options)(function)
 
 
 @contextlib.contextmanager
