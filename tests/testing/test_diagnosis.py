@@ -674,7 +674,7 @@ def test_a_geometry_says_that_there_are_no_channels():
     assert said == "the adjoint correlates with the unflipped kernel"
 
 
-@pytest.mark.parametrize("shape", [(1500,), (38, 39), (3, 22, 22)])
+@pytest.mark.parametrize("shape", few([(38, 39), (1500,), (3, 22, 22)], 1))
 def test_large_matrices_are_diagnosed(shape):
     k = {1: (5,), 2: (3, 3), 3: (3, 3, 3, 3)}[len(shape)]
     w = np.random.default_rng(133).standard_normal(k)

@@ -506,7 +506,7 @@ def test_hidden_state_is_named_instead_of_the_mismatch_it_makes():
     assert report.causes == ("rmatvec gives different results for the same input",)
 
 
-@pytest.mark.parametrize("scale", few([1e-290, 1e160, 1e-160, 1e290], 2))
+@pytest.mark.parametrize("scale", few([1e-290, 1e160, 1e-160, 1e290], 1))
 def test_entries_of_extreme_size_are_compared_like_others(scale):
     C = scale * taps((18, 25), F8, rng())
     B = C.copy()
